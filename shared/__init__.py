@@ -1,0 +1,1 @@
+"""The core of single-owner objects, and what the services share around it."""

@@ -1,0 +1,79 @@
+"""Every bound of the core: its unit, its reason, and how bounds relate.
+
+A full queue or an oversize value is an answer with a name, never an endless wait. Bounds are
+constants on purpose: what an operator may set is in `shared.settings`.
+"""
+
+# Addresses. They are part of every key; the name has room for a URL or an e-mail address.
+KIND_BYTES_MAX = 64
+TENANT_BYTES_MAX = 128
+NAME_BYTES_MAX = 512
+
+# Shards. About ten times the largest sensible number of nodes, so that load spreads evenly.
+SHARDS = 256
+
+# Leases. A crash costs at most the lease; a renewal may be missed three times before it lapses.
+LEASE_TTL_MS = 6_000
+LEASE_RENEWALS_PER_TTL = 4
+LEASE_MARGIN_DIVISOR = 6  # Local validity ends ttl/6 before the store's: 1 s of 6 s.
+assert LEASE_RENEWALS_PER_TTL > 3
+
+# State of one object. It is loaded whole: 1 MiB takes about 1 ms to load and 6 ms to write.
+OBJECT_BYTES_MAX = 1024 * 1024
+VALUE_BYTES_MAX = 128 * 1024
+KEY_BYTES_MAX = 2 * 1024
+TURN_BYTES_MAX = 512 * 1024
+TURN_KEYS_MAX = 1_000
+ALARMS_MAX = 64  # Named alarms of one object.
+ALARM_NAME_BYTES_MAX = 256
+assert KEY_BYTES_MAX < VALUE_BYTES_MAX < TURN_BYTES_MAX < OBJECT_BYTES_MAX
+
+# Mailbox. More waiting calls than these would time out before their turn anyway.
+MAILBOX_CALLS_MAX = 1_000
+MAILBOX_AGE_MS_MAX = 10_000
+ALARM_TURN_SHARE = 8  # At least one of so many turns goes to a due alarm, however hot the object.
+NODE_CALLS_MAX = 50_000  # Waiting calls of a whole node.
+HANDLER_DEADLINE_MS = 30_000
+CALL_CHAIN_MAX = 16
+RETRY_AFTER_MS = 1_000  # What a refusal advises when nothing better is known.
+assert MAILBOX_AGE_MS_MAX < HANDLER_DEADLINE_MS
+assert MAILBOX_CALLS_MAX < NODE_CALLS_MAX
+
+# Commits. One script blocks the store for its whole length: 256 small objects take about 3 ms.
+FLIGHT_OBJECTS_MAX = 256
+FLIGHT_BYTES_MAX = 1024 * 1024
+LOAD_OBJECTS_MAX = 128
+CHECKPOINT_MS = 250
+CHECKPOINT_STALE_MS = 1_000  # Older than this, replies of checkpointed kinds wait for the store.
+DOUBT_TURNS_MAX = 256  # Turns that a shard may gather while a commit is in doubt.
+assert CHECKPOINT_MS * 2 < CHECKPOINT_STALE_MS
+assert TURN_BYTES_MAX <= FLIGHT_BYTES_MAX
+
+# Draining. Together they fit in the 25 s that a stopping node has.
+DRAIN_TURNS_MS = 5_000
+DRAIN_FLUSH_MS = 10_000
+
+# Alarms. Infrastructure errors do not count as tries.
+ALARM_RETRY_MS = 2_000
+ALARM_RETRY_MS_MAX = 300_000
+ALARM_GIVE_UP_MS = 24 * 3_600_000
+ALARM_HORIZON_MS = 60_000  # How far ahead the owner keeps alarms in memory.
+ALARM_RESCAN_MS = 30_000
+ALARM_MORE_MS = 250  # After alarms have rung, the store is asked for more no sooner.
+ALARM_SCAN_ROWS = 256  # Rows of one shard in one scan.
+ALARM_REARM_MS_MIN = 10  # An alarm that re-arms itself for "now" fires again no sooner.
+assert ALARM_RESCAN_MS * 2 <= ALARM_HORIZON_MS
+
+# Memory. Idle objects leave after this time, clean ones only.
+OBJECT_IDLE_MS = 60_000
+PASSIVATION_SCAN_OBJECTS = 20_000  # Objects looked at in one tick of a second.
+SWEEP_OBJECTS = 256  # Expired objects deleted in one flight.
+
+# Documents (tenants, keys, policies): held by every node, polled with every heartbeat.
+DOCUMENT_BYTES_MAX = 256 * 1024
+DOCUMENT_POLL_MS = 1_500
+DOCUMENT_STALE_MS = 5_000
+assert DOCUMENT_POLL_MS * 3 <= DOCUMENT_STALE_MS
+
+# The store's clock against ours; above this `doctor` and a metric complain.
+CLOCK_SKEW_MS_MAX = 500

@@ -1,0 +1,42 @@
+"""The two clocks of the system, handed in wherever time matters.
+
+`now_ms` is for moments that are stored or compared between processes; `monotonic_ms` is for
+durations. They are never mixed. Nothing outside this module reads the system's clocks, so a
+test moves time instead of sleeping.
+
+Sources: clock_gettime(2). CLOCK_BOOTTIME counts while the machine is suspended, which
+CLOCK_MONOTONIC does not; a lease must not outlive a suspend.
+"""
+
+import time
+from typing import Protocol
+
+# macOS has no CLOCK_BOOTTIME; its CLOCK_MONOTONIC already counts while asleep.
+_DURATION_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_clock_gettime_ns = time.clock_gettime_ns
+
+
+class Clock(Protocol):
+    """What may be asked about time."""
+
+    def now_ms(self) -> int:
+        """Wall time in Unix milliseconds. May step; store and compare it, never subtract it."""
+        ...
+
+    def monotonic_ms(self) -> int:
+        """Milliseconds that never go back, for durations on this machine."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    __slots__ = ()
+
+    def now_ms(self) -> int:
+        """Wall time in Unix milliseconds."""
+        return time.time_ns() // 1_000_000
+
+    def monotonic_ms(self) -> int:
+        """Milliseconds of CLOCK_BOOTTIME."""
+        return _clock_gettime_ns(_DURATION_CLOCK) // 1_000_000

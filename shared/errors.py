@@ -1,0 +1,101 @@
+"""The root of every error that Tenure raises on purpose.
+
+    TenureError
+    |- InvalidInputError         what the caller sent cannot be understood
+    |- UnauthenticatedError      no credential, or none that is valid
+    |- ForbiddenError            the credential lacks a scope
+    |- NotFoundError             no such thing, or not the caller's
+    |- ConflictError             it exists already, or changed meanwhile
+    |- PreconditionFailedError   If-Match / If-None-Match did not hold
+    |- RefusedError              not now; carries when to ask again
+    |- ConfigurationError        a process cannot start as it is configured
+    `- (objects) see shared.objects.errors
+
+Errors carry data, keep their cause, and become HTTP in one place (`shared.http.problem`).
+"""
+
+from typing import ClassVar
+
+
+class TenureError(Exception):
+    """Something the world did that the caller has to know about."""
+
+    code: ClassVar[str] = "internal"
+    """A stable word for programs; part of the public contract."""
+
+
+class InvalidInputError(TenureError):
+    """What was sent cannot be understood. `where` points at the place, as a JSON path."""
+
+    code = "invalid_input"
+
+    def __init__(self, detail: str, where: str = "") -> None:
+        super().__init__(f"{detail} (at {where})" if where else detail)
+        self.detail = detail
+        self.where = where
+
+
+class UnauthenticatedError(TenureError):
+    """No credential was sent, or it is not valid. Never says which of the two."""
+
+    code = "unauthenticated"
+
+    def __init__(self) -> None:
+        super().__init__("A valid credential is required.")
+
+
+class ForbiddenError(TenureError):
+    """The credential is valid but lacks `scope`."""
+
+    code = "forbidden"
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"This credential lacks the scope {scope!r}.")
+        self.scope = scope
+
+
+class NotFoundError(TenureError):
+    """There is no such thing, or it belongs to another tenant: the two look the same."""
+
+    code = "not_found"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"There is no {what}.")
+        self.what = what
+
+
+class ConflictError(TenureError):
+    """The state of the thing does not allow this."""
+
+    code = "conflict"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class PreconditionFailedError(TenureError):
+    """The version that the caller named is not the stored one. Nothing was changed."""
+
+    code = "precondition_failed"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class RefusedError(TenureError):
+    """Not now. The same request may succeed after `retry_after_ms`."""
+
+    code = "refused"
+
+    def __init__(self, detail: str, *, retry_after_ms: int) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after_ms = retry_after_ms
+
+
+class ConfigurationError(TenureError):
+    """The process cannot start as it is configured; the message is one sentence for a person."""
+
+    code = "configuration"

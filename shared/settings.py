@@ -1,0 +1,147 @@
+"""What an operator may set about a node: read once from `TENURE_*` variables, then passed around.
+
+Everything else is a bound (`shared.bounds`). A value that cannot be right, or a name that nobody
+reads, stops the process with one sentence: a misspelt setting must not be a silent default.
+A password in a store's address never appears in a `repr`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, inspect
+
+from shared.bounds import LEASE_TTL_MS, NAME_BYTES_MAX, SHARDS
+from shared.errors import ConfigurationError
+
+PREFIX = "TENURE_"
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+
+Port = Annotated[int, Meta(ge=1, le=65_535)]
+# Below 300 ms a busy event loop loses its leases by itself; above 60 s nobody would wait for a failover.
+LeaseTtl = Annotated[int, Meta(ge=300, le=60_000)]
+Shards = Annotated[int, Meta(ge=1, le=4_096)]
+Name = Annotated[str, Meta(max_length=NAME_BYTES_MAX)]
+Durability = Literal["", "0", "1", "2", "3"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One node. Field `port` is read from `TENURE_PORT`, and so on.
+
+    A service adds its own by a subclass.
+    """
+
+    redis_url: str = ""
+    """The store's primary. Empty only for `tenure run`, which then starts a store of its own."""
+    data_dir: str = ".tenure"
+    """What this machine keeps: the embedded store, locks, the development key."""
+    host: str = "127.0.0.1"
+    port: Port = 7101
+    """The public API. `tenure run` gives it to the first service and the next numbers to the others."""
+    admin_host: str = "127.0.0.1"
+    admin_port: Port = 7201
+    """Health, readiness, metrics and API documents; not for the public."""
+    lease_ttl_ms: LeaseTtl = LEASE_TTL_MS
+    """How long a crashed owner's objects stay unavailable, at most."""
+    shards: Shards = SHARDS
+    """Fixed for the life of a store by the first node that starts on it."""
+    durability: Durability = ""
+    """The level that the store is declared to give where it cannot be asked; empty: ask it."""
+    durability_strict: bool = False
+    """Refuse to start where the durability level cannot be known or met, instead of warning."""
+    log_level: LogLevel = "info"
+    node_name: Name = ""
+    """The name in leases, logs and metrics; empty: made from host name and port."""
+    lock_id: Name = ""
+    """The file in `<data_dir>/locks` that this node holds for life, so that its successor on this
+    machine need not wait for its leases to expire; empty: none. Only for a store in `data_dir`."""
+
+    def __post_init__(self) -> None:
+        if self.redis_url and not self.redis_url.startswith(REDIS_SCHEMES):
+            schemes = ", ".join(REDIS_SCHEMES)
+            raise ConfigurationError(f"{PREFIX}REDIS_URL must be an address that starts with one of {schemes}.")
+        if "/" in self.lock_id:
+            raise ConfigurationError(f"{PREFIX}LOCK_ID must be a file name, without a slash.")
+
+    def __repr__(self) -> str:
+        shown = (
+            (name, masked_url(value) if name == "redis_url" else value)
+            for name in self.__struct_fields__
+            for value in (getattr(self, name),)
+        )
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown)})"
+
+
+S = TypeVar("S", bound=NodeSettings)
+
+
+def read_settings(cls: type[S], environ: Mapping[str, str], *, others_allowed: bool = False) -> S:
+    """The settings that `environ` holds; what it does not name, or leaves empty, has its default.
+
+    `others_allowed` is for programs that pass the environment on to services: names that `cls`
+    does not know are theirs to judge.
+
+    Raises:
+        ConfigurationError: a name nobody reads, or a value that cannot be right.
+    """
+    fields = {field.name: field for field in msgspec.structs.fields(cls)}
+    values: dict[str, Any] = {}
+    for variable, text in environ.items():
+        if not variable.startswith(PREFIX) or not text.strip():
+            continue
+        field = fields.get(variable.removeprefix(PREFIX).lower())
+        if field is not None and variable.isupper():
+            values[field.name] = _value(variable, text, field.type)
+        elif not others_allowed:
+            raise ConfigurationError(_unknown(variable, fields))
+    return cls(**values)
+
+
+def variable_of(field: str) -> str:
+    """The environment variable of a field."""
+    return PREFIX + field.upper()
+
+
+def masked_url(url: str) -> str:
+    """`url` without its password, for people to read."""
+    without_user = re.sub(r"(?<=://)([^/:]*):[^/]*@", r"\1:***@", url)
+    return re.sub(r"(?<=[?&]password=)[^&]*", "***", without_user)
+
+
+def _value(variable: str, text: str, type_: Any) -> Any:
+    try:
+        return msgspec.convert(text.strip(), type_, strict=False)
+    except msgspec.ValidationError as exc:
+        given = masked_url(text)
+        raise ConfigurationError(
+            f"{variable} is {given!r}, but must be {_expected(inspect.type_info(type_))}."
+        ) from exc
+
+
+def _expected(info: inspect.Type) -> str:
+    match info:
+        case inspect.IntType(ge=int(least), le=int(most)):
+            return f"a whole number from {least} to {most}"
+        case inspect.IntType(ge=int(least)):
+            return f"a whole number, {least} or more"
+        case inspect.IntType():
+            return "a whole number"
+        case inspect.FloatType():
+            return "a number"
+        case inspect.BoolType():
+            return "1 or 0"
+        case inspect.LiteralType(values=values):
+            return "one of " + ", ".join(str(value) for value in values if value)
+        case inspect.StrType(max_length=int(most)):
+            return f"a text of at most {most} characters"
+        case _:
+            return "of another form"
+
+
+def _unknown(variable: str, fields: Iterable[str]) -> str:
+    near = get_close_matches(variable.removeprefix(PREFIX).lower(), fields, n=1)
+    hint = f"; did you mean {variable_of(near[0])}?" if near else "."
+    return f"There is no setting {variable}{hint}"
