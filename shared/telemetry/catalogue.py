@@ -1,0 +1,199 @@
+"""Every metric that a process has: name, unit, labels and a sentence. There are no others.
+
+Names and units follow the OpenTelemetry semantic conventions (1.44) where those have a word:
+durations in seconds, `{thing}` for counts, no unit in the name. Prometheus sees the same names
+with `_` for `.` and the unit at the end. `docs/reference/metrics.md` is held to this list by a test.
+"""
+
+from typing import Final
+
+from shared.telemetry.series import Family
+
+FAST_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""The conventions' own buckets start at 5 ms, too coarse for turns that take microseconds."""
+CHECK_SECONDS: Final = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, *FAST_SECONDS)
+LAG_SECONDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
+SIZE_BYTES: Final = tuple(float(1 << power) for power in range(8, 22, 2))
+COUNTS: Final = tuple(float(1 << power) for power in range(9))
+
+HTTP_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY")
+DECISIONS: Final = ("allow", "deny", "peek", "fail_open", "fail_closed")
+
+HTTP_DURATION: Final = Family(
+    name="http.server.request.duration",
+    type="histogram",
+    unit="s",
+    labels={
+        "http.request.method": HTTP_METHODS,
+        "http.route": None,
+        "http.response.status_code": None,
+        "error.type": None,
+    },
+    bounds=FAST_SECONDS,
+    help="Time to answer a request, by route template; error.type only for answers of 500 and above.",
+)
+TURN_DURATION: Final = Family(
+    name="tenure.object.turn.duration",
+    type="histogram",
+    unit="s",
+    labels={"kind": None, "method": None, "outcome": ("ok", "refused", "error")},
+    bounds=CHECK_SECONDS,
+    help="How long a turn held its object; refused: an error that the object's author declared.",
+)
+QUEUE_DURATION: Final = Family(
+    name="tenure.object.queue.duration",
+    type="histogram",
+    unit="s",
+    labels={"kind": None},
+    bounds=FAST_SECONDS,
+    help="How long a call waited in the mailbox before its turn.",
+)
+QUEUE_REJECTED: Final = Family(
+    name="tenure.object.queue.rejected",
+    type="counter",
+    unit="{call}",
+    labels={"kind": None, "reason": ("mailbox", "node")},
+    help="Calls refused because the object's mailbox, or the node, held as many as it may.",
+)
+ACTIVATIONS: Final = Family(
+    name="tenure.object.activations",
+    type="counter",
+    unit="{object}",
+    labels={"kind": None},
+    help="Objects loaded into memory.",
+)
+EVICTIONS: Final = Family(
+    name="tenure.object.evictions",
+    type="counter",
+    unit="{object}",
+    labels={"kind": None, "reason": ("idle", "failed", "lost", "drained")},
+    help="Objects that left memory, by cause.",
+)
+ACTIVATION_DURATION: Final = Family(
+    name="tenure.object.activation.duration",
+    type="histogram",
+    unit="s",
+    labels={"kind": None},
+    bounds=FAST_SECONDS,
+    help="Time to load an object that was not in memory.",
+)
+COMMIT_DURATION: Final = Family(
+    name="tenure.commit.duration",
+    type="histogram",
+    unit="s",
+    labels={"outcome": ("ok", "in_doubt")},
+    bounds=FAST_SECONDS,
+    help="Time to write one batch of changes to the store; in_doubt: a reply was lost on the way.",
+)
+COMMIT_SIZE: Final = Family(
+    name="tenure.commit.size", type="histogram", unit="By", bounds=SIZE_BYTES, help="Bytes of values in one batch."
+)
+COMMIT_OBJECTS: Final = Family(
+    name="tenure.commit.objects", type="histogram", unit="{object}", bounds=COUNTS, help="Objects in one batch."
+)
+COMMIT_SECTIONS: Final = Family(
+    name="tenure.commit.sections", type="histogram", unit="{shard}", bounds=COUNTS, help="Shards in one batch."
+)
+OWNERSHIP_CHANGES: Final = Family(
+    name="tenure.ownership.changes",
+    type="counter",
+    unit="{change}",
+    labels={"reason": ("acquired", "lost", "released")},
+    help="Shards that this node gained, lost against its will, or gave up.",
+)
+FENCED: Final = Family(
+    name="tenure.ownership.fenced",
+    type="counter",
+    unit="{commit}",
+    help="Commits that the store refused because another node owns the shard; each is a stale owner stopped.",
+)
+ROLLBACKS: Final = Family(
+    name="tenure.store.rollbacks",
+    type="counter",
+    unit="{shard}",
+    help="Shards found older in the store than what it had confirmed: the store has lost writes.",
+)
+ALARM_FIRED: Final = Family(
+    name="tenure.alarm.fired",
+    type="counter",
+    unit="{alarm}",
+    labels={"kind": None, "outcome": ("ok", "retry", "dead")},
+    help="Alarm turns; dead: given up after a day of retries.",
+)
+ALARM_LAG: Final = Family(
+    name="tenure.alarm.lag",
+    type="histogram",
+    unit="s",
+    labels={"kind": None},
+    bounds=LAG_SECONDS,
+    help="How late an alarm's turn ended after it was due.",
+)
+DECISIONS_MADE: Final = Family(
+    name="tenure.ratelimit.decisions",
+    type="counter",
+    unit="{decision}",
+    labels={"policy": None, "decision": DECISIONS},
+    help="Answers of the limiter; fail_open and fail_closed: the limit could not be asked.",
+)
+CHECK_DURATION: Final = Family(
+    name="tenure.ratelimit.check.duration",
+    type="histogram",
+    unit="s",
+    labels={"policy": None},
+    bounds=CHECK_SECONDS,
+    help="Time to decide one check.",
+)
+EVENTLOOP_LAG: Final = Family(
+    name="tenure.eventloop.lag",
+    type="histogram",
+    unit="s",
+    bounds=FAST_SECONDS,
+    help="How late the event loop ran a timer: above 0.1 s it is blocked, and leases are at risk.",
+)
+READ_AT_COLLECTION: Final = (
+    Family(
+        name="tenure.object.queue.pending",
+        type="gauge",
+        unit="{call}",
+        help="Calls that wait in mailboxes of this node.",
+    ),
+    Family(name="tenure.object.resident", type="gauge", unit="{object}", help="Objects in memory."),
+    Family(name="tenure.ownership.owned", type="gauge", unit="{shard}", help="Shards that this node owns and serves."),
+    Family(
+        name="tenure.ownership.lease.slack",
+        type="gauge",
+        unit="s",
+        help="Time left on the shortest lease; it should stay above half of the lease time.",
+    ),
+    Family(name="tenure.alarm.pending", type="gauge", unit="{alarm}", help="Alarms due within a minute."),
+    Family(
+        name="tenure.alarm.overdue.age",
+        type="gauge",
+        unit="s",
+        help="Age of the oldest alarm that is due and has not fired.",
+    ),
+    Family(name="tenure.store.skew", type="gauge", unit="s", help="The store's clock less this machine's."),
+    Family(name="process.uptime", type="gauge", unit="s", help="Time since the process started to count."),
+    Family(
+        name="process.cpu.time",
+        type="counter",
+        unit="s",
+        labels={"cpu.mode": ("user", "system")},
+        help="Processor time used.",
+    ),
+    Family(name="process.memory.usage", type="gauge", unit="By", help="Resident memory (Linux)."),
+    Family(
+        name="process.unix.file_descriptor.count",
+        type="gauge",
+        unit="{file_descriptor}",
+        help="Open files and sockets (Linux).",
+    ),
+    Family(
+        name="cpython.gc.collections",
+        type="counter",
+        unit="{collection}",
+        labels={"cpython.gc.generation": ("0", "1", "2")},
+        help="Runs of the garbage collector.",
+    ),
+)
+"""Gauges, and counters that something else keeps: a function gives each value when it is asked for."""

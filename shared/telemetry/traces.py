@@ -1,0 +1,138 @@
+"""Traces: what one request did, as spans that are made only when the request is sampled.
+
+The decision falls where a trace enters the process, before any object exists; from there on a
+parent of None means "not recorded", and costs a comparison. The core records its spans after the
+fact (`Tracer.record`), since it knows only afterwards what a turn or a commit was.
+
+Span names: `{METHOD} {route}`, `turn {Kind}/{method}`, `commit {Kind}`, `activate {Kind}`,
+`alarm {Kind}` (a trace of its own, linked to the turn that set the alarm).
+"""
+
+from collections.abc import Sequence
+
+from shared.telemetry.context import (
+    TraceContext,
+    current_trace,
+    format_traceparent,
+    parse_traceparent,
+)
+from shared.telemetry.export import Export, open_export
+from shared.telemetry.metrics import Metrics
+from shared.telemetry.sampling import Sampler, new_span_id
+from shared.telemetry.spans import NO_SPAN, Attributes, NoSpan, Span, SpanData, SpanKind, SpanSink, clean, error_name
+
+__all__ = [
+    "NO_SPAN",
+    "NoSpan",
+    "Span",
+    "SpanData",
+    "SpanKind",
+    "TraceContext",
+    "Tracer",
+    "current_trace",
+    "format_traceparent",
+    "parse_traceparent",
+]
+
+_OFF = Sampler(ratio=0.0)
+
+
+class Tracer:
+    """Makes spans. Without a sink nothing is ever recorded."""
+
+    __slots__ = ("_export", "_sampler", "_sink")
+
+    def __init__(self, sampler: Sampler = _OFF, sink: SpanSink | None = None, export: Export | None = None) -> None:
+        self._sampler = sampler
+        self._sink = sink
+        self._export = export
+
+    @classmethod
+    def from_environment(cls, *, service: str, node: str, metrics: Metrics) -> "Tracer":
+        """A tracer as the standard OTEL_* variables describe it; without an endpoint it records nothing.
+
+        Starts the export of `metrics` as well, so `shutdown` sends the last of both. `service` is
+        the `service.name`, `node` the `service.instance.id`, unless the variables name others.
+
+        Raises:
+            ConfigurationError: a variable cannot be right.
+        """
+        export = open_export(service=service, node=node, metrics=metrics)
+        return cls(export.sampler, export.spans, export)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether any span can be recorded; if not, a `traceparent` need not even be parsed."""
+        return self._sink is not None
+
+    def span(
+        self,
+        name: str,
+        *,
+        parent: TraceContext | None = None,
+        kind: SpanKind = "internal",
+        attributes: Attributes | None = None,
+        links: Sequence[TraceContext] = (),
+    ) -> Span | NoSpan:
+        """A span that starts now: a context manager, or to be ended by `finish`.
+
+        Kinds "server" and "consumer" are where work enters: there the sampler decides, and a
+        parent of None begins a new trace. Any other kind is recorded if its parent is sampled.
+        The one object for all unrecorded spans has `recording` False and `context` None.
+        """
+        sink = self._sink
+        if sink is None:
+            return NO_SPAN
+        if kind == "server" or kind == "consumer":  # noqa: PLR1714  # A set would cost a hash.
+            context = self._sampler.begin(parent)
+            if context is None:
+                return NO_SPAN
+        elif parent is not None and parent.sampled:
+            context = TraceContext(trace_id=parent.trace_id, span_id=new_span_id(), sampled=True)
+        else:
+            return NO_SPAN
+        return Span(sink, name, context, parent=parent, kind=kind, attributes=attributes, links=links)
+
+    start = span
+
+    def record(
+        self,
+        name: str,
+        parent: TraceContext | None,
+        start_ns: int,
+        end_ns: int,
+        attributes: Attributes | None = None,
+        *,
+        kind: SpanKind = "internal",
+        error: BaseException | str | None = None,
+        links: Sequence[TraceContext] = (),
+    ) -> TraceContext | None:
+        """Record a span that is over, if `parent` is sampled; times are Unix nanoseconds.
+
+        Returns its context, for children that are recorded later.
+        """
+        sink = self._sink
+        if sink is None or parent is None or not parent.sampled:
+            return None
+        context = TraceContext(trace_id=parent.trace_id, span_id=new_span_id(), sampled=True)
+        sink.emit(
+            SpanData(
+                name=name,
+                kind=kind,
+                context=context,
+                parent=parent,
+                start_ns=start_ns,
+                end_ns=max(start_ns, end_ns),
+                attributes=clean(attributes) if attributes else {},
+                links=links,
+                error=error_name(error) if isinstance(error, BaseException) else error or "",
+            )
+        )
+        return context
+
+    def shutdown(self) -> None:
+        """Send what is left, for at most 5 s, and stop. Blocks. Nothing is recorded afterwards."""
+        self._sink = None
+        export, self._export = self._export, None
+        if export is not None:
+            export.shutdown()
