@@ -1,0 +1,49 @@
+"""Every key of the store, one function each. No other module writes one.
+
+All keys of a shard carry one hash tag, so that a shard lives in one Cluster slot and the fence
+and the write can be one script. `service` is the short prefix of a service ("rl").
+"""
+
+SHARED = "tenure"
+"""The prefix of what all services share: tenants and API keys."""
+
+
+def lease(service: str, shard: int) -> bytes:
+    """Who owns the shard (hash): `{rl:17}:lease`."""
+    return b"{%b:%d}:lease" % (service.encode(), shard)
+
+
+def state(service: str, shard: int, object_id: bytes) -> bytes:
+    """One object (hash): `{rl:17}:o:<encoded address>`."""
+    return b"{%b:%d}:o:%b" % (service.encode(), shard, object_id)
+
+
+def alarms(service: str, shard: int) -> bytes:
+    """Alarms by due time of the store's clock, in ms (sorted set): `{rl:17}:al`."""
+    return b"{%b:%d}:al" % (service.encode(), shard)
+
+
+def dead_alarms(service: str, shard: int) -> bytes:
+    """Alarms that were given up, by the time of it (sorted set): `{rl:17}:dead`."""
+    return b"{%b:%d}:dead" % (service.encode(), shard)
+
+
+def index(service: str, shard: int) -> bytes:
+    """Encoded addresses of the objects that have state (sorted set, all scores 0): `{rl:17}:ix`."""
+    return b"{%b:%d}:ix" % (service.encode(), shard)
+
+
+def expiries(service: str, shard: int) -> bytes:
+    """Objects by the time they may be deleted, in ms (sorted set): `{rl:17}:xp`."""
+    return b"{%b:%d}:xp" % (service.encode(), shard)
+
+
+def configuration(service: str) -> bytes:
+    """What is fixed for the life of a store (hash): `{rl:m}:cfg`."""
+    return b"{%b:m}:cfg" % service.encode()
+
+
+def documents(prefix: str) -> tuple[bytes, bytes, bytes]:
+    """Replicated documents, their change log by revision, the newest revision: `{rl:m}:docs`, ..."""
+    tag = prefix.encode()
+    return b"{%b:m}:docs" % tag, b"{%b:m}:docs:log" % tag, b"{%b:m}:docs:rev" % tag

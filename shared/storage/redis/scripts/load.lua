@@ -1,0 +1,21 @@
+#!lua
+-- Read objects whole, if we still own their shards.
+--
+-- KEYS   for each object: lease hash, object hash
+-- ARGV   for each object: epoch, token
+-- reply  now in ms, then for each object: seq of the shard (-1 = not ours), flat list of fields and values
+-- cost   O(size of the objects)
+-- why atomic: what is read must be what the owner of this moment may change.
+local time = redis.call('TIME')
+local reply = { string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)) }
+for i = 1, #KEYS / 2 do
+  local lease = redis.call('HMGET', KEYS[2 * i - 1], 'epoch', 'token', 'seq')
+  if lease[1] == ARGV[2 * i - 1] and lease[2] == ARGV[2 * i] then
+    reply[2 * i] = lease[3]
+    reply[2 * i + 1] = redis.call('HGETALL', KEYS[2 * i])
+  else
+    reply[2 * i] = -1
+    reply[2 * i + 1] = {}
+  end
+end
+return reply

@@ -1,0 +1,205 @@
+"""The store on one Redis-protocol primary (Valkey or Redis, 7.0 and later).
+
+One script an operation, named as its method; every write proves in the same atomic step that the
+writer still owns the shard. Nothing is read from a replica.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from shared.storage import keys
+from shared.storage.interface import (
+    Claimed,
+    ClaimOrder,
+    Claims,
+    Committed,
+    DocumentChanges,
+    Due,
+    Fence,
+    Loaded,
+    LoadOrder,
+    Loads,
+    ObjectWrite,
+    Renewals,
+    Section,
+    SectionReply,
+    Status,
+    StoredDocument,
+)
+from shared.storage.redis.client import Script, Wire
+
+_CALL_TIMEOUT_MS = 2_000
+_DOCUMENT_ROWS = 1_000
+
+
+class RedisStore:
+    """Implements `Store`. Three connections: control, commits, loads."""
+
+    def __init__(self, url: str, *, service: str) -> None:
+        self._service = service
+        self._control, self._commits, self._loads = Wire(url), Wire(url), Wire(url)
+        self._claim, self._renew, self._release = Script("claim"), Script("renew"), Script("release")
+        self._commit, self._load, self._due = Script("commit"), Script("load"), Script("due")
+        self._document_put, self._documents_since = Script("document_put"), Script("documents_since")
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for wire in (self._control, self._commits, self._loads):
+            await wire.close()
+
+    async def command(self, *args: Any) -> Any:
+        """One plain command on the control connection, for inspection at start."""
+        return await self._control.command(*args, timeout_ms=_CALL_TIMEOUT_MS)
+
+    async def claim(
+        self, orders: Sequence[ClaimOrder], *, token: bytes, node: str, lock_id: str, ttl_ms: int
+    ) -> Claims:
+        """See `Store.claim`."""
+        reply = await self._control.run(
+            self._claim,
+            self._leases(order.shard for order in orders),
+            [token, node, lock_id, ttl_ms, *(order.held_token for order in orders)],
+            timeout_ms=_CALL_TIMEOUT_MS,
+        )
+        leases = [
+            Claimed(
+                granted=granted == 1,
+                epoch=int(epoch),
+                seq=int(seq),
+                expires_ms=int(expires),
+                node=owner.decode(),
+                previous_token=ptoken,
+                previous_commit_id=pcid,
+            )
+            for granted, epoch, seq, expires, owner, ptoken, pcid in _groups(reply, 1, 7)
+        ]
+        return Claims(int(reply[0]), leases)
+
+    async def renew(self, leases: Sequence[tuple[int, Fence]], *, ttl_ms: int) -> Renewals:
+        """See `Store.renew`."""
+        reply = await self._control.run(
+            self._renew,
+            self._leases(shard for shard, _ in leases),
+            [ttl_ms, *_fences(leases)],
+            timeout_ms=_CALL_TIMEOUT_MS,
+        )
+        return Renewals(int(reply[0]), [int(seq) for seq in reply[1:]])
+
+    async def release(self, leases: Sequence[tuple[int, Fence]]) -> None:
+        """See `Store.release`."""
+        await self._control.run(
+            self._release,
+            self._leases(shard for shard, _ in leases),
+            list(_fences(leases)),
+            timeout_ms=_CALL_TIMEOUT_MS,
+        )
+
+    async def commit(self, sections: Sequence[Section], *, ttl_ms: int, timeout_ms: int) -> Committed:
+        """See `Store.commit`."""
+        names: list[bytes] = []
+        args: list[Any] = [ttl_ms, len(sections)]
+        for section in sections:
+            self._add_section(section, names, args)
+        reply = await self._commits.run(self._commit, names, args, timeout_ms=timeout_ms)
+        replies = [
+            SectionReply(status=Status(status), seq=int(seq), previous_token=ptoken, previous_commit_id=pcid)
+            for status, seq, ptoken, pcid in _groups(reply, 1, 4)
+        ]
+        return Committed(int(reply[0]), replies)
+
+    async def load(self, orders: Sequence[LoadOrder]) -> Loads:
+        """See `Store.load`."""
+        names: list[bytes] = []
+        args: list[Any] = []
+        for order in orders:
+            names.append(keys.lease(self._service, order.shard))
+            names.append(keys.state(self._service, order.shard, order.object_id))
+            args += (order.fence.epoch, order.fence.token)
+        reply = await self._loads.run(self._load, names, args, timeout_ms=_CALL_TIMEOUT_MS)
+        objects = [
+            Loaded(int(seq), dict(zip(flat[::2], flat[1::2], strict=True))) for seq, flat in _groups(reply, 1, 2)
+        ]
+        return Loads(int(reply[0]), objects)
+
+    async def due_alarms(self, shards: Sequence[int], *, until_ms: int, rows: int) -> Due:
+        """See `Store.due_alarms`."""
+        return await self._due_rows([keys.alarms(self._service, shard) for shard in shards], until_ms, rows)
+
+    async def expired(self, shards: Sequence[int], *, rows: int) -> Due:
+        """See `Store.expired`."""
+        return await self._due_rows([keys.expiries(self._service, shard) for shard in shards], "", rows)
+
+    async def document_put(self, prefix: str, field: bytes, body: bytes | None, *, expected: int) -> tuple[bool, int]:
+        """See `DocumentStore.document_put`."""
+        live = 0 if body is None else 1
+        written, version = await self._control.run(
+            self._document_put,
+            keys.documents(prefix),
+            [field, expected, live, body or b""],
+            timeout_ms=_CALL_TIMEOUT_MS,
+        )
+        return written == 1, version
+
+    async def documents_since(self, prefix: str, revision: int) -> DocumentChanges:
+        """See `DocumentStore.documents_since`."""
+        newest, more, *flat = await self._control.run(
+            self._documents_since, keys.documents(prefix), [revision, _DOCUMENT_ROWS], timeout_ms=_CALL_TIMEOUT_MS
+        )
+        documents = [_document(field, record) for field, record in _groups(flat, 0, 2)]
+        return DocumentChanges(newest, documents, more == 1)
+
+    async def _due_rows(self, names: Sequence[bytes], until: object, rows: int) -> Due:
+        reply = await self._loads.run(self._due, names, [until, rows], timeout_ms=_CALL_TIMEOUT_MS)
+        return Due(
+            int(reply[0]), [[(member, int(score)) for member, score in _groups(flat, 0, 2)] for flat in reply[1:]]
+        )
+
+    def _leases(self, shards: Iterable[int]) -> list[bytes]:
+        return [keys.lease(self._service, shard) for shard in shards]
+
+    def _add_section(self, section: Section, names: list[bytes], args: list[Any]) -> None:
+        service, shard = self._service, section.shard
+        names += (
+            keys.lease(service, shard),
+            keys.alarms(service, shard),
+            keys.dead_alarms(service, shard),
+            keys.index(service, shard),
+            keys.expiries(service, shard),
+        )
+        args += (section.fence.epoch, section.fence.token, section.seq, section.commit_id, len(section.writes))
+        for write in section.writes:
+            names.append(keys.state(service, shard, write.object_id))
+            _add_write(write, args)
+
+
+def _add_write(write: ObjectWrite, args: list[Any]) -> None:
+    flags = write.clear + 2 * write.gone + 4 * write.sweep + 8 * write.indexed
+    args += (write.object_id, flags, write.expire_at_ms, len(write.puts))
+    for pair in write.puts.items():
+        args += pair
+    args.append(len(write.deletes))
+    args += write.deletes
+    args.append(len(write.alarm_sets))
+    for due in write.alarm_sets.items():
+        args += due
+    args.append(len(write.alarm_removes))
+    args += write.alarm_removes
+    args.append(len(write.dead_adds))
+    for dead in write.dead_adds.items():
+        args += dead
+
+
+def _fences(leases: Iterable[tuple[int, Fence]]) -> Iterator[Any]:
+    for _, fence in leases:
+        yield fence.epoch
+        yield fence.token
+
+
+def _groups(reply: Sequence[Any], start: int, width: int) -> Iterator[Sequence[Any]]:
+    return (reply[i : i + width] for i in range(start, len(reply), width))
+
+
+def _document(field: bytes, record: bytes) -> StoredDocument:
+    head, _, body = record.partition(b"\n")
+    version, changed_ms, live = head[1:].split(b" ")
+    return StoredDocument(field, int(version), int(changed_ms), body if live == b"1" else None)

@@ -1,0 +1,154 @@
+"""A store that breaks on purpose, in the ways a network and a server break, and says that it did.
+
+A fault that was planned but never met proves nothing, so each one records that it fired.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from enum import Enum
+from typing import Any, TypeVar
+
+import msgspec
+
+from shared.storage.interface import (
+    ClaimOrder,
+    Claims,
+    Committed,
+    DocumentChanges,
+    Due,
+    Fence,
+    LoadOrder,
+    Loads,
+    Renewals,
+    Section,
+    Store,
+    StoreAwayError,
+    StoreInDoubtError,
+)
+
+T = TypeVar("T")
+_CALL_TIMEOUT_MS = 2_000
+
+
+class FaultKind(Enum):
+    """What goes wrong with one call."""
+
+    DELAY = "delay"  # It runs after `delay_ms`, even if the caller's time-out ended sooner and left it in doubt.
+    AWAY = "away"  # It does not run, and the caller knows.
+    REQUEST_LOST = "request_lost"  # The connection breaks before it runs: the caller is in doubt.
+    REPLY_LOST = "reply_lost"  # The connection breaks after it ran: the caller is in doubt.
+    REPEAT = "repeat"  # It runs and is answered, and runs once more after `delay_ms`.
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """Breaks the `count`-th call (from 1) of `operation`, a method name of `Store`."""
+
+    operation: str
+    kind: FaultKind
+    count: int = 1
+    delay_ms: int = 0
+
+
+class FaultyStore:
+    """Implements `Store` over another one, breaking the calls that `plan` names.
+
+    `fired` lists the faults met, in order. While `away` is set every call raises StoreAwayError.
+    """
+
+    def __init__(self, store: Store, plan: Sequence[Fault] = ()) -> None:
+        self._store = store
+        self._plan = {(fault.operation, fault.count): fault for fault in plan}
+        self._late: set[asyncio.Task[Any]] = set()
+        self.calls: dict[str, int] = {}
+        self.fired: list[Fault] = []
+        self.away = False
+
+    def unfired(self) -> list[Fault]:
+        """The faults of the plan that no call has met yet."""
+        return [fault for fault in self._plan.values() if fault not in self.fired]
+
+    async def settle(self) -> None:
+        """Wait until every delayed run is over."""
+        while self._late:
+            await asyncio.wait(self._late)
+
+    async def claim(
+        self, orders: Sequence[ClaimOrder], *, token: bytes, node: str, lock_id: str, ttl_ms: int
+    ) -> Claims:
+        """See `Store.claim`."""
+        return await self._run(
+            "claim", lambda: self._store.claim(orders, token=token, node=node, lock_id=lock_id, ttl_ms=ttl_ms)
+        )
+
+    async def renew(self, leases: Sequence[tuple[int, Fence]], *, ttl_ms: int) -> Renewals:
+        """See `Store.renew`."""
+        return await self._run("renew", lambda: self._store.renew(leases, ttl_ms=ttl_ms))
+
+    async def release(self, leases: Sequence[tuple[int, Fence]]) -> None:
+        """See `Store.release`."""
+        return await self._run("release", lambda: self._store.release(leases))
+
+    async def commit(self, sections: Sequence[Section], *, ttl_ms: int, timeout_ms: int) -> Committed:
+        """See `Store.commit`."""
+        return await self._run(
+            "commit", lambda: self._store.commit(sections, ttl_ms=ttl_ms, timeout_ms=timeout_ms), timeout_ms
+        )
+
+    async def load(self, orders: Sequence[LoadOrder]) -> Loads:
+        """See `Store.load`."""
+        return await self._run("load", lambda: self._store.load(orders))
+
+    async def due_alarms(self, shards: Sequence[int], *, until_ms: int, rows: int) -> Due:
+        """See `Store.due_alarms`."""
+        return await self._run("due_alarms", lambda: self._store.due_alarms(shards, until_ms=until_ms, rows=rows))
+
+    async def expired(self, shards: Sequence[int], *, rows: int) -> Due:
+        """See `Store.expired`."""
+        return await self._run("expired", lambda: self._store.expired(shards, rows=rows))
+
+    async def document_put(self, prefix: str, field: bytes, body: bytes | None, *, expected: int) -> tuple[bool, int]:
+        """See `DocumentStore.document_put`."""
+        return await self._run("document_put", lambda: self._store.document_put(prefix, field, body, expected=expected))
+
+    async def documents_since(self, prefix: str, revision: int) -> DocumentChanges:
+        """See `DocumentStore.documents_since`."""
+        return await self._run("documents_since", lambda: self._store.documents_since(prefix, revision))
+
+    async def _run(
+        self, operation: str, call: Callable[[], Coroutine[Any, Any, T]], timeout_ms: int = _CALL_TIMEOUT_MS
+    ) -> T:
+        count = self.calls[operation] = self.calls.get(operation, 0) + 1
+        if self.away:
+            raise StoreAwayError(f"{operation}: the store is away")
+        fault = self._plan.get((operation, count))
+        if fault is None:
+            return await call()
+        self.fired.append(fault)
+        return await self._break(fault, call, timeout_ms)
+
+    async def _break(self, fault: Fault, call: Callable[[], Coroutine[Any, Any, T]], timeout_ms: int) -> T:
+        if fault.kind is FaultKind.DELAY:
+            late = self._run_later(fault.delay_ms, call)
+            await asyncio.wait({late}, timeout=timeout_ms / 1000)
+            if late.done():
+                return late.result()
+            raise StoreInDoubtError(f"{fault.operation} was delayed past its time-out")
+        if fault.kind is FaultKind.AWAY:
+            raise StoreAwayError(f"{fault.operation} was refused")
+        if fault.kind is FaultKind.REQUEST_LOST:
+            raise StoreInDoubtError(f"The request of {fault.operation} was lost")
+        result = await call()
+        if fault.kind is FaultKind.REPEAT:
+            _ = self._run_later(fault.delay_ms, call)
+            return result
+        raise StoreInDoubtError(f"The reply of {fault.operation} was lost")
+
+    def _run_later(self, delay_ms: int, call: Callable[[], Awaitable[T]]) -> "asyncio.Task[T]":
+        async def later() -> T:
+            await asyncio.sleep(delay_ms / 1000)
+            return await call()
+
+        task = asyncio.get_running_loop().create_task(later(), name="a delayed call of the store")
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+        return task

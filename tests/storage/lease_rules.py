@@ -1,0 +1,182 @@
+"""Who may own a shard, one rule a function. Every store keeps them; a broken script breaks at least one."""
+
+from shared.storage.interface import Claimed, ClaimOrder, Fence, Loaded, LoadOrder, Status, Store
+from tests.storage.bench import LONG_MS, Bench, Rule, section, write
+
+OVER_MS = -1
+"""A time to live that is over at once."""
+
+
+async def claim(
+    store: Store, token: bytes, *, held: bytes = b"", lock: str = "", ttl_ms: int = LONG_MS, shard: int = 0
+) -> Claimed:
+    """Ask for one shard; the node is named like the token."""
+    order = ClaimOrder(shard=shard, held_token=held)
+    claims = await store.claim([order], token=token, node=token.decode(), lock_id=lock, ttl_ms=ttl_ms)
+    (lease,) = claims.leases
+    return lease
+
+
+async def own(store: Store, token: bytes = b"one", *, ttl_ms: int = LONG_MS, shard: int = 0) -> Fence:
+    """Take a shard that is free, and return the proof."""
+    lease = await claim(store, token, ttl_ms=ttl_ms, shard=shard)
+    assert lease.granted
+    return Fence(lease.epoch, token)
+
+
+async def a_free_shard_is_granted(bench: Bench) -> None:
+    """A shard that nobody ever held is granted, and starts at seq 0 with no predecessor."""
+    claims = await bench.store.claim([ClaimOrder(shard=2)], token=b"one", node="n", lock_id="", ttl_ms=5_000)
+    (lease,) = claims.leases
+    assert (True, 0, "n", b"", b"") == (
+        lease.granted,
+        lease.seq,
+        lease.node,
+        lease.previous_token,
+        lease.previous_commit_id,
+    )
+    assert claims.now_ms + 5_000 == lease.expires_ms
+    assert claims.now_ms <= lease.epoch
+
+
+async def a_valid_lease_of_another_is_refused(bench: Bench) -> None:
+    """A claim on a held shard writes nothing and tells who holds it, and until when."""
+    first = await claim(bench.store, b"one")
+    before = await bench.dump()
+    second = await claim(bench.store, b"two")
+    assert (False, "one", first.epoch, first.expires_ms) == (
+        second.granted,
+        second.node,
+        second.epoch,
+        second.expires_ms,
+    )
+    assert before == await bench.dump()
+
+
+async def an_expired_lease_is_granted(bench: Bench) -> None:
+    """Past its end a lease goes to whoever asks, under a higher epoch; seq goes on, the predecessor is told."""
+    fence = await own(bench.store, b"one")
+    await bench.store.commit([section(fence, 0, b"c1")], ttl_ms=OVER_MS, timeout_ms=1_000)
+    lease = await claim(bench.store, b"two")
+    assert lease.granted
+    assert lease.epoch > fence.epoch
+    assert (1, b"one", b"c1") == (lease.seq, lease.previous_token, lease.previous_commit_id)
+
+
+async def the_same_lock_may_claim_before_the_end(bench: Bench) -> None:
+    """Who holds the file lock that the lease names may claim at once; another lock, or none, may not."""
+    await claim(bench.store, b"one", lock="disk/1")
+    assert not (await claim(bench.store, b"two", lock="disk/2")).granted
+    assert not (await claim(bench.store, b"two", lock="")).granted
+    assert (await claim(bench.store, b"two", lock="disk/1")).granted
+
+
+async def no_lock_proves_nothing(bench: Bench) -> None:
+    """Two claimers without a lock do not hold the same lock."""
+    await claim(bench.store, b"one", lock="")
+    assert not (await claim(bench.store, b"two", lock="")).granted
+
+
+async def the_same_token_may_claim_again(bench: Bench) -> None:
+    """A claim whose reply was lost is sent again and granted, under a higher epoch."""
+    first = await claim(bench.store, b"one")
+    again = await claim(bench.store, b"one")
+    assert again.granted
+    assert again.epoch > first.epoch
+
+
+async def a_refence_tells_the_last_commit(bench: Bench) -> None:
+    """Claiming under the token held now shuts the old one out, and tells the last commit under it."""
+    fence = await own(bench.store, b"one")
+    await bench.store.commit([section(fence, 0, b"c1")], ttl_ms=LONG_MS, timeout_ms=1_000)
+    lease = await claim(bench.store, b"one+1", held=b"one")
+    assert lease.granted
+    assert (1, b"one", b"c1") == (lease.seq, lease.previous_token, lease.previous_commit_id)
+    late = await bench.store.commit([section(fence, 1, b"c2")], ttl_ms=LONG_MS, timeout_ms=1_000)
+    assert Status.FENCED == late.replies[0].status
+    assert (b"one", b"c1") == (late.replies[0].previous_token, late.replies[0].previous_commit_id)
+
+
+async def a_refence_under_another_token_is_refused(bench: Bench) -> None:
+    """A node that believes it holds a shard does not take it, not even expired: it has to claim afresh."""
+    await own(bench.store, b"two", ttl_ms=OVER_MS)
+    before = await bench.dump()
+    assert not (await claim(bench.store, b"one+1", held=b"one")).granted
+    assert before == await bench.dump()
+
+
+async def claims_of_one_call_stand_alone(bench: Bench) -> None:
+    """A refused shard does not keep the others from being granted."""
+    await own(bench.store, b"one", shard=1)
+    orders = [ClaimOrder(shard=number) for number in range(3)]
+    claims = await bench.store.claim(orders, token=b"two", node="n", lock_id="", ttl_ms=LONG_MS)
+    assert [True, False, True] == [lease.granted for lease in claims.leases]
+
+
+async def a_late_renewal_counts(bench: Bench) -> None:
+    """An expired lease that nobody claimed is extended, and then holds against others."""
+    fence = await own(bench.store, b"one", ttl_ms=OVER_MS)
+    assert [0] == list((await bench.store.renew([(0, fence)], ttl_ms=LONG_MS)).seqs)
+    assert not (await claim(bench.store, b"two")).granted
+
+
+async def a_renewal_after_a_claim_is_refused(bench: Bench) -> None:
+    """Once another has claimed, renewing answers -1 and writes nothing; other leases are renewed all the same."""
+    old = await own(bench.store, b"one", ttl_ms=OVER_MS)
+    new = await own(bench.store, b"two", ttl_ms=OVER_MS)
+    other = await own(bench.store, b"one", ttl_ms=OVER_MS, shard=1)
+    before = await bench.dump()
+    mixed = [(0, old), (0, Fence(new.epoch, b"one")), (0, Fence(old.epoch, b"two")), (1, other)]
+    assert [-1, -1, -1, 0] == list((await bench.store.renew(mixed, ttl_ms=LONG_MS)).seqs)
+    assert before.shards[0] == (await bench.dump()).shards[0]
+    assert not (await claim(bench.store, b"three", shard=1)).granted
+
+
+async def a_released_shard_is_free(bench: Bench) -> None:
+    """What its owner released is granted before it expires, and names the releaser as predecessor."""
+    fence = await own(bench.store, b"one")
+    await bench.store.release([(0, fence)])
+    lease = await claim(bench.store, b"two")
+    assert (True, b"one") == (lease.granted, lease.previous_token)
+
+
+async def only_the_owner_releases(bench: Bench) -> None:
+    """Releasing under another token or epoch writes nothing."""
+    fence = await own(bench.store, b"one")
+    before = await bench.dump()
+    await bench.store.release([(0, Fence(fence.epoch, b"two")), (0, Fence(fence.epoch - 1, b"one")), (1, fence)])
+    assert before == await bench.dump()
+
+
+async def a_load_is_fenced(bench: Bench) -> None:
+    """Only the owner reads an object; it gets all fields and the seq, or nothing where there is no object."""
+    fence = await own(bench.store, b"one")
+    await bench.store.commit([section(fence, 0, b"c1", [write(a=b"1", b=b"2")])], ttl_ms=LONG_MS, timeout_ms=1_000)
+    wrong = [Fence(fence.epoch, b"two"), Fence(fence.epoch - 1, b"one")]
+    orders = [LoadOrder(0, owner, b"object") for owner in (fence, *wrong)]
+    loads = await bench.store.load([*orders, LoadOrder(0, fence, b"absent"), LoadOrder(1, fence, b"object")])
+    assert [
+        Loaded(1, {b"a": b"1", b"b": b"2"}),
+        Loaded(-1, {}),
+        Loaded(-1, {}),
+        Loaded(1, {}),
+        Loaded(-1, {}),
+    ] == list(loads.objects)
+
+
+RULES: tuple[Rule, ...] = (
+    a_free_shard_is_granted,
+    a_valid_lease_of_another_is_refused,
+    an_expired_lease_is_granted,
+    the_same_lock_may_claim_before_the_end,
+    no_lock_proves_nothing,
+    the_same_token_may_claim_again,
+    a_refence_tells_the_last_commit,
+    a_refence_under_another_token_is_refused,
+    claims_of_one_call_stand_alone,
+    a_late_renewal_counts,
+    a_renewal_after_a_claim_is_refused,
+    a_released_shard_is_free,
+    only_the_owner_releases,
+    a_load_is_fenced,
+)

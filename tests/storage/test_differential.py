@@ -1,0 +1,283 @@
+"""The store in memory and the real one agree, step by step and in what they hold, on random histories.
+
+The real store's clock cannot be moved. So leases live very long or are over at once, object
+expiries lie far back or far ahead, and times that depend on the clock are compared as relations:
+an expiry against its `now_ms`, an epoch by its place among the epochs of its shard.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from shared.storage.interface import (
+    ClaimOrder,
+    Claims,
+    DocumentChanges,
+    Due,
+    Fence,
+    LoadOrder,
+    ObjectWrite,
+    Section,
+    Store,
+)
+from shared.storage.redis.store import RedisStore
+from shared.testing.clock import ManualClock
+from shared.testing.store import MemoryStore, Snapshot
+from shared.testing.valkey import Valkey, start_valkey
+from tests.storage.bench import LONG_MS, PREFIXES, SERVICE, ValkeyBench
+
+SHARD_COUNT = 3
+PAST_MS, FUTURE_MS = 1_000, 10**14
+TIMEOUT_MS = 5_000
+
+
+class FenceChoice(msgspec.Struct, frozen=True):
+    """A proof of ownership: the newest claim asked for on the shard, or parts of older and made-up ones."""
+
+    token: bytes | None
+    epochs_back: int
+
+
+class ClaimStep(msgspec.Struct, frozen=True):
+    orders: list[tuple[int, bytes]]
+    token: bytes
+    lock_id: str
+    ttl_ms: int
+
+
+class RenewStep(msgspec.Struct, frozen=True):
+    leases: list[tuple[int, FenceChoice]]
+    ttl_ms: int
+
+
+class ReleaseStep(msgspec.Struct, frozen=True):
+    leases: list[tuple[int, FenceChoice]]
+
+
+class CommitStep(msgspec.Struct, frozen=True):
+    """`seq_off` is counted from the shard's seq; sections of one shard follow each other."""
+
+    sections: list[tuple[int, FenceChoice, int, bytes, list[ObjectWrite]]]
+    ttl_ms: int
+
+
+class LoadStep(msgspec.Struct, frozen=True):
+    orders: list[tuple[int, FenceChoice, bytes]]
+
+
+class DueStep(msgspec.Struct, frozen=True):
+    shards: list[int]
+    until_ms: int
+    rows: int
+
+
+class ExpiredStep(msgspec.Struct, frozen=True):
+    shards: list[int]
+    rows: int
+
+
+class PutStep(msgspec.Struct, frozen=True):
+    prefix: str
+    field: bytes
+    body: bytes | None
+    expected: int
+
+
+class SinceStep(msgspec.Struct, frozen=True):
+    prefix: str
+    revision: int
+
+
+Step = ClaimStep | RenewStep | ReleaseStep | CommitStep | LoadStep | DueStep | ExpiredStep | PutStep | SinceStep
+
+shards = st.integers(0, SHARD_COUNT - 1)
+some_shards = st.lists(shards, max_size=SHARD_COUNT)
+tokens = st.sampled_from([b"one", b"two", b"three"])
+lifetimes = st.sampled_from([LONG_MS, LONG_MS, LONG_MS, 0, -1_000])
+names = st.sampled_from([b"a", b"b", b"\x00\xff\r\n"])
+bodies = st.binary(max_size=3)
+dues = st.integers(-5, 20)
+rows = st.integers(0, 4)
+fences = st.builds(
+    FenceChoice, st.sampled_from([None] * 8 + [b"one", b"two"]), st.sampled_from([0, 0, 0, 0, 0, 0, 0, 0, 1, 9])
+)
+writes = st.builds(
+    ObjectWrite,
+    object_id=names,
+    clear=st.booleans(),
+    gone=st.sampled_from([False, False, True]),
+    sweep=st.sampled_from([False, False, True]),
+    indexed=st.booleans(),
+    expire_at_ms=st.sampled_from([-1, -1, 0, PAST_MS, PAST_MS + 1, FUTURE_MS]),
+    puts=st.dictionaries(names, bodies, max_size=3),
+    deletes=st.lists(names, max_size=2),
+    alarm_sets=st.dictionaries(names, dues, max_size=3),
+    alarm_removes=st.lists(names, max_size=2),
+    dead_adds=st.dictionaries(names, dues, max_size=2),
+)
+commit_ids = st.sampled_from([b"c%d" % n for n in range(8)])
+sections = st.tuples(
+    shards,
+    fences,
+    st.sampled_from([0, 0, 0, 0, 0, 0, 0, 0, -1, 1]),
+    commit_ids,
+    st.lists(writes, min_size=1, max_size=3),
+)
+claims = st.builds(
+    ClaimStep,
+    st.lists(st.tuples(shards, st.sampled_from([b"", b"", b"one", b"two"])), min_size=1, max_size=SHARD_COUNT),
+    tokens,
+    st.sampled_from(["", "", "disk/1", "disk/2"]),
+    lifetimes,
+)
+commits = st.builds(CommitStep, st.lists(sections, min_size=1, max_size=3), lifetimes)
+steps = st.one_of(
+    claims,
+    commits,
+    commits,
+    commits,
+    st.builds(RenewStep, st.lists(st.tuples(shards, fences), max_size=3), lifetimes),
+    st.builds(ReleaseStep, st.lists(st.tuples(shards, fences), max_size=2)),
+    st.builds(LoadStep, st.lists(st.tuples(shards, fences, names), max_size=3)),
+    st.builds(DueStep, some_shards, dues, rows),
+    st.builds(ExpiredStep, some_shards, rows),
+    st.builds(PutStep, st.sampled_from(PREFIXES), names, st.none() | bodies, st.integers(-1, 4)),
+    st.builds(SinceStep, st.sampled_from(PREFIXES), st.integers(0, 8)),
+)
+FIRST = ClaimStep([(shard, b"") for shard in range(SHARD_COUNT)], b"one", "disk/1", LONG_MS)
+
+
+class Player:
+    """Plays steps on one store, and hides what depends on its clock."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._epochs: list[list[int]] = [[0] for _ in range(SHARD_COUNT)]  # Of each shard, oldest first.
+        self._tokens = [b"nobody"] * SHARD_COUNT
+        self._seqs = [0] * SHARD_COUNT
+        self._long_ms = 0  # Leases that end later live long; the others are over.
+
+    async def play(self, step: Step) -> object:
+        """The answer to a step, in a form that is the same for both stores."""
+        store = self._store
+        match step:
+            case ClaimStep():
+                return await self._claim(step)
+            case RenewStep():
+                return list((await store.renew(self._leases(step.leases), ttl_ms=step.ttl_ms)).seqs)
+            case ReleaseStep():
+                await store.release(self._leases(step.leases))
+                return None
+            case CommitStep():
+                return await self._commit(step)
+            case LoadStep():
+                orders = [LoadOrder(shard, self._fence(shard, choice), name) for shard, choice, name in step.orders]
+                return list((await store.load(orders)).objects)
+            case DueStep():
+                return _rows(await store.due_alarms(step.shards, until_ms=step.until_ms, rows=step.rows))
+            case ExpiredStep():
+                return _rows(await store.expired(step.shards, rows=step.rows))
+            case PutStep():
+                return await store.document_put(step.prefix, step.field, step.body, expected=step.expected)
+            case SinceStep():
+                return _changes(await store.documents_since(step.prefix, step.revision))
+
+    def timeless(self, content: Snapshot) -> Snapshot:
+        """What a store holds, with epochs as places and without times of the clock."""
+        for number, shard in content.shards.items():
+            shard.lease.epoch = self._epochs[number].index(shard.lease.epoch)
+            shard.lease.expires_ms = int(shard.lease.expires_ms > self._long_ms)
+        for documents in content.documents.values():
+            documents.records = {
+                field: msgspec.structs.replace(record, changed_ms=0) for field, record in documents.records.items()
+            }
+        return content
+
+    async def _claim(self, step: ClaimStep) -> object:
+        orders = [ClaimOrder(shard=shard, held_token=held) for shard, held in step.orders]
+        answer = await self._store.claim(
+            orders, token=step.token, node="node", lock_id=step.lock_id, ttl_ms=step.ttl_ms
+        )
+        self._long_ms = self._long_ms or answer.now_ms + LONG_MS // 2
+        for order, lease in zip(orders, answer.leases, strict=True):
+            if lease.granted:
+                assert lease.epoch > self._epochs[order.shard][-1]
+                assert lease.expires_ms == answer.now_ms + step.ttl_ms
+                self._epochs[order.shard].append(lease.epoch)
+                self._tokens[order.shard] = step.token
+        return self._timeless_claims(orders, answer)
+
+    def _timeless_claims(self, orders: list[ClaimOrder], answer: Claims) -> object:
+        return [
+            msgspec.structs.replace(
+                lease,
+                epoch=self._epochs[order.shard].index(lease.epoch),
+                expires_ms=int(lease.expires_ms > answer.now_ms),
+            )
+            for order, lease in zip(orders, answer.leases, strict=True)
+        ]
+
+    async def _commit(self, step: CommitStep) -> object:
+        ahead = list(self._seqs)
+        flight = []
+        for shard, choice, seq_off, commit_id, objects in step.sections:
+            fence = self._fence(shard, choice)
+            flight.append(
+                Section(shard=shard, fence=fence, seq=ahead[shard] + seq_off, commit_id=commit_id, writes=objects)
+            )
+            ahead[shard] += 1
+        answer = await self._store.commit(flight, ttl_ms=step.ttl_ms, timeout_ms=TIMEOUT_MS)
+        for section, reply in zip(flight, answer.replies, strict=True):
+            self._seqs[section.shard] = reply.seq
+        return list(answer.replies)
+
+    def _leases(self, choices: list[tuple[int, FenceChoice]]) -> list[tuple[int, Fence]]:
+        return [(shard, self._fence(shard, choice)) for shard, choice in choices]
+
+    def _fence(self, shard: int, choice: FenceChoice) -> Fence:
+        epochs = self._epochs[shard]
+        epoch = epochs[-1 - choice.epochs_back] if choice.epochs_back < len(epochs) else 0
+        return Fence(epoch, self._tokens[shard] if choice.token is None else choice.token)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    """A real server for the tests of this file."""
+    with start_valkey(tmp_path_factory.mktemp("valkey")) as running:
+        yield running
+
+
+@pytest.mark.timeout(300)  # Seconds to pass; what takes longer is making a failing history short.
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(history=st.lists(steps, min_size=10, max_size=40))
+def test_memory_and_valkey_agree(history: list[Step], server: Valkey) -> None:
+    """Every answer is the same, and so is everything that is stored in the end."""
+    asyncio.run(_compare([FIRST, *history], server.url))
+
+
+async def _compare(history: list[Step], url: str) -> None:
+    real_store, memory_store = RedisStore(url, service=SERVICE), MemoryStore(ManualClock())
+    real, memory = Player(real_store), Player(memory_store)
+    try:
+        await real_store.command("FLUSHALL")
+        for step in history:
+            expected: Any = await real.play(step)
+            assert expected == await memory.play(step), step
+        stored = await ValkeyBench(real_store).dump()
+        assert real.timeless(stored) == memory.timeless(memory_store.snapshot())
+    finally:
+        await real_store.close()
+
+
+def _rows(due: Due) -> object:
+    return [list(found) for found in due.rows]
+
+
+def _changes(changes: DocumentChanges) -> object:
+    documents = [msgspec.structs.replace(document, changed_ms=0) for document in changes.documents]
+    return changes.revision, changes.more, documents

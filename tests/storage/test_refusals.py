@@ -1,0 +1,132 @@
+"""What the store refuses surely did not run; what fails half-way may have. The client tells the two apart."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+
+from shared.storage.interface import Status, StoreAwayError, StoreInDoubtError
+from shared.storage.redis.client import Script
+from shared.storage.redis.store import RedisStore
+from shared.testing.valkey import Valkey, start_valkey
+from tests.storage.bench import LONG_MS, SERVICE, section, write
+from tests.storage.lease_rules import own
+from tests.storage.proxy import open_wire
+
+LATE_MS = 5_000
+"""A time-out that is not reached."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    """A real server for the tests of this file."""
+    with start_valkey(tmp_path_factory.mktemp("valkey")) as running:
+        yield running
+
+
+@pytest.fixture
+def empty(server: Valkey) -> Valkey:
+    """The server, emptied."""
+    server.command("FLUSHALL")
+    return server
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "LOADING server is loading the dataset in memory",
+        "BUSY server is busy running a script.",
+        "MISCONF Errors writing to the AOF file",
+        "READONLY You can't write against a read only replica.",
+        "OOM command not allowed when used memory > 'maxmemory'.",
+        "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        "NOREPLICAS Not enough good replicas to write.",
+        "NOAUTH Authentication required.",
+        "NOPERM User default has no permissions to run the 'evalsha' command",
+        "CLUSTERDOWN The cluster is down",
+    ],
+    ids=lambda reply: reply.partition(" ")[0],
+)
+def test_a_refusal_is_away(reply: str, empty: Valkey) -> None:
+    """What the server refuses up front surely did not run, and the next call is answered."""
+
+    async def run() -> None:
+        async with open_wire(empty.socket_path) as (wire, proxy):
+            proxy.forge_reply(b"INCR", f"-{reply}\r\n".encode())
+            with pytest.raises(StoreAwayError):
+                await wire.command("INCR", "n", timeout_ms=LATE_MS)
+            assert 1 == await wire.command("INCR", "n", timeout_ms=LATE_MS)
+            assert 1 == proxy.fired
+
+    asyncio.run(run())
+
+
+def test_an_error_inside_a_script_is_in_doubt(empty: Valkey) -> None:
+    """A script that fails half-way has written: that is not a refusal, whatever its error is called."""
+
+    async def run() -> None:
+        async with open_wire(empty.socket_path) as (wire, _):
+            for failing in ("redis.call('HGET', 'n', 'f')", "redis.call('PUBLISH', 'x', 'y')", "error('BUSY')"):
+                text = f"#!lua\nredis.call('SET', 'n', '1') {failing}"
+                with pytest.raises(StoreInDoubtError):
+                    await wire.command("EVAL", text, 0, timeout_ms=LATE_MS)
+
+    empty.command("ACL", "SETUSER", "default", "-publish")
+    try:
+        asyncio.run(run())
+    finally:
+        empty.command("ACL", "SETUSER", "default", "+publish")
+
+
+@pytest.mark.parametrize(
+    ("refuse", "accept"),
+    [
+        pytest.param(["CONFIG", "SET", "maxmemory", "1"], ["CONFIG", "SET", "maxmemory", "0"], id="full"),
+        pytest.param(["REPLICAOF", "127.0.0.1", "1"], ["REPLICAOF", "NO", "ONE"], id="replica"),
+        pytest.param(
+            ["CONFIG", "SET", "min-replicas-to-write", "1"],
+            ["CONFIG", "SET", "min-replicas-to-write", "0"],
+            id="too_few_replicas",
+        ),
+    ],
+)
+def test_a_store_that_takes_no_writes_is_away(refuse: list[str], accept: list[str], empty: Valkey) -> None:
+    """A full store, a replica, one without its replicas: every write is refused up front, and works afterwards."""
+
+    async def run() -> None:
+        store = RedisStore(empty.url, service=SERVICE)
+        fence = await own(store)
+        first = [section(fence, 0, b"c1", [write(a=b"1")])]
+        calls: list[Callable[[], Awaitable[object]]] = [
+            lambda: store.commit(first, ttl_ms=LONG_MS, timeout_ms=LATE_MS),
+            lambda: own(store, shard=1),
+            lambda: store.document_put("rl", b"d", b"1", expected=0),
+        ]
+        assert b"+OK\r\n" == empty.command(*refuse)
+        try:
+            for call in calls:
+                with pytest.raises(StoreAwayError):
+                    await call()
+        finally:
+            assert b"+OK\r\n" == empty.command(*accept)
+        (reply,) = (await store.commit(first, ttl_ms=LONG_MS, timeout_ms=LATE_MS)).replies
+        assert (Status.OK, 1) == (reply.status, reply.seq)
+        await store.close()
+
+    asyncio.run(run())
+
+
+def test_forgotten_scripts_are_loaded_again(empty: Valkey) -> None:
+    """A store that lost its scripts (a restart, SCRIPT FLUSH) is sent the text, and knows it from then on."""
+
+    async def run() -> None:
+        async with open_wire(empty.socket_path) as (wire, proxy):
+            script = Script("due")
+            for _ in range(2):
+                assert b"+OK\r\n" == empty.command("SCRIPT", "FLUSH")
+                assert 1 == len(await wire.run(script, [], ["", 1], timeout_ms=LATE_MS))
+            proxy.forge_reply(b"EVAL\r\n", b"-ERR the text was sent again\r\n")
+            assert 1 == len(await wire.run(script, [], ["", 1], timeout_ms=LATE_MS))
+            assert 0 == proxy.fired
+
+    asyncio.run(run())
