@@ -1,0 +1,211 @@
+"""One object in memory: its instance, its state, who waits for it and what waits for the store.
+
+The *mailbox* holds calls that have not started, in arrival order, with a lane of its own for due
+alarms. The *output gate* holds finished turns until the commit that covers what they could have
+seen is confirmed. Both are made on first wait: an object that is only ever called the fast way
+carries neither.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from shared import bounds
+from shared.objects.address import Address
+from shared.objects.errors import OverloadedError
+from shared.objects.handler import DurableObject, Kind
+from shared.objects.state import ObjectState
+from shared.telemetry.context import TraceContext
+
+if TYPE_CHECKING:
+    from shared.objects.host import Host
+    from shared.objects.ownership import Shard
+
+
+class Phase(Enum):
+    """Where an activation is in its life."""
+
+    LOADING = 1
+    ACTIVE = 2
+    CLOSED = 3
+
+
+class Call:
+    """One request to run a turn, from its arrival to its reply."""
+
+    __slots__ = (
+        "alarm",
+        "args",
+        "arrived_ms",
+        "chain",
+        "durable",
+        "future",
+        "method",
+        "started",
+        "started_ns",
+        "trace",
+    )
+
+    def __init__(
+        self,
+        method: Callable[..., Any],
+        args: Sequence[Any],
+        *,
+        future: "asyncio.Future[Any]",
+        arrived_ms: int,
+        chain: tuple[Address, ...] = (),
+        durable: bool = False,
+        trace: TraceContext | None = None,
+        alarm: str | None = None,
+    ) -> None:
+        self.method = method
+        self.args = args
+        self.future = future
+        self.arrived_ms = arrived_ms
+        self.chain = chain
+        self.durable = durable
+        self.trace = trace
+        self.alarm = alarm
+        self.started = False
+        self.started_ns = 0
+
+    def reply(self, value: Any) -> None:
+        """Answer, unless the caller has gone."""
+        if not self.future.done():
+            self.future.set_result(value)
+
+    def fail(self, error: BaseException) -> None:
+        """Answer with an error, unless the caller has gone."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Mailbox:
+    """Calls that have not started. Bounded by count and age; alarms have a lane of their own."""
+
+    __slots__ = ("_alarms", "_calls", "_since_alarm")
+
+    def __init__(self) -> None:
+        self._calls: deque[Call] = deque()
+        self._alarms: deque[Call] = deque()
+        self._since_alarm = 0
+
+    def __len__(self) -> int:
+        return len(self._calls) + len(self._alarms)
+
+    def push(self, call: Call, *, address: Address) -> None:
+        """Queue a call.
+
+        Raises:
+            OverloadedError: 1,000 calls wait already, or the oldest has waited 10 s.
+        """
+        if call.alarm is not None:
+            if all(waiting.alarm != call.alarm for waiting in self._alarms):
+                self._alarms.append(call)
+            return
+        calls = self._calls
+        if len(calls) >= bounds.MAILBOX_CALLS_MAX:
+            raise OverloadedError(
+                f"{address.kind} has {len(calls)} waiting calls", retry_after_ms=bounds.RETRY_AFTER_MS
+            )
+        if calls and call.arrived_ms - calls[0].arrived_ms > bounds.MAILBOX_AGE_MS_MAX:
+            raise OverloadedError(f"Calls to {address.kind} wait for over 10 s", retry_after_ms=bounds.RETRY_AFTER_MS)
+        calls.append(call)
+
+    def pop(self) -> Call | None:
+        """The next call that somebody still waits for: in order, at least every eighth an alarm if one is due."""
+        while self._calls or self._alarms:
+            if self._alarms and (not self._calls or self._since_alarm >= bounds.ALARM_TURN_SHARE - 1):
+                self._since_alarm = 0
+                return self._alarms.popleft()
+            self._since_alarm += bool(self._alarms)
+            call = self._calls.popleft()
+            if not call.future.done():
+                return call
+        return None
+
+    def drain(self) -> list[Call]:
+        """Take out everything."""
+        waiting = [*self._calls, *self._alarms]
+        self._calls.clear()
+        self._alarms.clear()
+        return waiting
+
+
+class Activation:
+    """An object in memory. The host alone changes it."""
+
+    __slots__ = (
+        "address",
+        "confirmed",
+        "dirty",
+        "gated",
+        "host",
+        "idle",
+        "idle_since_ms",
+        "instance",
+        "kind",
+        "mailbox",
+        "object_id",
+        "phase",
+        "running",
+        "shard",
+        "state",
+        "touched",
+        "written",
+    )
+
+    instance: DurableObject
+    state: ObjectState
+
+    def __init__(self, host: "Host", kind: Kind, address: Address, object_id: bytes, shard: "Shard") -> None:
+        self.host = host
+        self.kind = kind
+        self.address = address
+        self.object_id = object_id
+        self.shard = shard
+        self.phase = Phase.LOADING
+        self.idle = False  # Active, no turn running, nothing waiting: the fast way in is open.
+        self.running: Call | None = None
+        self.mailbox: Mailbox | None = None
+        self.gated: deque[tuple[int, Call, Any, BaseException | None]] | None = None
+        self.written = 0  # Turns that wrote.
+        self.confirmed = 0  # Those of them that the store has confirmed.
+        self.dirty = False  # Native state changed; `on_checkpoint` is due.
+        self.touched = True
+        self.idle_since_ms = 0
+
+    @property
+    def clean(self) -> bool:
+        """Whether the store has everything and nobody is inside or waiting."""
+        return self.idle and not self.dirty and self.written == self.confirmed and not self.state.pending
+
+    def gate(self, call: Call, reply: Any, error: BaseException | None) -> None:
+        """Hold an answer until everything written so far is confirmed."""
+        if self.gated is None:
+            self.gated = deque()
+        self.gated.append((self.written, call, reply, error))
+
+    def confirm(self, covers: int) -> list[Call]:
+        """The store has the first `covers` writes: let the answers out that waited for them."""
+        self.confirmed = covers
+        released: list[Call] = []
+        gated = self.gated
+        while gated and gated[0][0] <= covers:
+            _, call, reply, error = gated.popleft()
+            released.append(call)
+            if error is None:
+                call.reply(reply)
+            else:
+                call.fail(error)
+        if not gated:
+            self.gated = None
+        return released
+
+    def fail_gated(self, error: BaseException) -> None:
+        """The store will never have it: every answer that waited becomes `error`."""
+        gated, self.gated = self.gated, None
+        for _, call, _, _ in gated or ():
+            call.fail(error)

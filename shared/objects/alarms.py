@@ -1,0 +1,151 @@
+"""The alarms of this node's shards, in the order they fall due.
+
+What is stored decides; this queue only says where to look next. It holds what is due within a
+minute and is filled from the store when a shard opens, every 30 s, and when a confirmed turn set
+an alarm that is due soon. An entry may be stale: the alarm is looked up again at turn start.
+
+Nothing is ever early: "due" is asked of the lower end of the store's clock. A commit that removes
+an alarm is the only thing that ends it, so a crash rings twice, never not at all.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
+
+import msgspec
+
+from shared import bounds
+from shared.objects.address import split_address
+from shared.objects.ownership import Ownership, Shard
+from shared.objects.store_clock import StoreClock
+from shared.storage.codec import AlarmRecord
+from shared.storage.interface import Store, StoreError
+from shared.telemetry import logs
+
+_log = logs.get_logger()
+_BATCH = 1_000  # Alarms rung before the loop gets a turn.
+
+
+class AlarmQueue:
+    """Due times in Unix ms of the store's clock, oldest first; one entry an alarm and due time."""
+
+    __slots__ = ("_entries", "_heap")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, bytes]] = []
+        self._entries: set[tuple[int, bytes]] = set()
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def push(self, due_ms: int, member: bytes) -> None:
+        """Remember that `member` (encoded address and alarm name) is due; twice is once."""
+        entry = (due_ms, member)
+        if entry not in self._entries:
+            self._entries.add(entry)
+            heappush(self._heap, entry)
+
+    def next_ms(self) -> int | None:
+        """When the earliest is due."""
+        return self._heap[0][0] if self._heap else None
+
+    def pop_due(self, now_ms: int, count_max: int) -> list[tuple[int, bytes]]:
+        """Take at most `count_max` that are due at `now_ms`, oldest first."""
+        due: list[tuple[int, bytes]] = []
+        while self._heap and self._heap[0][0] <= now_ms and len(due) < count_max:
+            entry = heappop(self._heap)
+            self._entries.discard(entry)
+            due.append(entry)
+        return due
+
+
+class AlarmClock:
+    """Rings the alarms of open shards: calls `ring(address, name)` for each that is due."""
+
+    def __init__(
+        self, store: Store, ownership: Ownership, store_clock: StoreClock, ring: Callable[[bytes, str], None]
+    ) -> None:
+        self._store = store
+        self._ownership = ownership
+        self._clock = store_clock
+        self._ring = ring
+        self.queue = AlarmQueue()
+        self._changed = asyncio.Event()
+
+    def armed(self, due_ms: int, member: bytes) -> None:
+        """A confirmed turn has set this alarm."""
+        if due_ms <= self._clock.lower_ms() + bounds.ALARM_HORIZON_MS:
+            self.queue.push(due_ms, member)
+            self._changed.set()
+
+    async def scan(self, shards: Sequence[Shard]) -> None:
+        """Read what is due within the horizon from the store.
+
+        Raises:
+            StoreError: the store did not answer.
+        """
+        for shard_list in _chunks(shards):
+            until_ms = self._clock.lower_ms() + bounds.ALARM_HORIZON_MS
+            due = await self._store.due_alarms(
+                [shard.index for shard in shard_list], until_ms=until_ms, rows=bounds.ALARM_SCAN_ROWS
+            )
+            for rows in due.rows:
+                for member, due_ms in rows:
+                    self.queue.push(due_ms, member)
+        self._changed.set()
+
+    async def rescan(self) -> None:
+        """Look again for what is due soon; a store that is away is asked again next time."""
+        try:
+            await self.scan([shard for shard in self._ownership.shards if shard.open])
+        except StoreError as exc:
+            _log.warning(logs.STORE_AWAY, error=str(exc))
+
+    async def run(self) -> None:
+        """Ring for ever."""
+        rescan_at_ms = self._clock.monotonic_ms() + bounds.ALARM_RESCAN_MS
+        while True:
+            now_ms, next_ms = self._clock.lower_ms(), self.queue.next_ms()
+            rung = self.queue.pop_due(now_ms, _BATCH)
+            for _, member in rung:
+                address_end = split_address(member)[1]
+                self._ring(member[:address_end], member[address_end:].decode())
+            left_ms = rescan_at_ms - self._clock.monotonic_ms()
+            if left_ms <= 0:
+                await self.rescan()
+                rescan_at_ms = self._clock.monotonic_ms() + bounds.ALARM_RESCAN_MS
+                continue
+            if rung:  # A scan reads a bounded number of rows: there may be more in the store.
+                rescan_at_ms = min(rescan_at_ms, self._clock.monotonic_ms() + bounds.ALARM_MORE_MS)
+                await asyncio.sleep(0)
+                continue
+            wait_ms = left_ms if next_ms is None else min(left_ms, max(1, next_ms - now_ms))
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(wait_ms / 1000):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+
+
+def retried(record: AlarmRecord, error: str, now_ms: int) -> AlarmRecord | None:
+    """The alarm after a failed try: 2 s doubled each time up to 5 min, +-25 %; None once a day has passed."""
+    first_ms = record.first_failed_ms or now_ms
+    if now_ms - first_ms >= bounds.ALARM_GIVE_UP_MS:
+        return None
+    delay_ms = min(bounds.ALARM_RETRY_MS << min(record.attempts, 30), bounds.ALARM_RETRY_MS_MAX)
+    jitter = random.uniform(0.75, 1.25)  # noqa: S311  # Spreads retries; nothing secret.
+    return msgspec.structs.replace(
+        record,
+        due_ms=now_ms + int(delay_ms * jitter),
+        serial=0,
+        attempts=record.attempts + 1,
+        first_failed_ms=first_ms,
+        first_error=record.first_error or error[:500],
+        last_error=error[:500],
+    )
+
+
+def _chunks(shards: Sequence[Shard], size: int = 64) -> list[Sequence[Shard]]:
+    return [shards[i : i + size] for i in range(0, len(shards), size)]

@@ -1,0 +1,76 @@
+"""What one turn wrote, or several turns that wait for a commit together."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from shared import bounds
+from shared.objects.errors import TooLargeError
+from shared.storage.codec import AlarmRecord
+
+
+class Changes:
+    """Writes of one turn, or of several turns that wait for a commit together. None is a removal."""
+
+    __slots__ = (
+        "_bytes",
+        "alarm_serial",
+        "alarms",
+        "clear",
+        "dead",
+        "dropped_alarms",
+        "expire_at_ms",
+        "known_alarms",
+        "values",
+    )
+
+    def __init__(self, expire_at_ms: int, alarm_serial: int) -> None:
+        self.values: dict[str, bytes | None] = {}
+        self.alarms: dict[str, AlarmRecord | None] = {}
+        self.dead: dict[str, tuple[AlarmRecord, int]] = {}
+        self.clear = False
+        self.known_alarms: frozenset[str] = frozenset()
+        self.dropped_alarms: frozenset[str] = frozenset()  # Known to the store when `clear` was said.
+        self.expire_at_ms = expire_at_ms
+        self.alarm_serial = alarm_serial
+        self._bytes = 0
+
+    def put(self, key: str, stored: bytes | None) -> None:
+        """Write or (None) remove a key; raises TooLargeError past the bounds of a turn."""
+        self._bytes += len(key) + len(stored or b"")
+        self.values[key] = stored
+        check_size("The turn", self._bytes, bounds.TURN_BYTES_MAX)
+        check_size("The turn's keys", len(self.values), bounds.TURN_KEYS_MAX)
+
+    def reset(self) -> None:
+        """Remove everything there is."""
+        self.values.clear()
+        self.dropped_alarms |= self.known_alarms | self.alarms.keys()
+        self.alarms.clear()
+        self.clear = True
+        self.expire_at_ms = 0
+
+    def join(self, later: "Changes") -> None:
+        """Take in the changes of a later turn."""
+        if later.clear:
+            later.dropped_alarms |= self.dropped_alarms | self.alarms.keys()
+            self.values, self.alarms, self.clear = {}, {}, True
+        self.values.update(later.values)
+        self.alarms.update(later.alarms)
+        self.dead.update(later.dead)
+        self.dropped_alarms |= later.dropped_alarms
+        self.expire_at_ms, self.alarm_serial = later.expire_at_ms, later.alarm_serial
+
+
+def merge(base: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    """Apply changes to what was there; None removes."""
+    for key, value in changes.items():
+        if value is None:
+            base.pop(key, None)
+        else:
+            base[key] = value
+
+
+def check_size(what: str, size: int, size_max: int) -> None:
+    """Raises TooLargeError if `size` is over `size_max`."""
+    if size > size_max:
+        raise TooLargeError(what, size=size, size_max=size_max)

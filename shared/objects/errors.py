@@ -1,0 +1,98 @@
+"""What can become of a call to an object, other than its reply.
+
+TenureError
+|- RefusedError
+|  |- OverloadedError        a bound was reached; the call did not start
+|  `- UnavailableError       the shard is closed or the store is away; the call did not start
+|- OutcomeUnknownError       the store did not say whether the commit took effect
+|- CommitFailedError         the commit surely did not take effect
+|- DeadlineExceededError     the caller's time ran out before the reply
+|- CallCycleError            the call would wait for itself
+|- TooLargeError             a turn, value or key over its bound
+|- HandlerError              the handler raised; its writes were dropped
+`- DomainError               declared by authors; an answer, not a fault
+"""
+
+from collections.abc import Sequence
+
+from shared.errors import RefusedError, TenureError
+
+
+class OverloadedError(RefusedError):
+    """A bound of the object or node was reached. The call did not start."""
+
+    code = "overloaded"
+
+
+class UnavailableError(RefusedError):
+    """Nobody can run this object at the moment. The call did not start."""
+
+    code = "unavailable"
+
+
+class OutcomeUnknownError(TenureError):
+    """The store did not say whether the commit took effect; it may have."""
+
+    code = "outcome_unknown"
+
+    def __init__(self) -> None:
+        super().__init__("The store did not confirm in time; the change may or may not have taken effect.")
+
+
+class CommitFailedError(TenureError):
+    """The commit did not take effect and never will."""
+
+    code = "commit_failed"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The change was not stored: {reason}.")
+        self.reason = reason
+
+
+class DeadlineExceededError(TenureError):
+    """The caller's time ran out. `started` says whether the turn had begun."""
+
+    code = "deadline_exceeded"
+
+    def __init__(self, *, started: bool) -> None:
+        super().__init__("The deadline passed " + ("before the reply." if started else "before the call could start."))
+        self.started = started
+
+
+class CallCycleError(TenureError):
+    """An object called itself, by way of `cycle`; waiting would never end."""
+
+    code = "call_cycle"
+
+    def __init__(self, cycle: Sequence[str]) -> None:
+        super().__init__("Call cycle: " + " -> ".join(cycle) + ".")
+        self.cycle = tuple(cycle)
+
+
+class TooLargeError(TenureError):
+    """`what` has `size` bytes or entries where `size_max` are allowed. Nothing was written."""
+
+    code = "too_large"
+
+    def __init__(self, what: str, *, size: int, size_max: int) -> None:
+        super().__init__(f"{what} has {size}, at most {size_max} are allowed.")
+        self.what = what
+        self.size = size
+        self.size_max = size_max
+
+
+class HandlerError(TenureError):
+    """The handler raised something it did not declare. Its writes were dropped and the object left memory."""
+
+    code = "handler_failed"
+
+    def __init__(self, kind: str, method: str) -> None:
+        super().__init__(f"{kind}/{method} failed.")
+        self.kind = kind
+        self.method = method
+
+
+class DomainError(TenureError):
+    """The root of errors that authors declare as answers: no fault, and no reason to forget the object."""
+
+    code = "domain_error"

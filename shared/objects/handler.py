@@ -1,0 +1,177 @@
+"""What an author writes: a class whose methods are the turns of one object.
+
+    class Counter(DurableObject):
+        kind = "counter"
+
+        def add(self, amount: int) -> int:
+            total = self.storage.get("total", int, default=0) + amount
+            self.storage.put("total", total)
+            return total
+
+At any time one turn of one object runs, in one process. A turn counts whole or leaves no trace,
+and its reply leaves after the store has confirmed it (kinds that are `committed`) or at once,
+with a checkpoint behind it (kinds that are `checkpointed`). A handler is a plain `def` where it
+cannot wait, which is the fastest, or an `async def`.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+
+import msgspec
+
+from shared import bounds
+from shared.objects.errors import TooLargeError
+from shared.storage.codec import AlarmRecord
+
+if TYPE_CHECKING:
+    from shared.objects.activation import Activation
+    from shared.objects.address import Address
+    from shared.objects.calls import ObjectCalls
+    from shared.objects.state import ObjectState
+    from shared.objects.store_clock import StoreClock
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def readonly(method: F) -> F:
+    """Mark a handler that writes nothing. It sees pending writes; its reply waits for their commit."""
+    method.__tenure_readonly__ = True  # type: ignore[attr-defined]  # A mark, read by `Kind`.
+    return method
+
+
+class Alarm(msgspec.Struct, frozen=True, kw_only=True):
+    """A named alarm that has come due. `attempts` counts the failed tries before this one."""
+
+    name: str
+    due_ms: int
+    attempts: int = 0
+
+
+class Alarms:
+    """The alarms of the object whose turn runs. Setting and cancelling are part of the turn."""
+
+    __slots__ = ("_state",)
+
+    def __init__(self, state: "ObjectState") -> None:
+        self._state = state
+
+    def set(self, name: str, *, at_ms: int) -> None:
+        """Arm `name` for `at_ms` of the store's clock, replacing the one of that name.
+
+        Raises:
+            TooLargeError: the object has 64 alarms already, or the name has over 256 bytes.
+        """
+        if len(name.encode()) > bounds.ALARM_NAME_BYTES_MAX:
+            raise TooLargeError("The alarm name", size=len(name.encode()), size_max=bounds.ALARM_NAME_BYTES_MAX)
+        names = self._state.alarm_names()
+        if name not in names and len(names) >= bounds.ALARMS_MAX:
+            raise TooLargeError("The object's alarms", size=len(names) + 1, size_max=bounds.ALARMS_MAX)
+        self._state.set_alarm(name, AlarmRecord(due_ms=at_ms, serial=0))
+
+    def set_if_absent(self, name: str, *, at_ms: int) -> bool:
+        """Arm `name` unless it is armed; say whether it was set now."""
+        if self._state.alarm(name) is not None:
+            return False
+        self.set(name, at_ms=at_ms)
+        return True
+
+    def cancel(self, name: str) -> bool:
+        """Disarm `name`; say whether it was armed."""
+        if self._state.alarm(name) is None:
+            return False
+        self._state.set_alarm(name, None)
+        return True
+
+    def due_ms(self, name: str) -> int | None:
+        """When `name` is due on the store's clock, or None."""
+        record = self._state.alarm(name)
+        return None if record is None else record.due_ms
+
+    def names(self) -> list[str]:
+        """What is armed, sorted."""
+        return self._state.alarm_names()
+
+
+class DurableObject:
+    """The base of every kind of object. Hooks may be left out; none of them may call other objects."""
+
+    __slots__ = ("_activation",)
+
+    kind: ClassVar[str]
+    """The name of the kind: part of every address, never to change."""
+    durability: ClassVar[Literal["committed", "checkpointed"]] = "committed"
+    indexed: ClassVar[bool] = True
+    """Whether anybody lists objects of this kind."""
+    idle_ms: ClassVar[int] = bounds.OBJECT_IDLE_MS
+
+    def __init__(self, activation: "Activation") -> None:
+        self._activation = activation
+
+    def on_activate(self) -> None:
+        """State is loaded and nothing else has entered. Writes count like a turn's."""
+
+    def on_passivate(self) -> None:
+        """The object leaves memory; everything is stored."""
+
+    def on_checkpoint(self) -> None:
+        """Checkpointed kinds: put what `dirty()` announced. Called once before each checkpoint."""
+
+    def on_alarm(self, alarm: Alarm) -> Any:
+        """A named alarm is due. A normal end removes it unless it was set anew; an exception retries it later."""
+
+    @property
+    def address(self) -> "Address":
+        """Who I am."""
+        return self._activation.address
+
+    @property
+    def storage(self) -> "ObjectState":
+        """My keys and values."""
+        return self._activation.state
+
+    @property
+    def alarms(self) -> Alarms:
+        """My alarms."""
+        return Alarms(self._activation.state)
+
+    @property
+    def clock(self) -> "StoreClock":
+        """`now_ms()` is the store's time, for moments; `monotonic_ms()` is for durations."""
+        return self._activation.host.store_clock
+
+    @property
+    def objects(self) -> "ObjectCalls":
+        """Calls to other objects: `await self.objects.at(Account, tenant, name).debit(5)`."""
+        return self._activation.host.calls
+
+    def dirty(self) -> None:
+        """Checkpointed kinds: say that native state has changed. The next checkpoint calls `on_checkpoint`."""
+        activation = self._activation
+        if not activation.dirty:
+            activation.host.committer.mark_dirty(activation)
+
+    async def commit(self) -> None:
+        """Store what this turn has written so far, before going on.
+
+        Raises:
+            CommitFailedError, OutcomeUnknownError: as a reply would.
+        """
+        await self._activation.host.commit_within_turn(self._activation)
+
+
+class Kind:
+    """What the host needs to know of a kind, read off its class once."""
+
+    __slots__ = ("cls", "durable", "idle_ms", "indexed", "is_async", "name", "readonly")
+
+    def __init__(self, cls: type[DurableObject]) -> None:
+        assert cls.durability in ("committed", "checkpointed"), cls
+        self.cls = cls
+        self.name = cls.kind
+        self.durable = cls.durability == "committed"
+        self.indexed = cls.indexed
+        self.idle_ms = cls.idle_ms
+        methods = [method for _, method in inspect.getmembers(cls, inspect.isfunction)]
+        self.is_async = frozenset(method for method in methods if inspect.iscoroutinefunction(method))
+        self.readonly = frozenset(method for method in methods if hasattr(method, "__tenure_readonly__"))

@@ -1,0 +1,344 @@
+"""The state of one object in memory: what is stored, what is on its way, what the running turn wrote.
+
+Three layers, each a dictionary of changes over the one below:
+
+- *base*: everything that turns before this one have written, confirmed or not;
+- *pending*: the part of it that no commit carries yet;
+- *overlay*: the running turn's writes. A normal end joins them to base and pending, an exception
+  drops them, so a turn counts whole or leaves no trace.
+
+Values are encoded at `put`, so a value that cannot be stored fails there, inside the turn. Values
+are immutable: what a handler got or put can never change the state behind the store's back.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from shared import bounds
+from shared.objects.changes import Changes, check_size, merge
+from shared.storage.codec import AlarmRecord, Meta, decode, encode
+from shared.storage.interface import ObjectWrite
+
+T = TypeVar("T")
+_META = b"#"
+_MUTABLE = (list, dict, set, bytearray)
+Names = list[str]
+
+
+class ObjectState:
+    """Typed keys and values, named alarms, and an expiry. The first half is for authors, the second for the host."""
+
+    __slots__ = (
+        "_base",
+        "_cleared",
+        "_dead",
+        "_decoded",
+        "_existed",
+        "_meta",
+        "_overlay",
+        "_pending",
+        "_size",
+        "alarm_records",
+    )
+
+    def __init__(
+        self, meta: Meta | None, values: dict[str, bytes], alarms: dict[str, AlarmRecord], *, stale: bool
+    ) -> None:
+        self._meta = meta or Meta(version=0)
+        self._existed = meta is not None or stale  # Something is in the store that `gone` would have to delete.
+        self._base = values
+        self._dead: set[str] = set()  # Alarms given up; they are shown until the object is deleted.
+        self.alarm_records = alarms
+        self._decoded: dict[str, tuple[Any, Any]] | None = None
+        self._overlay: Changes | None = None
+        self._pending: Changes | None = None
+        self._cleared = stale  # What is stored has expired: the next commit deletes it first.
+        self._size = sum(len(key) + len(value) for key, value in values.items())
+
+    @classmethod
+    def load(cls, fields: Mapping[bytes, bytes], *, now_ms: int) -> "ObjectState":
+        """The state from a stored hash; absent or expired at `now_ms` (upper end) means empty."""
+        if not fields:
+            return cls(None, {}, {}, stale=False)
+        meta = decode(fields[_META], Meta)
+        if meta.expire_at_ms and meta.expire_at_ms <= now_ms and not any(field[:1] == b"a" for field in fields):
+            return cls(None, {}, {}, stale=True)
+        values, alarms, dead = {}, {}, set()
+        for field, stored in fields.items():
+            if field[:1] == b"k":
+                values[field[1:].decode()] = stored
+            elif field[:1] == b"a":
+                alarms[field[1:].decode()] = decode(stored, AlarmRecord)
+            elif field[:1] == b"d":
+                dead.add(field[1:].decode())
+        state = cls(meta, values, alarms, stale=False)
+        state._dead = dead
+        return state
+
+    # For authors.
+
+    def get(self, key: str, type_: type[T], default: Any = None) -> T | Any:
+        """The value under `key`, or `default`.
+
+        Raises:
+            msgspec.ValidationError: what is stored is not a `type_`.
+        """
+        cached = self._decoded.get(key) if self._decoded else None
+        if cached is not None and (cached[0] is None or cached[0] is type_):
+            return cached[1]
+        stored = self._stored(key)
+        if stored is None:
+            return default
+        value = decode(stored, type_)
+        self._remember(key, type_, value)
+        return value
+
+    def put(self, key: str, value: Any) -> None:
+        """Write a frozen struct, an immutable built-in or bytes under `key` (2 KiB; value 128 KiB; turn 512 KiB).
+
+        Raises:
+            TypeError: the value is mutable or cannot be stored.
+            TooLargeError: a bound was passed; the turn should end here.
+        """
+        if isinstance(value, _MUTABLE) or (isinstance(value, msgspec.Struct) and not value.__struct_config__.frozen):
+            raise TypeError(f"A stored value must be immutable, not {type(value).__name__}")
+        stored = encode(value)
+        check_size("The key", len(key.encode()), bounds.KEY_BYTES_MAX)
+        check_size("The value", len(stored), bounds.VALUE_BYTES_MAX)
+        self._changes().put(key, stored)
+        self._remember(key, None, value)
+
+    def delete(self, key: str) -> None:
+        """Remove `key`, if it is there."""
+        if self._stored(key) is not None:
+            self._changes().put(key, None)
+            self._forget(key)
+
+    def delete_all(self) -> None:
+        """Remove every key, every alarm and the expiry: the object is absent after this turn."""
+        changes = self._changes()
+        changes.reset()
+        self._decoded = None
+
+    def list(
+        self,
+        prefix: str = "",
+        *,
+        start: str = "",
+        end: str | None = None,
+        limit: int | None = None,
+        reverse: bool = False,
+    ) -> Names:
+        """The keys with `prefix` in [start, end), sorted, at most `limit`."""
+        keys = sorted(
+            (key for key in self._keys() if key.startswith(prefix) and key >= start and (end is None or key < end)),
+            reverse=reverse,
+        )
+        return keys if limit is None else keys[:limit]
+
+    def expire_at(self, at_ms: int | None) -> None:
+        """From `at_ms` of the store's clock on the object is absent; None means never. Objects with alarms stay."""
+        self._changes().expire_at_ms = at_ms or 0
+
+    # For the host.
+
+    @property
+    def version(self) -> int:
+        """How many commits this object has had."""
+        return self._meta.version
+
+    @property
+    def expire_at_ms(self) -> int:
+        """When the object becomes absent, 0 for never."""
+        return self._meta.expire_at_ms
+
+    @property
+    def alarm_serial(self) -> int:
+        """The serial of the newest alarm setting of finished turns."""
+        return self._meta.alarm_serial
+
+    @property
+    def overlay_used(self) -> bool:
+        """Whether the running turn has written anything."""
+        return self._overlay is not None
+
+    @property
+    def pending(self) -> bool:
+        """Whether something waits for a commit."""
+        return self._pending is not None
+
+    @property
+    def size(self) -> int:
+        """Bytes of keys and values, without the running turn's."""
+        return self._size
+
+    def alarm(self, name: str) -> AlarmRecord | None:
+        """The alarm `name` as the running turn sees it."""
+        overlay = self._overlay
+        if overlay is not None:
+            if name in overlay.alarms:
+                return overlay.alarms[name]
+            if overlay.clear:
+                return None
+        return self.alarm_records.get(name)
+
+    def alarm_names(self) -> Names:
+        """The alarms that the running turn sees, sorted."""
+        overlay = self._overlay
+        names = set() if overlay is not None and overlay.clear else set(self.alarm_records)
+        if overlay is not None:
+            for name, record in overlay.alarms.items():
+                (names.discard if record is None else names.add)(name)
+        return sorted(names)
+
+    def set_alarm(self, name: str, record: AlarmRecord | None) -> None:
+        """Set (with a new serial unless it has one) or remove an alarm in the running turn."""
+        changes = self._changes()
+        if record is not None and record.serial == 0:
+            changes.alarm_serial += 1
+            record = msgspec.structs.replace(record, serial=changes.alarm_serial)
+        changes.alarms[name] = record
+
+    def bury_alarm(self, name: str, record: AlarmRecord, at_ms: int) -> None:
+        """Move an alarm to the dead ones in the running turn."""
+        changes = self._changes()
+        changes.alarms[name] = None
+        changes.dead[name] = (record, at_ms)
+
+    def end_turn(self) -> bool:
+        """Join the overlay to base and pending; say whether there was one.
+
+        Raises:
+            TooLargeError: the object would pass 1 MiB; the overlay is still there, to be dropped.
+        """
+        overlay = self._overlay
+        if overlay is None:
+            return False
+        size = self._size_after(overlay)
+        check_size("The object", size, bounds.OBJECT_BYTES_MAX)
+        self._size = size
+        if overlay.clear:
+            overlay.dropped_alarms |= self._dead
+            self._base, self.alarm_records, self._dead = {}, {}, set()
+        self._dead |= overlay.dead.keys()
+        merge(self._base, overlay.values)
+        merge(self.alarm_records, overlay.alarms)
+        self._meta = msgspec.structs.replace(
+            self._meta, expire_at_ms=overlay.expire_at_ms, alarm_serial=overlay.alarm_serial
+        )
+        if self._pending is None:
+            self._pending = overlay
+        else:
+            self._pending.join(overlay)
+        self._overlay = None
+        return True
+
+    def drop_turn(self) -> None:
+        """Forget what the running turn wrote."""
+        if self._overlay is not None:
+            self._overlay = None
+            self._decoded = None
+
+    def rewrite(self) -> None:
+        """Make the whole state pending: the store went back in time and memory is the newer of the two."""
+        everything = Changes(self._meta.expire_at_ms, self._meta.alarm_serial)
+        everything.clear = True
+        everything.values.update(self._base)
+        everything.alarms.update(self.alarm_records)
+        self._pending, self._existed = everything, True
+
+    def take(self, object_id: bytes, *, indexed: bool) -> ObjectWrite | None:
+        """Turn what is pending into a write of the next version; None where nothing needs to be stored."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return None
+        if not self._base and not self.alarm_records and not self._dead:
+            write = self._departure(object_id, pending) if self._existed else None
+            self._existed, self._cleared, self._meta = (
+                False,
+                False,
+                Meta(version=0, alarm_serial=self._meta.alarm_serial),
+            )
+            return write
+        self._meta = msgspec.structs.replace(self._meta, version=self._meta.version + 1)
+        clear = pending.clear or self._cleared
+        write = ObjectWrite(
+            object_id=object_id,
+            clear=clear,
+            indexed=indexed and not self._existed,
+            expire_at_ms=0 if self.alarm_records else self._meta.expire_at_ms,
+        )
+        write.puts[_META] = encode(self._meta)
+        for key, stored in pending.values.items():
+            if stored is not None:
+                write.puts[b"k" + key.encode()] = stored
+            elif not clear:
+                write.deletes.append(b"k" + key.encode())
+        self._add_alarms(write, pending, clear=clear)
+        self._existed, self._cleared = True, False
+        return write
+
+    def _add_alarms(self, write: ObjectWrite, pending: "Changes", *, clear: bool) -> None:
+        for name, record in pending.alarms.items():
+            encoded = name.encode()
+            if record is not None:
+                write.puts[b"a" + encoded] = encode(record)
+                write.alarm_sets[write.object_id + encoded] = record.due_ms
+                continue
+            write.alarm_removes.append(write.object_id + encoded)
+            if not clear:
+                write.deletes.append(b"a" + encoded)
+        for name in pending.dropped_alarms - self.alarm_records.keys():
+            write.alarm_removes.append(write.object_id + name.encode())
+        for name, (record, at_ms) in pending.dead.items():
+            write.puts[b"d" + name.encode()] = encode(record)
+            write.dead_adds[write.object_id + name.encode()] = at_ms
+
+    def _departure(self, object_id: bytes, pending: "Changes") -> ObjectWrite:
+        names = pending.dropped_alarms | pending.alarms.keys()
+        return ObjectWrite(
+            object_id=object_id, gone=True, alarm_removes=[object_id + name.encode() for name in sorted(names)]
+        )
+
+    def _changes(self) -> "Changes":
+        if self._overlay is None:
+            self._overlay = Changes(self._meta.expire_at_ms, self._meta.alarm_serial)
+            self._overlay.known_alarms = frozenset(self.alarm_records)
+        return self._overlay
+
+    def _stored(self, key: str) -> bytes | None:
+        overlay = self._overlay
+        if overlay is not None:
+            if key in overlay.values:
+                return overlay.values[key]
+            if overlay.clear:
+                return None
+        return self._base.get(key)
+
+    def _keys(self) -> Iterator[str]:
+        overlay = self._overlay
+        if overlay is None:
+            yield from self._base
+            return
+        if not overlay.clear:
+            yield from (key for key in self._base if key not in overlay.values)
+        yield from (key for key, stored in overlay.values.items() if stored is not None)
+
+    def _size_after(self, overlay: "Changes") -> int:
+        size = 0 if overlay.clear else self._size
+        for key, stored in overlay.values.items():
+            old = None if overlay.clear else self._base.get(key)
+            size -= 0 if old is None else len(key) + len(old)
+            size += 0 if stored is None else len(key) + len(stored)
+        return size
+
+    def _remember(self, key: str, type_: Any, value: Any) -> None:
+        if self._decoded is None:
+            self._decoded = {}
+        self._decoded[key] = (type_, value)
+
+    def _forget(self, key: str) -> None:
+        if self._decoded is not None:
+            self._decoded.pop(key, None)

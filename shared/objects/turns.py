@@ -1,0 +1,254 @@
+"""Runs turns: one at a time an object, whole or without a trace, answers through the output gate.
+
+A handler that fails drops its writes, and the object gets a new instance over its state, so that
+what a failed handler left in memory cannot leak into the next turn. An alarm's failure is a turn
+of its own: it stores the attempt and the next due time before anything else runs.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from shared import bounds
+from shared.errors import TenureError
+from shared.objects.activation import Activation, Call, Phase
+from shared.objects.alarms import retried
+from shared.objects.calls import current_chain
+from shared.objects.errors import CommitFailedError, DomainError, HandlerError, TooLargeError, UnavailableError
+from shared.objects.handler import Alarm
+from shared.storage.codec import AlarmRecord
+from shared.telemetry import logs
+
+if TYPE_CHECKING:
+    from shared.objects.host import Host
+
+_log = logs.get_logger()
+_EXPECTED = (DomainError, TooLargeError)
+
+
+class Turns:
+    """The turns of one host."""
+
+    def __init__(self, host: "Host") -> None:
+        self._host = host
+        self._clock = host.store_clock
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._armed: dict[Activation, list[tuple[int, str]]] = {}
+
+    def instantiate(self, activation: Activation) -> None:
+        """Make the object's instance over its state. Its `on_activate` may write, as a turn."""
+        activation.instance = activation.kind.cls(activation)
+        activation.instance.on_activate()
+        if activation.state.end_turn():
+            activation.written += 1
+            self._host.committer.mark_dirty(activation)
+
+    def run_plain(self, activation: Activation, method: Callable[..., Any], args: Sequence[Any]) -> Any:
+        """The fast way: a plain handler of a checkpointed kind, whose answer may leave at once.
+
+        Raises:
+            HandlerError: the handler failed; its instance is replaced.
+        """
+        try:
+            reply = method(activation.instance, *args)
+        except Exception as exc:
+            activation.state.drop_turn()
+            if isinstance(exc, DomainError):
+                raise
+            self._reset(activation, method.__name__, exc)
+            raise HandlerError(activation.kind.name, method.__name__) from exc
+        if activation.state.overlay_used:
+            self._end(activation)
+            self._host.committer.mark_dirty(activation)
+        return reply
+
+    def pump(self, activation: Activation) -> None:
+        """Run what waits in the mailbox until a turn has to wait or nothing is left."""
+        while activation.phase is Phase.ACTIVE and activation.running is None and activation.mailbox is not None:
+            call = activation.mailbox.pop()
+            if call is None:
+                activation.mailbox = None
+                break
+            self._start(activation, call)
+        activation.idle = activation.phase is Phase.ACTIVE and activation.running is None and activation.mailbox is None
+
+    async def wait_idle(self, *, timeout_ms: int) -> None:
+        """Wait until no turn runs; cancel those that take longer."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=timeout_ms / 1000)
+            for task in late:
+                task.cancel()
+
+    def checkpoint(self, activation: Activation) -> None:
+        """Have a dirty object put its native state."""
+        activation.dirty = False
+        try:
+            activation.instance.on_checkpoint()
+            self._end(activation)
+        except Exception as exc:  # noqa: BLE001  # Any failure of an author's hook drops what it wrote.
+            activation.state.drop_turn()
+            self._reset(activation, "on_checkpoint", exc)
+
+    def announce_alarms(self, activation: Activation) -> None:
+        """The store has confirmed the object's alarms: tell the queue of those that are due soon."""
+        for due_ms, name in self._armed.pop(activation, ()):
+            self._host.alarms.armed(due_ms, activation.object_id + name.encode())
+
+    def forget(self, activation: Activation) -> None:
+        """The activation is closed: nothing of it will be confirmed."""
+        self._armed.pop(activation, None)
+
+    def _start(self, activation: Activation, call: Call) -> None:
+        if self._clock.monotonic_ms() >= activation.shard.valid_until_ms:
+            call.fail(
+                UnavailableError(
+                    "This node does not own the object at the moment", retry_after_ms=bounds.RETRY_AFTER_MS
+                )
+            )
+            return
+        args = call.args
+        if call.alarm is not None:
+            record = activation.state.alarm(call.alarm)
+            if record is None:
+                call.reply(None)
+                return
+            if record.due_ms > self._clock.lower_ms():
+                self._host.alarms.armed(record.due_ms, activation.object_id + call.alarm.encode())
+                call.reply(None)
+                return
+            args = (Alarm(name=call.alarm, due_ms=record.due_ms, attempts=record.attempts),)
+        call.started = True
+        call.started_ns = time.perf_counter_ns()
+        activation.running = call
+        method = getattr(type(activation.instance), call.method.__name__)
+        if method in activation.kind.is_async:
+            task = asyncio.get_running_loop().create_task(self._run_async(activation, call, method, args))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            return
+        try:
+            reply = method(activation.instance, *args)
+        except Exception as exc:  # noqa: BLE001  # Whatever a handler raises becomes its caller's error.
+            self._finish(activation, call, None, exc)
+        else:
+            self._finish(activation, call, reply, None)
+
+    async def _run_async(
+        self, activation: Activation, call: Call, method: Callable[..., Any], args: Sequence[Any]
+    ) -> None:
+        current_chain.set((*call.chain, activation.address))
+        try:
+            async with asyncio.timeout(bounds.HANDLER_DEADLINE_MS / 1000):
+                reply = await method(activation.instance, *args)
+        except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001  # As above; a cancelled turn is a failed one.
+            self._finish(activation, call, None, exc)
+        else:
+            self._finish(activation, call, reply, None)
+        self.pump(activation)
+
+    def _finish(self, activation: Activation, call: Call, reply: Any, error: BaseException | None) -> None:
+        activation.running = None
+        if activation.phase is Phase.CLOSED:
+            call.fail(CommitFailedError("the object lost its owner during the turn"))
+            return
+        alarm = activation.state.alarm_records.get(call.alarm) if call.alarm is not None else None
+        if error is None and alarm is not None:
+            self._settle_alarm(activation, alarm, call)
+        if error is None:
+            try:
+                self._end(activation)
+            except TooLargeError as exc:
+                error = exc
+        if error is not None:
+            error = self._failed(activation, call, error, alarm)
+        self._observe(activation, call, error)
+        self._answer(activation, call, reply, error)
+
+    def _answer(self, activation: Activation, call: Call, reply: Any, error: BaseException | None) -> None:
+        host, kind = self._host, activation.kind
+        late = self._clock.monotonic_ms() > host.committer.fast_until_ms
+        wait = kind.durable or call.durable or late
+        if wait and activation.dirty:
+            self.checkpoint(activation)
+        if activation.state.pending:
+            (host.committer.push if wait else host.committer.mark_dirty)(activation)
+        if wait and activation.written > activation.confirmed:
+            activation.gate(call, reply, error)
+        elif error is not None:
+            call.fail(error)
+        else:
+            call.reply(reply)
+
+    def _failed(
+        self, activation: Activation, call: Call, error: BaseException, alarm: AlarmRecord | None
+    ) -> BaseException:
+        clean = not activation.state.overlay_used
+        activation.state.drop_turn()
+        if call.alarm is not None and alarm is not None:
+            self._retry_alarm(activation, call.alarm, alarm, error)
+        if isinstance(error, _EXPECTED):
+            if not clean:
+                self._reset(activation, call.method.__name__, None)
+            return error
+        if isinstance(error, TenureError):  # A call that the handler made was refused: the caller should know why.
+            self._reset(activation, call.method.__name__, None)
+            return error
+        self._reset(activation, call.method.__name__, error)
+        failure = HandlerError(activation.kind.name, call.method.__name__)
+        failure.__cause__ = error
+        return failure
+
+    def _settle_alarm(self, activation: Activation, alarm: AlarmRecord, call: Call) -> None:
+        assert call.alarm is not None
+        now = activation.state.alarm(call.alarm)
+        if now is not None and now.serial == alarm.serial:
+            activation.state.set_alarm(call.alarm, None)
+        lag_ms = self._clock.lower_ms() - alarm.due_ms
+        self._host.metrics.alarm_lag(activation.kind.name, max(0, lag_ms) / 1000)
+        self._host.metrics.alarm_fired(activation.kind.name, "ok")
+
+    def _retry_alarm(self, activation: Activation, name: str, alarm: AlarmRecord, error: BaseException) -> None:
+        now_ms = self._clock.now_ms()
+        again = retried(alarm, f"{type(error).__name__}: {error}", now_ms)
+        if again is not None:
+            activation.state.set_alarm(name, again)
+        else:
+            activation.state.bury_alarm(name, alarm, now_ms)
+            _log.error(logs.ALARM_DEAD, object=str(activation.address), alarm=name)
+        self._host.metrics.alarm_fired(activation.kind.name, "retry" if again else "dead")
+        self._end(activation)
+
+    def _end(self, activation: Activation) -> None:
+        state = activation.state
+        before = state.alarm_serial
+        if state.end_turn():
+            activation.written += 1
+            if state.alarm_serial != before:
+                armed = self._armed.setdefault(activation, [])
+                armed.extend(
+                    (record.due_ms, name) for name, record in state.alarm_records.items() if record.serial > before
+                )
+
+    def _reset(self, activation: Activation, method: str, error: BaseException | None) -> None:
+        if error is not None:
+            _log.error(logs.TURN_FAILED, object_kind=activation.kind.name, method=method, exc_info=error)
+        try:
+            self.instantiate(activation)
+        except Exception as exc:  # noqa: BLE001  # An object whose own activation fails cannot stay.
+            self._host.close(activation, exc)
+
+    def _observe(self, activation: Activation, call: Call, error: BaseException | None) -> None:
+        seconds = (time.perf_counter_ns() - call.started_ns) / 1e9
+        name = activation.kind.name
+        method = call.method.__name__
+        outcome: Literal["ok", "refused", "error"] = "ok" if error is None else "error"
+        if isinstance(error, DomainError):
+            outcome = "refused"
+        self._host.metrics.turn(name, method, outcome, seconds, call.trace)
+        if call.trace is not None:
+            end_ns = time.time_ns()  # noqa: TID251  # Span times are wall time.
+            start_ns = end_ns - int(seconds * 1e9)
+            self._host.tracer.record(
+                f"turn {name}/{method}", call.trace, start_ns, end_ns, {"tenure.object.kind": name}
+            )

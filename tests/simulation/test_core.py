@@ -1,0 +1,337 @@
+"""What the object core promises, in virtual time: each fault fires, each promise holds."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from shared.objects.address import Address
+from shared.objects.errors import CallCycleError, CommitFailedError, HandlerError, OutcomeUnknownError, OverloadedError
+from shared.objects.host import NOT_NOW
+from shared.storage.interface import StoreAwayError, StoreInDoubtError
+from shared.testing.clock import LoopClock, run_virtual
+from shared.testing.faults import Fault, FaultKind, FaultyStore
+from shared.testing.store import MemoryStore
+from tests.support.simulated import Counter, Tally, core
+
+ONE = Address("counter", "acme", "one")
+TALLY = Address("tally", "acme", "one")
+
+
+def memory() -> MemoryStore:
+    return MemoryStore(LoopClock(asyncio.get_running_loop()), latency_ms=5)
+
+
+def test_turns_of_one_object_run_one_after_another() -> None:
+    """A hundred turns that wait in the middle lose no update."""
+
+    async def main() -> None:
+        async with core(memory()) as a:
+            await asyncio.gather(*(a.host.call(ONE, Counter.add_slowly, 1) for _ in range(100)))
+
+            assert 100 == await a.host.call(ONE, Counter.value)
+
+    run_virtual(main)
+
+
+def test_a_reply_waits_for_its_commit() -> None:
+    """When the reply is there, another process that takes over reads the write."""
+
+    async def main() -> None:
+        store = memory()
+        async with core(store, lock_id="L") as a:
+            await a.host.call(ONE, Counter.add, 7)
+            await a.kill()
+        async with core(store, lock_id="L", node="b") as b:
+            assert 7 == await b.host.call(ONE, Counter.value)
+
+    run_virtual(main)
+
+
+def test_a_read_waits_for_the_commit_it_has_seen() -> None:
+    """A read-only turn behind an unconfirmed write answers no sooner than the write."""
+
+    async def main() -> None:
+        async with core(memory()) as a:
+            await a.host.call(ONE, Counter.value)
+            order: list[str] = []
+            write = asyncio.ensure_future(a.host.call(ONE, Counter.add, 1))
+            read = asyncio.ensure_future(a.host.call(ONE, Counter.value))
+            write.add_done_callback(lambda _: order.append("write"))
+            read.add_done_callback(lambda _: order.append("read"))
+            await asyncio.sleep(0.001)
+
+            assert [False, False] == [write.done(), read.done()]
+            await asyncio.gather(write, read)
+            assert ["write", "read"] == order
+
+    run_virtual(main)
+
+
+def test_a_failed_handler_leaves_no_trace() -> None:
+    """Its write is dropped, in memory and in the store."""
+
+    async def main() -> None:
+        store = memory()
+        async with core(store, lock_id="L") as a:
+            await a.host.call(ONE, Counter.add, 3)
+            with pytest.raises(HandlerError):
+                await a.host.call(ONE, Counter.fail_after_write)
+            assert 3 == await a.host.call(ONE, Counter.value)
+        async with core(store, lock_id="L", node="b") as b:
+            assert 3 == await b.host.call(ONE, Counter.value)
+
+    run_virtual(main)
+
+
+def test_a_call_cycle_fails_at_once_and_is_named() -> None:
+    """A -> B -> A ends in an error that shows the way, without waiting."""
+
+    async def main() -> None:
+        async with core(memory()) as a:
+            with pytest.raises(CallCycleError, match=r"acme/one -> counter/acme/two -> counter/acme/one"):
+                await a.host.call(ONE, Counter.add_and_call_back, "two")
+
+    run_virtual(main)
+
+
+def test_a_full_mailbox_refuses_and_loses_nothing() -> None:
+    """The 1,001st waiting call is refused as not started; the others all run."""
+
+    async def main() -> None:
+        async with core(memory()) as a:
+            calls = [asyncio.ensure_future(a.host.call(ONE, Counter.add, 1)) for _ in range(1_005)]
+            results = await asyncio.gather(*calls, return_exceptions=True)
+
+            refused = [result for result in results if isinstance(result, OverloadedError)]
+            assert 5 == len(refused)
+            assert 1_000 == await a.host.call(ONE, Counter.value)
+
+    run_virtual(main)
+
+
+def test_a_lost_reply_of_a_commit_is_resolved_by_its_id() -> None:
+    """The commit ran and its reply was lost: the same id is sent again, applied once, answered as done."""
+
+    async def main() -> None:
+        store = FaultyStore(memory(), [Fault(operation="commit", kind=FaultKind.REPLY_LOST)])
+        async with core(store) as a:
+            assert 5 == await a.host.call(ONE, Counter.add, 5)
+            assert 5 == await a.host.call(ONE, Counter.value)
+        assert not store.unfired()
+
+    run_virtual(main)
+
+
+def test_a_store_that_stays_silent_makes_the_outcome_unknown_not_failed() -> None:
+    """With no answer until the lease ends nobody can know, and the caller is told just that."""
+
+    async def main() -> None:
+        store = memory()
+        async with core(store) as a:
+            await a.host.call(ONE, Counter.value)
+            silence = StoreInDoubtError("silent")
+            for name in ("commit", "claim", "renew"):
+                setattr(store, name, _always(silence))
+            with pytest.raises(OutcomeUnknownError):
+                await a.host.call(ONE, Counter.add, 1)
+
+    run_virtual(main)
+
+
+def test_a_former_owner_cannot_write() -> None:
+    """After another process has claimed the shard, a commit of the old one is refused and says so."""
+
+    async def main() -> None:
+        store = memory()
+        async with core(store, lock_id="L") as a:
+            await a.host.call(ONE, Counter.add, 1)
+            async with core(store, lock_id="L", node="b") as b:
+                assert 1 == await b.host.call(ONE, Counter.value)
+                with pytest.raises(CommitFailedError):
+                    await a.host.call(ONE, Counter.add, 100)
+                assert 3 == await b.host.call(ONE, Counter.add, 2)
+
+    run_virtual(main)
+
+
+def test_a_store_that_went_back_in_time_is_reported_and_its_state_read_again() -> None:
+    """Memory that was only committed is dropped; the answer to the commit is a definite failure."""
+
+    async def main() -> None:
+        store = memory()
+        async with core(store) as a:
+            await a.host.call(ONE, Counter.add, 1)
+            earlier = store.snapshot()
+            await a.host.call(ONE, Counter.add, 1)
+            store.restore(earlier)
+            with pytest.raises(CommitFailedError):
+                await a.host.call(ONE, Counter.add, 1)
+            assert 1 == await a.host.call(ONE, Counter.value)
+            assert 2 == await a.host.call(ONE, Counter.add, 1)
+            assert b"tenure_store_rollbacks_total 1" in a.host.metrics.render_prometheus().replace(b".0\n", b"\n")
+
+    run_virtual(main)
+
+
+def test_an_alarm_fires_once_it_is_due_and_never_early() -> None:
+    """Its turn runs at or after the due time of the store's clock, and it is gone afterwards."""
+
+    async def main() -> None:
+        Counter.rung.clear()
+        async with core(memory()) as a:
+            await a.host.call(ONE, Counter.arm, "x", 10_000)
+            await asyncio.sleep(9.9)
+            assert [] == Counter.rung
+            await asyncio.sleep(0.2)
+            assert 1 == len(Counter.rung)
+            assert 0 <= Counter.rung[0] <= 50
+            assert [] == await a.host.call(ONE, Counter.names)
+
+    run_virtual(main)
+
+
+def test_an_alarm_survives_the_death_of_its_owner() -> None:
+    """It rings at the next owner, though nobody calls the object."""
+
+    async def main() -> None:
+        store = memory()
+        async with core(store, lock_id="L") as a:
+            await a.host.call(ONE, Counter.arm, "x", 5_000)
+            await a.kill()
+        Counter.rung.clear()
+        async with core(store, lock_id="L", node="b"):
+            await asyncio.sleep(5.5)
+            assert 1 == len(Counter.rung)
+            assert Counter.rung[0] >= 0
+
+    run_virtual(main)
+
+
+def test_a_failing_alarm_is_tried_again_and_then_shown_as_dead() -> None:
+    """Retries back off for a day; then the alarm is listed as dead, not lost."""
+
+    async def main() -> None:
+        store = memory()
+        Counter.rung.clear()
+        async with core(store) as a:
+            await a.host.call(ONE, Counter.arm, "bad", 1_000)
+            await asyncio.sleep(10)
+            assert 2 <= len(Counter.rung) <= 4
+            assert 0 == await a.host.call(ONE, Counter.rings)
+            await asyncio.sleep(25 * 3_600)
+            tried = len(Counter.rung)
+            assert 280 <= tried
+            assert [] == await a.host.call(ONE, Counter.names)
+            await asyncio.sleep(3_600)
+            assert tried == len(Counter.rung)
+
+    run_virtual(main, limit_ms=100 * 3_600_000)
+
+
+def test_a_cancelled_alarm_does_not_ring() -> None:
+    """Not after its cancelling turn was answered."""
+
+    async def main() -> None:
+        Counter.rung.clear()
+        async with core(memory()) as a:
+            await a.host.call(ONE, Counter.arm, "x", 1_000)
+            assert await a.host.call(ONE, Counter.cancel, "x")
+            await asyncio.sleep(3)
+            assert [] == Counter.rung
+
+    run_virtual(main)
+
+
+def test_checkpointed_replies_leave_at_once_and_reach_the_store_within_the_checkpoint() -> None:
+    """The fast way answers without the store; 300 ms later a crash loses nothing of it."""
+
+    async def main() -> None:
+        store = memory()
+        async with core(store, lock_id="L") as a:
+            await a.host.call(TALLY, Tally.hit)
+            assert 2 == a.host.try_now(TALLY, Tally.hit)
+            await asyncio.sleep(0.3)
+            assert 3 == a.host.try_now(TALLY, Tally.hit)
+            await a.kill()
+        async with core(store, lock_id="L", node="b") as b:
+            assert 2 == await b.host.call(TALLY, Tally.value)
+
+    run_virtual(main)
+
+
+def test_a_stale_checkpoint_closes_the_fast_way() -> None:
+    """When the store has confirmed nothing for a second, answers wait for it again."""
+
+    async def main() -> None:
+        store = memory()
+        async with core(store) as a:
+            await a.host.call(TALLY, Tally.hit)
+            await asyncio.sleep(1)
+            assert a.host.try_now(TALLY, Tally.hit) is not NOT_NOW
+            store.commit = _always(StoreAwayError("away"))  # type: ignore[method-assign]  # The store breaks here.
+            await asyncio.sleep(0.9)
+            assert a.host.try_now(TALLY, Tally.hit) is not NOT_NOW
+            await asyncio.sleep(0.2)
+            assert a.host.try_now(TALLY, Tally.hit) is NOT_NOW
+
+    run_virtual(main)
+
+
+def test_idle_objects_leave_memory_and_come_back() -> None:
+    """After their idle time nothing of them is in memory; the next call finds their state."""
+
+    async def main() -> None:
+        async with core(memory()) as a:
+            await a.host.call(ONE, Counter.add, 4)
+            for _ in range(3):
+                a.host.passivate_idle()
+                await asyncio.sleep(61)
+            assert 0 == a.host.objects_resident
+            assert 4 == await a.host.call(ONE, Counter.value)
+
+    run_virtual(main)
+
+
+def test_an_object_that_deletes_everything_leaves_nothing_in_the_store() -> None:
+    """Keys, alarms and index entries are gone, and it can begin anew."""
+
+    async def main() -> None:
+        store = memory()
+        empty = store.snapshot()
+        async with core(store) as a:
+            before = [shard.objects for shard in store.snapshot().shards.values()]
+            await a.host.call(ONE, Counter.add, 4)
+            await a.host.call(ONE, Counter.arm, "x", 60_000)
+            await a.host.call(ONE, Counter.vanish)
+            after = [shard.objects for shard in store.snapshot().shards.values()]
+            assert before == after
+            assert 1 == await a.host.call(ONE, Counter.add, 1)
+        assert empty is not None
+
+    run_virtual(main)
+
+
+def test_nothing_starts_past_the_local_validity_of_the_lease() -> None:
+    """A node that was not heard for longer than its lease answers nothing, not even reads."""
+
+    async def main() -> None:
+        store = memory()
+        async with core(store) as a:
+            await a.host.call(TALLY, Tally.hit)
+            await asyncio.sleep(1)
+            store.renew = _always(StoreAwayError("away"))  # type: ignore[method-assign]  # The store breaks here.
+            await asyncio.sleep(7)
+            assert a.host.try_now(TALLY, Tally.hit) is NOT_NOW
+            with pytest.raises(Exception, match="does not own"):
+                await a.host.call(TALLY, Tally.value)
+
+    run_virtual(main)
+
+
+def _always(error: Exception) -> Any:
+    async def refuse(*_: object, **__: object) -> object:
+        await asyncio.sleep(0.01)
+        raise error
+
+    return refuse

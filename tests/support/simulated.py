@@ -1,0 +1,137 @@
+"""A whole object core in virtual time over the in-memory store, for tests."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import ClassVar
+
+from shared.objects.handler import Alarm, DurableObject, readonly
+from shared.objects.host import Host
+from shared.objects.ownership import Ownership
+from shared.objects.store_clock import StoreClock
+from shared.storage.interface import Store
+from shared.telemetry.metrics import Metrics
+from shared.telemetry.traces import Tracer
+from shared.testing.clock import LoopClock
+
+
+class Counter(DurableObject):
+    """A committed tally with an alarm."""
+
+    kind = "counter"
+    rung: ClassVar[list[int]] = []
+
+    def add(self, amount: int) -> int:
+        total = self.storage.get("total", int, default=0) + amount
+        self.storage.put("total", total)
+        return total
+
+    @readonly
+    def value(self) -> int:
+        return self.storage.get("total", int, default=0)
+
+    def arm(self, name: str, in_ms: int) -> int:
+        at_ms = self.clock.now_ms() + in_ms
+        self.alarms.set(name, at_ms=at_ms)
+        return at_ms
+
+    def cancel(self, name: str) -> bool:
+        return self.alarms.cancel(name)
+
+    def names(self) -> list[str]:
+        return self.alarms.names()
+
+    def fail_after_write(self) -> None:
+        self.storage.put("total", -1)
+        raise ValueError("no")
+
+    def vanish(self) -> None:
+        self.storage.delete_all()
+
+    async def add_elsewhere(self, name: str, amount: int) -> int:
+        reply: int = await self.objects.at(Counter, self.address.tenant, name).add(amount)
+        return reply
+
+    async def add_and_call_back(self, name: str) -> int:
+        reply: int = await self.objects.at(Counter, self.address.tenant, name).add_elsewhere(self.address.name, 1)
+        return reply
+
+    async def add_slowly(self, amount: int) -> int:
+        before = self.storage.get("total", int, default=0)
+        await asyncio.sleep(0.05)
+        self.storage.put("total", before + amount)
+        return before + amount
+
+    def on_alarm(self, alarm: Alarm) -> None:
+        Counter.rung.append(self.clock.now_ms() - alarm.due_ms)
+        self.storage.put("rung", self.storage.get("rung", int, default=0) + 1)
+        if alarm.name == "bad":
+            raise ValueError("this alarm fails")
+
+    def rings(self) -> int:
+        return self.storage.get("rung", int, default=0)
+
+
+class Tally(DurableObject):
+    """A checkpointed tally with native state."""
+
+    __slots__ = ("total",)
+    kind = "tally"
+    durability = "checkpointed"
+    indexed = False
+
+    def on_activate(self) -> None:
+        self.total: int = self.storage.get("total", int, default=0)
+
+    def hit(self) -> int:
+        self.total += 1
+        self.dirty()
+        return self.total
+
+    @readonly
+    def value(self) -> int:
+        return self.total
+
+    def on_checkpoint(self) -> None:
+        self.storage.put("total", self.total)
+
+
+class Core:
+    """One node's host and its ownership."""
+
+    def __init__(self, host: Host, ownership: Ownership, tasks: Sequence["asyncio.Task[None]"]) -> None:
+        self.host = host
+        self.ownership = ownership
+        self._tasks = tasks
+
+    async def kill(self) -> None:
+        """As `kill -9`: nothing more is sent, nothing is released."""
+        for task in self._tasks:
+            task.cancel()
+        for result in await asyncio.gather(*self._tasks, return_exceptions=True):
+            if not isinstance(result, asyncio.CancelledError):
+                raise AssertionError("a loop of the core has ended") from result  # noqa: TRY004  # Not about types.
+
+
+@asynccontextmanager
+async def core(
+    store: Store,
+    *,
+    node: str = "a",
+    lock_id: str = "",
+    shards: int = 4,
+    kinds: Sequence[type[DurableObject]] = (Counter, Tally),
+) -> AsyncIterator[Core]:
+    """A running core; killed at the end unless it was drained."""
+    loop = asyncio.get_running_loop()
+    store_clock = StoreClock(LoopClock(loop))
+    metrics = Metrics()
+    ownership = Ownership(store, store_clock, metrics, shards=shards, node=node, lock_id=lock_id, ttl_ms=6_000)
+    host = Host(kinds, store, ownership, store_clock, metrics=metrics, tracer=Tracer())
+    runs = (ownership.run(), host.run_committer(), host.run_loader(), host.alarms.run())
+    running = Core(host, ownership, [loop.create_task(run) for run in runs])
+    await ownership.claim_missing()
+    try:
+        yield running
+    finally:
+        await running.kill()
