@@ -1,0 +1,162 @@
+"""The Litestar application of a service, made one way: strict in, problems out, nothing open by default.
+
+What a service hands over is its routes, its dependencies and the errors of its own; what it gets
+is an application in which every route needs a credential, every body is decoded strictly, every
+error is a problem document, every response carries the security headers and the request id, and
+every request is counted under its route template, never under its path. The application serves no
+documentation: `openapi_json` gives the document, and the admin listener shows it.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import Any, cast
+
+from litestar import Litestar, Request, Response
+from litestar.di import Provide
+from litestar.exceptions import (
+    HTTPException,
+    MethodNotAllowedException,
+    NotAuthorizedException,
+    NotFoundException,
+    ValidationException,
+)
+from litestar.openapi.config import OpenAPIConfig
+from litestar.types import ControllerRouterHandler, Message, Scope
+
+from shared.errors import InvalidInputError, NotFoundError, UnauthenticatedError
+from shared.http.arrival import arrival_of, response_headers
+from shared.http.asgi import ASGIApp
+from shared.http.auth import Authenticate, KeyRing, provide_credential
+from shared.http.decoding import StrictRequest
+from shared.http.errors import MethodNotAllowedError
+from shared.http.faults import report_fault
+from shared.http.observe import UNROUTED, Observe, method_label
+from shared.http.openapi import ClosedStructs, complete, encode_document
+from shared.http.problem import ProblemTable, Rows
+from shared.http.tracing import traced
+from shared.telemetry.traces import Tracer
+
+_DOCUMENT = "openapi_document"
+
+
+def create_app(
+    *,
+    title: str,
+    version: str,
+    description: str = "",
+    route_handlers: Sequence[ControllerRouterHandler],
+    keys: KeyRing,
+    problems: Rows | None = None,
+    dependencies: Mapping[str, Provide] | None = None,
+    tracer: Tracer | None = None,
+    observe: Observe | None = None,
+    stopwatch: Callable[[], float] = time.perf_counter,
+) -> Litestar:
+    """The application of one service.
+
+    `problems` are rows for errors of the service's own; pass the same table to the `Guard` if a
+    fast lane raises them. Handlers may ask for the dependency `credential`. `observe` is told of
+    every response, with the seconds since the guard saw the request.
+    """
+    table = ProblemTable(problems)
+
+    def build(openapi_config: OpenAPIConfig | None) -> Litestar:
+        return Litestar(
+            route_handlers=list(route_handlers),
+            dependencies={"credential": Provide(provide_credential, sync_to_thread=False), **(dependencies or {})},
+            guards=[Authenticate(keys)],
+            middleware=[traced(tracer)] if tracer is not None and tracer.enabled else [],
+            exception_handlers={Exception: _answer_with(table)},
+            before_send=[_finish_with(observe, stopwatch)],
+            request_class=StrictRequest,
+            openapi_config=openapi_config,
+            plugins=[ClosedStructs()],
+            logging_config=None,
+            debug=False,
+        )
+
+    def document() -> dict[str, Any]:
+        # A twin is asked, because an application that can describe itself also serves the description.
+        described = build(OpenAPIConfig(title=title, version=version, description=description or None))
+        return complete(described.openapi_schema.to_schema(), described, table)
+
+    app = build(None)
+    app.state[_DOCUMENT] = document
+    return app
+
+
+def asgi(app: Litestar) -> ASGIApp:
+    """The application as plain ASGI, for the guard and for fast lanes: Litestar types its scopes in its own way."""
+    return cast("ASGIApp", app)
+
+
+def openapi_json(app: Litestar) -> bytes:
+    """The OpenAPI 3.1 document of an application of `create_app`: the same bytes for the same routes."""
+    return encode_document(app.state[_DOCUMENT]())
+
+
+def as_tenure_error(error: Exception) -> Exception:
+    """The error of ours that says what one of Litestar's says; any other error is returned as it is."""
+    match error:
+        case ValidationException():
+            return _invalid(error)
+        case NotFoundException():
+            return NotFoundError("such path")
+        case MethodNotAllowedException():
+            allow = (error.headers or {}).get("allow", "")
+            return MethodNotAllowedError(", ".join(sorted(allow.split(", "))))
+        case NotAuthorizedException():
+            return UnauthenticatedError()
+        case HTTPException(status_code=status) if status < 500:
+            return InvalidInputError(error.detail)
+    return error
+
+
+def _invalid(error: ValidationException) -> InvalidInputError:
+    extra = error.extra
+    first = extra[0] if isinstance(extra, list) and extra else None
+    if not isinstance(first, dict):
+        return InvalidInputError("A body is required" if "data" in error.detail else "A parameter is not valid")
+    source, key = first.get("source", "body"), first.get("key", "")
+    if key == "data":
+        return InvalidInputError("A body is required", "$")
+    where = f"{source.value if isinstance(source, Enum) else source}.{key}"
+    return InvalidInputError(first.get("message", "This value is not valid"), where)
+
+
+def _answer_with(table: ProblemTable) -> Callable[[Request[Any, Any, Any], Exception], Response[bytes]]:
+    """The handler of every exception: log what is our fault, tell the rest."""
+
+    def answer(request: Request[Any, Any, Any], exc: Exception) -> Response[bytes]:
+        error = as_tenure_error(exc)
+        arrival = arrival_of(request.scope)
+        problem = table.problem(error, request_id=arrival.request_id, trace_id=arrival.trace_id)
+        if problem.status == 500:
+            report_fault(error, arrival, method=request.method, route=request.scope.get("path_template", UNROUTED))
+        headers = {name.decode(): value.decode() for name, value in problem.headers}
+        media_type = headers.pop("content-type")
+        return Response(problem.body(), status_code=problem.status, headers=headers, media_type=media_type)
+
+    return answer
+
+
+def _finish_with(observe: Observe | None, stopwatch: Callable[[], float]) -> Callable[[Message, Scope], Any]:
+    """The hook on every message sent: add the fields that all responses carry, count what is complete."""
+
+    async def finish(message: Message, scope: Scope) -> None:
+        arrival = arrival_of(scope)
+        if message["type"] == "http.response.start":
+            arrival.status = message["status"]
+            message["headers"] = [*message["headers"], *response_headers(arrival)]
+        elif message["type"] == "http.response.body" and not message.get("more_body") and observe is not None:
+            route = scope.get("path_template", UNROUTED)
+            observe(
+                method_label(str(scope.get("method"))),
+                route,
+                arrival.status,
+                stopwatch() - arrival.started_s,
+                arrival.trace,
+            )
+
+    return finish

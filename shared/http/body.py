@@ -1,0 +1,143 @@
+"""Reading a request's body: whole, within a cap, before a deadline, and only if it is JSON.
+
+Deadlines cost one dictionary entry each. All have the same length, so the order of arrival is
+the order of expiry, and one timer of the loop serves every body that is on its way.
+"""
+
+import asyncio
+from typing import Any
+
+from shared.errors import InvalidInputError
+from shared.http.asgi import Message, Receive
+from shared.http.errors import BodyTimeoutError, UnsupportedMediaTypeError
+from shared.objects.errors import TooLargeError
+
+BODY_BYTES_MAX = 64 * 1024  # The largest ordinary request is a policy of some 4 KiB.
+BODY_DEADLINE_MS = 15_000  # A slower sender holds a connection for its own sake.
+_JSON = b"application/json"
+
+
+class ClientGoneError(Exception):
+    """The client closed the connection before its body was here: there is nobody to answer."""
+
+
+class BodyReader:
+    """Reads bodies, each within `deadline_ms` of the call. One for a listener."""
+
+    __slots__ = ("_deadline_ms", "_late", "_timer", "_waiting")
+
+    def __init__(self, deadline_ms: int = BODY_DEADLINE_MS) -> None:
+        self._deadline_ms = deadline_ms
+        self._waiting: dict[asyncio.Task[Any], float] = {}
+        self._late: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def read(self, receive: Receive, size_max: int) -> bytes:
+        """The whole body.
+
+        Raises:
+            TooLargeError: more than `size_max` bytes came; the rest is not read.
+            BodyTimeoutError: it did not come in time.
+            ClientGoneError: it will not come.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        self._watch(task)
+        try:
+            return await _read(receive, size_max)
+        except asyncio.CancelledError:
+            if task in self._late and task.uncancel() == 0:
+                raise BodyTimeoutError(self._deadline_ms) from None
+            raise
+        finally:
+            self._waiting.pop(task, None)
+            self._late.discard(task)
+
+    def _watch(self, task: asyncio.Task[Any]) -> None:
+        loop = task.get_loop()
+        self._waiting[task] = due = loop.time() + self._deadline_ms / 1000
+        if self._timer is None:
+            self._timer = loop.call_at(due, self._expire, loop)
+
+    def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        now = loop.time()
+        for task, due in list(self._waiting.items()):
+            if due > now:
+                self._timer = loop.call_at(due, self._expire, loop)
+                return
+            del self._waiting[task]
+            self._late.add(task)
+            task.cancel()
+
+
+async def _read(receive: Receive, size_max: int) -> bytes:
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if message["type"] == "http.request" and not message.get("more_body") and len(body) <= size_max:
+        return body  # Nearly always: the body came in one piece.
+    parts = bytearray(body)
+    while True:
+        if message["type"] != "http.request":
+            raise ClientGoneError
+        if len(parts) > size_max:
+            raise TooLargeError("The request body", size=len(parts), size_max=size_max)
+        if not message.get("more_body"):
+            return bytes(parts)
+        message = await receive()
+        parts += message.get("body", b"")
+
+
+def declared_size(fields: dict[bytes, bytes], size_max: int) -> bool:
+    """Whether the header announces a body.
+
+    Raises:
+        InvalidInputError: it does so in two ways at once, or in no way that is understood (RFC 9112 6.3).
+        TooLargeError: it announces more than `size_max` bytes.
+    """
+    length = fields.get(b"content-length")
+    coding = fields.get(b"transfer-encoding")
+    if coding is not None:
+        if length is not None or coding.lower() != b"chunked":
+            raise InvalidInputError("The body is framed in a way that is not accepted", "header.transfer-encoding")
+        return True
+    if length is None:
+        return False
+    if not length.isdigit() or len(length) > 18:
+        raise InvalidInputError("This is not a length", "header.content-length")
+    size = int(length)
+    if size > size_max:
+        raise TooLargeError("The request body", size=size, size_max=size_max)
+    return size > 0
+
+
+def check_media_type(fields: dict[bytes, bytes]) -> None:
+    """Let only plain `application/json` pass; a charset, if any, must be UTF-8.
+
+    Raises:
+        UnsupportedMediaTypeError: anything else, or nothing.
+    """
+    encoding = fields.get(b"content-encoding")
+    if encoding is not None and encoding.lower() != b"identity":
+        raise UnsupportedMediaTypeError("The body must not be compressed or encoded.")
+    given = fields.get(b"content-type")
+    if given == _JSON:
+        return
+    media_type, _, parameters = (given or b"").lower().partition(b";")
+    charset = parameters.replace(b" ", b"").replace(b'"', b"")
+    if media_type.strip() != _JSON or charset not in (b"", b"charset=utf-8"):
+        raise UnsupportedMediaTypeError("The body must be application/json.")
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body that was read, and then whatever the server has to say."""
+    pending = True
+
+    async def receive_again() -> Message:
+        nonlocal pending
+        if pending:
+            pending = False
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await receive()
+
+    return receive_again

@@ -1,0 +1,49 @@
+"""What a request can have wrong with it before any service looks at it.
+
+TenureError
+|- MethodNotAllowedError       the path has no such method
+|- UnsupportedMediaTypeError   a body that is not plain JSON
+|- BodyTimeoutError            the body did not arrive in time
+`- HeadersTooLargeError        more header fields or bytes than are read
+"""
+
+from shared.errors import TenureError
+
+
+class MethodNotAllowedError(TenureError):
+    """The path exists, the method on it does not. `allow` lists those that do, as in the header."""
+
+    code = "method_not_allowed"
+
+    def __init__(self, allow: str) -> None:
+        super().__init__(f"Allowed here: {allow}.")
+        self.allow = allow
+
+
+class UnsupportedMediaTypeError(TenureError):
+    """The body is not `application/json` without encoding, the only form that is read."""
+
+    code = "unsupported_media_type"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class BodyTimeoutError(TenureError):
+    """The body did not arrive within `deadline_ms` of the header."""
+
+    code = "body_timeout"
+
+    def __init__(self, deadline_ms: int) -> None:
+        super().__init__(f"The body did not arrive within {deadline_ms} ms.")
+        self.deadline_ms = deadline_ms
+
+
+class HeadersTooLargeError(TenureError):
+    """More header fields, or more bytes in them, than are read."""
+
+    code = "headers_too_large"
+
+    def __init__(self, *, fields_max: int, bytes_max: int) -> None:
+        super().__init__(f"At most {fields_max} header fields with {bytes_max} bytes in all are read.")
