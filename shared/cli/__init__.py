@@ -1,0 +1,1 @@
+"""The `tenure` command: run everything, serve one service, make tenants and keys, examine the set-up."""

@@ -1,0 +1,84 @@
+"""The command line of `tenure`: what can be said, and who does it.
+
+A failure is one sentence on stderr and an exit code: 2 for a mistake in the set-up, 1 for anything
+else. Commands are imported when they are called: `tenure run` must not wait for what `doctor` needs.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from shared.errors import ConfigurationError, TenureError
+
+SERVICES = ("ratelimiter",)
+_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Carry out one command; returns the exit code."""
+    arguments = parser().parse_args(argv)
+    module, _, function = arguments.command.partition(":")
+    try:
+        code: int = getattr(import_module(module), function)(arguments, os.environ)
+    except TenureError as exc:
+        sys.stderr.write(f"tenure: {exc}\n")
+        return 2 if isinstance(exc, ConfigurationError) else 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    """Everything that can be said. Settings come from `TENURE_*` variables."""
+    root = argparse.ArgumentParser(prog="tenure", description="Objects with exactly one owner at a time.")
+    root.add_argument("--version", action=_Version, help="print the version and exit")
+    commands = root.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run the store and every service on this machine, for development")
+    run.set_defaults(command="shared.cli.run:run")
+
+    serve = commands.add_parser("serve", help="run one service against TENURE_REDIS_URL")
+    serve.add_argument("service", choices=SERVICES)
+    serve.set_defaults(command="shared.cli.serve:serve")
+
+    doctor = commands.add_parser("doctor", help="check the store and the services; exit 1 if anything fails")
+    doctor.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    doctor.set_defaults(command="shared.cli.doctor:doctor")
+
+    tenant = commands.add_parser("tenant", help="make tenants").add_subparsers(required=True, metavar="ACTION")
+    create = tenant.add_parser("create", help="make a tenant")
+    create.add_argument("name")
+    create.set_defaults(command="shared.cli.tenants:create")
+
+    _add_key_commands(commands.add_parser("key", help="make API keys"))
+    return root
+
+
+def _add_key_commands(key: argparse.ArgumentParser) -> None:
+    create = key.add_subparsers(required=True, metavar="ACTION").add_parser(
+        "create", help="make an API key and print it; it is not shown again"
+    )
+    create.add_argument("--tenant", required=True)
+    create.add_argument("--scope", action="append", required=True, metavar="SCOPE", help="may be given more than once")
+    create.add_argument("--label", default="", help="what the key is for")
+    create.add_argument("--expires-days", type=int, metavar="N", help="valid for N days; without it, for ever")
+    create.set_defaults(command="shared.cli.keys:create")
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_ignored: object) -> None:
+        try:
+            text = version("tenure")
+        except PackageNotFoundError:
+            text = "(not installed)"
+        sys.stdout.write(f"tenure {text}\n")
+        parser.exit()

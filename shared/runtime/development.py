@@ -1,0 +1,123 @@
+"""What a newcomer needs to make the first call: a tenant, a key, a policy and a gateway profile.
+
+Made once and then left alone: what the user changed or deleted afterwards stays as it is, as long
+as the key in `<data>/dev-key` is still valid.
+"""
+
+import asyncio
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from shared.clock import Clock
+from shared.errors import ConflictError, TenureError
+from shared.runtime.local_call import Answer, Endpoint, NoAnswerError
+
+TENANT = "dev"
+POLICY = "api"
+PROFILE = "nginx"
+POLICY_BODY: Mapping[str, Any] = {
+    "limits": [
+        {"name": "burst", "limit": 10, "window_ms": 1_000, "algorithm": "sliding_window"},
+        {"name": "minute", "limit": 100, "window_ms": 60_000, "algorithm": "sliding_window"},
+    ],
+    "on_error": "open",
+}
+PROFILE_BODY: Mapping[str, Any] = {"policy": POLICY, "subject_header": "x-tenure-subject", "deny_status": 403}
+_CALL_TIMEOUT_MS = 2_000
+_RETRY_MS = 100
+_RETRIES = 150  # 15 s: a new key is known to every node within 5 s.
+_NOT_YET = (401, 429, 503)
+
+
+class DevelopmentError(TenureError):
+    """The development tenant could not be set up."""
+
+    code = "development"
+
+
+async def development_key(data_dir: Path, api: Endpoint, *, redis_url: str, clock: Clock) -> str:
+    """The key in `<data>/dev-key` if the service knows it, else a new one with policy and profile.
+
+    Raises:
+        DevelopmentError: the service refuses what it is given, or never answers.
+    """
+    path = data_dir / "dev-key"
+    if path.exists():
+        key = path.read_text().strip()
+        if await _is_valid(api, key):
+            return key
+    key = await _new_key(redis_url, clock)
+    await _put(api, key, f"/v1/policies/{POLICY}", POLICY_BODY)
+    await _put(api, key, f"/v1/profiles/{PROFILE}", PROFILE_BODY)
+    _write_private(path, key)  # Last: its presence says that the rest is done.
+    return key
+
+
+async def _is_valid(api: Endpoint, key: str) -> bool:
+    answer = await _ask(api, "GET", "/v1/policies", key, still_waiting=(429, 503))
+    return answer.status not in (401, 403)
+
+
+async def _new_key(redis_url: str, clock: Clock) -> str:
+    # Imported here: the client of the store is needed on the first start only, and it is not small.
+    from shared.runtime.documents import open_documents
+    from shared.runtime.provision import create_key, create_tenant
+    from shared.storage.records import SCOPES
+
+    async with open_documents(redis_url) as documents:
+        with suppress(ConflictError):  # Another data directory on the same store made it.
+            await create_tenant(documents, TENANT, clock=clock)
+        return await create_key(documents, TENANT, scopes=SCOPES, label="tenure run", expires_days=None, clock=clock)
+
+
+async def _put(api: Endpoint, key: str, path: str, body: Mapping[str, Any]) -> None:
+    """Create a document unless there is one of its name."""
+    answer = await _ask(
+        api,
+        "PUT",
+        path,
+        key,
+        headers={"If-None-Match": "*", "Content-Type": "application/json"},
+        body=msgspec.json.encode(body),
+        still_waiting=_NOT_YET,
+    )
+    if answer.status not in (200, 201, 202, 204, 412):
+        detail = answer.body.decode(errors="replace")
+        raise DevelopmentError(f"PUT {path} was answered with {answer.status}: {detail}")
+
+
+async def _ask(
+    api: Endpoint,
+    method: str,
+    path: str,
+    key: str,
+    *,
+    still_waiting: tuple[int, ...],
+    headers: Mapping[str, str] | None = None,
+    body: bytes = b"",
+) -> Answer:
+    """Call until the answer is none of `still_waiting`: a new key takes a moment to be known."""
+    sent = {"Authorization": f"Bearer {key}", **(headers or {})}
+    last = "it does not answer"
+    for _ in range(_RETRIES):
+        try:
+            answer = await api.call(method, path, headers=sent, body=body, timeout_ms=_CALL_TIMEOUT_MS)
+        except NoAnswerError as exc:
+            last = str(exc)
+        else:
+            if answer.status not in still_waiting:
+                return answer
+            last = f"it answers {answer.status}"
+        await asyncio.sleep(_RETRY_MS / 1000)
+    raise DevelopmentError(f"{method} {path} on {api.url} got nowhere: {last}")
+
+
+def _write_private(path: Path, key: str) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(key + "\n")

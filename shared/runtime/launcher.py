@@ -1,0 +1,235 @@
+"""`tenure run`: the store and every service on one machine, from nothing to the first call.
+
+Whatever ends this process, its children end with it: they are stopped in order (services, then
+store) on Ctrl-C and SIGTERM, and killed by the kernel when the launcher itself is killed. Any
+child that dies is started again. Children live in sessions of their own, so that a Ctrl-C of the
+terminal reaches only the launcher.
+
+Stop order:
+  1. services: SIGTERM, 30 s to finish, SIGKILL   (a second Ctrl-C: SIGKILL at once)
+  2. store: SIGTERM, 10 s to write out what it has, SIGKILL
+  3. the lock on the data directory
+"""
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from shared.clock import SystemClock
+from shared.errors import TenureError
+from shared.runtime.children import Child, Reaper
+from shared.runtime.development import development_key
+from shared.runtime.local_call import Endpoint, NoAnswerError
+from shared.runtime.ports import check_port_free
+from shared.runtime.screen import RunningService, screen
+from shared.settings import NodeSettings, masked_url, read_settings, variable_of
+from shared.storage.embedded import STOP_MS_MAX, EmbeddedStore
+from shared.storage.lockfile import lock_directory, make_private
+from shared.tether import tethered
+
+SERVICE_STOP_MS_MAX = 30_000
+_READY_POLL_MS = 25
+_READY_TIMEOUT_MS = 1_000
+_WAITING_NOTICE_MS = 10_000
+
+
+class ServiceCommand(msgspec.Struct, frozen=True):
+    """A service that the launcher runs, and how."""
+
+    name: str
+    command: tuple[str, ...]
+
+
+SERVICES = (ServiceCommand("ratelimiter", (sys.executable, "-m", "services.ratelimiter")),)
+
+
+def run(environ: Mapping[str, str], *, services: Sequence[ServiceCommand] = SERVICES) -> int:
+    """Run everything until Ctrl-C or SIGTERM; returns the exit code.
+
+    Raises:
+        TenureError: it cannot be started, or not be kept running. Nothing is left behind.
+    """
+    settings = read_settings(NodeSettings, environ, others_allowed=True)
+    data_dir = Path(settings.data_dir).absolute()
+    with lock_directory(data_dir):
+        plan = [_planned(settings, command, index) for index, command in enumerate(services)]
+        for service in plan:
+            check_port_free(service.api, "port")
+            check_port_free(service.admin, "admin_port")
+        commands = {command.name: command.command for command in services}
+        asyncio.run(_Launcher(environ, settings, data_dir, plan, commands).run())
+    return 0
+
+
+class _Launcher:
+    """One run. Everything it starts is in `_children`, in the order of starting."""
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        settings: NodeSettings,
+        data_dir: Path,
+        plan: Sequence[RunningService],
+        commands: Mapping[str, Sequence[str]],
+    ) -> None:
+        self._environ = environ
+        self._settings = settings
+        self._data_dir = data_dir
+        self._plan = plan
+        self._commands = commands
+        self._clock = SystemClock()
+        self._store = None if settings.redis_url else EmbeddedStore(data_dir)
+        self._redis_url = settings.redis_url if self._store is None else self._store.url
+        self._store_child: Child | None = None
+        self._service_children: list[Child] = []
+
+    async def run(self) -> None:
+        """Start, wait for the end, stop."""
+        loop = asyncio.get_running_loop()
+        stop, hurry = asyncio.Event(), asyncio.Event()
+        for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if name == signal.SIGHUP and signal.getsignal(name) is signal.SIG_IGN:
+                continue  # Started by nohup.
+            loop.add_signal_handler(name, lambda: hurry.set() if stop.is_set() else stop.set())
+        work = asyncio.create_task(self._work(Reaper(loop)))
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait((work, stopped), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if work.done():
+                stop.set()
+            else:
+                _tell("stopping.")
+            work.cancel()
+            await asyncio.wait((work,))
+            await self._stop_children(hurry)
+            stopped.cancel()
+        if not work.cancelled() and (failure := work.exception()) is not None:
+            raise _first_cause(failure)
+
+    async def _work(self, reaper: Reaper) -> None:
+        """Start everything and keep it running; ends only by an error or by being cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            if self._store is not None:
+                self._store_child = self._new_store_child(self._store, reaper)
+                tasks.create_task(self._store_child.keep_running())
+                await self._store_ready(self._store, self._store_child)
+            make_private(self._data_dir / "logs")
+            for service in self._plan:
+                child = self._new_service_child(service, reaper)
+                self._service_children.append(child)
+                tasks.create_task(child.keep_running())
+            await asyncio.gather(*map(self._service_ready, self._plan, self._service_children))
+            key = await development_key(self._data_dir, self._plan[0].api, redis_url=self._redis_url, clock=self._clock)
+            store = "in the data directory" if self._store else masked_url(self._redis_url)
+            sys.stdout.write(screen(self._plan, key=key, data_dir=self._data_dir, store=store))
+            sys.stdout.flush()
+
+    async def _store_ready(self, store: EmbeddedStore, child: Child) -> None:
+        async def loads() -> str:
+            return "" if store.answers() else "it is reading its log"
+
+        await self._until("the store", loads)
+        child.was_ready = True
+
+    async def _service_ready(self, service: RunningService, child: Child) -> None:
+        async def reasons() -> str:
+            try:
+                answer = await service.admin.call("GET", "/health/ready", timeout_ms=_READY_TIMEOUT_MS)
+            except NoAnswerError as exc:
+                return str(exc)
+            return "" if answer.status == 200 else answer.body.decode(errors="replace").strip()
+
+        await self._until(service.name, reasons)
+        child.was_ready = True
+
+    async def _until(self, who: str, missing: Callable[[], Awaitable[str]]) -> None:
+        """Wait until nothing is missing, and say from time to time what is."""
+        told_ms = self._clock.monotonic_ms()
+        while reason := await missing():
+            if self._clock.monotonic_ms() - told_ms > _WAITING_NOTICE_MS:
+                told_ms = self._clock.monotonic_ms()
+                _tell(f"still waiting for {who}: {reason}")
+            await asyncio.sleep(_READY_POLL_MS / 1000)
+
+    def _new_store_child(self, store: EmbeddedStore, reaper: Reaper) -> Child:
+        return Child(
+            "the store", store.spawn, last_words=store.last_words, reaper=reaper, clock=self._clock, tell=_tell
+        )
+
+    def _new_service_child(self, service: RunningService, reaper: Reaper) -> Child:
+        command, environ = self._commands[service.name], self._service_environ(service)
+        service.log_path.write_bytes(b"")
+
+        def spawn() -> subprocess.Popen[bytes]:
+            with service.log_path.open("ab") as log:
+                return subprocess.Popen(  # noqa: S603 - our own command, no shell
+                    tethered(command),
+                    env=environ,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+
+        return Child(
+            service.name,
+            spawn,
+            last_words=lambda: _last_words(service.log_path),
+            reaper=reaper,
+            clock=self._clock,
+            tell=_tell,
+        )
+
+    def _service_environ(self, service: RunningService) -> dict[str, str]:
+        given = {
+            "redis_url": self._redis_url,
+            "data_dir": str(self._data_dir),
+            "port": str(service.api.port),
+            "admin_port": str(service.admin.port),
+        }
+        if self._store is not None:
+            given["lock_id"] = f"{service.name}-0"
+        return {**self._environ, **{variable_of(name): value for name, value in given.items()}}
+
+    async def _stop_children(self, hurry: asyncio.Event) -> None:
+        await asyncio.gather(
+            *(child.stop(grace_ms=SERVICE_STOP_MS_MAX, hurry=hurry) for child in self._service_children)
+        )
+        if self._store_child is not None and self._store is not None:
+            await self._store_child.stop(grace_ms=STOP_MS_MAX, hurry=hurry)
+            self._store.tidy()
+
+
+def _planned(settings: NodeSettings, command: ServiceCommand, index: int) -> RunningService:
+    return RunningService(
+        name=command.name,
+        api=Endpoint(settings.host, settings.port + index),
+        admin=Endpoint(settings.admin_host, settings.admin_port + index),
+        log_path=Path(settings.data_dir).absolute() / "logs" / f"{command.name}.log",
+    )
+
+
+def _last_words(log_path: Path) -> str:
+    """What a service said last: its own sentence if it left one, else the last line of its log."""
+    lines = [line for line in log_path.read_text(errors="replace").splitlines() if line.strip()]
+    sentences = [line.removeprefix("tenure: ") for line in lines if line.startswith("tenure: ")]
+    return (sentences or lines or ["it said nothing."])[-1]
+
+
+def _first_cause(failure: BaseException) -> BaseException:
+    """The error to report of a group: ours before any other."""
+    while isinstance(failure, BaseExceptionGroup):
+        ours = failure.subgroup(TenureError)
+        failure = (ours or failure).exceptions[0]
+    return failure
+
+
+def _tell(sentence: str) -> None:
+    sys.stderr.write(f"tenure: {sentence}\n")
+    sys.stderr.flush()

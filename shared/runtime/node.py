@@ -1,0 +1,307 @@
+"""One node: settings in, a running service out. The composition root.
+
+Start order: lock file, store checks, documents, leases, listeners. Stop order, on SIGTERM or Ctrl-C:
+
+  1. not ready (load balancers look elsewhere), new calls still answered until the listener closes
+  2. public listener: no new connections, requests under way are answered
+  3. objects: running turns end (5 s), everything is stored
+  4. leases released, so that a successor need not wait
+  5. admin listener, telemetry flushed, connections closed
+"""
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from granian.constants import Interfaces
+from granian.server.embed import Server
+
+from shared.clock import Clock, SystemClock
+from shared.errors import ConfigurationError
+from shared.objects.config import Documents
+from shared.objects.handler import DurableObject
+from shared.objects.host import Host
+from shared.objects.ownership import Ownership
+from shared.objects.store_clock import StoreClock
+from shared.objects.sweeper import Sweeper
+from shared.runtime.local_call import Endpoint
+from shared.runtime.periodic import Periodic
+from shared.runtime.ports import check_port_free
+from shared.settings import NodeSettings
+from shared.storage import keys
+from shared.storage.interface import StoreError
+from shared.storage.lockfile import hold_node_lock
+from shared.storage.redis.inspect import (
+    StoreFacts,
+    configuration_finding,
+    findings,
+    fix_configuration,
+    inspect,
+    read_configuration,
+)
+from shared.storage.redis.store import RedisStore
+from shared.telemetry import logs
+from shared.telemetry.metrics import Metrics
+from shared.telemetry.process import observe_process
+from shared.telemetry.traces import Tracer
+
+_log = logs.get_logger()
+_SWEEP_SECONDS = 10
+_START_RETRY_MS = 200
+_STORE_START_MS = 10_000
+
+AsgiApp = Callable[..., Any]
+
+
+class Node:
+    """What a service stands on. Made by `open_node`."""
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        *,
+        name: str,
+        clock: Clock,
+        host: Host,
+        ownership: Ownership,
+        documents: Documents,
+        shared_documents: Documents,
+        metrics: Metrics,
+        tracer: Tracer,
+    ) -> None:
+        self.settings = settings
+        self.name = name
+        self.clock = clock
+        self.host = host
+        self.documents = documents
+        self.shared_documents = shared_documents
+        self.metrics = metrics
+        self.tracer = tracer
+        self.stopping = False
+        self.ownership = ownership
+
+    def ready(self) -> list[str]:
+        """Why this node should get no traffic; empty when it should."""
+        reasons = []
+        if self.stopping:
+            reasons.append("stopping")
+        missing = self.settings.shards - self.ownership.open_shards
+        if missing:
+            reasons.append(f"{missing} shards are not open")
+        if not (self.documents.fresh() and self.shared_documents.fresh()):
+            reasons.append("the view of keys and policies is stale")
+        return reasons
+
+
+@asynccontextmanager
+async def open_node(
+    settings: NodeSettings, *, service: str, prefix: str, kinds: Sequence[type[DurableObject]]
+) -> AsyncIterator[Node]:
+    """A node that owns what it can get, until the block ends; then everything is stored and released.
+
+    `service` is its name to people, `prefix` its prefix in the store.
+
+    Raises:
+        ConfigurationError: the store must not be used, or was set up otherwise; one sentence.
+    """
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        lock_id = ""
+        if settings.lock_id:
+            lock, lock_id = await hold_node_lock(Path(settings.data_dir), settings.lock_id)
+            stack.callback(lock.close)
+        if not settings.redis_url:
+            raise ConfigurationError("TENURE_REDIS_URL must name the store.")
+        store = RedisStore(settings.redis_url, service=prefix)
+        stack.push_async_callback(store.close)
+        await _check_store(store, settings, prefix, clock)
+        node, store_clock = _compose(
+            settings, store, clock, service=service, prefix=prefix, lock_id=lock_id, kinds=kinds
+        )
+        stack.callback(node.tracer.shutdown)
+        host, ownership = node.host, node.ownership
+        _bind_gauges(node.metrics, host, ownership, store_clock)
+        await node.documents.poll()
+        await node.shared_documents.poll()
+        periodic = _housekeeping(host, Sweeper(store, ownership, host.committer.sweep))
+        stack.callback(periodic.stop)
+        loops = (
+            ownership.run(),
+            host.run_committer(),
+            host.run_loader(),
+            host.alarms.run(),
+            node.documents.run(),
+            node.shared_documents.run(),
+        )
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(loop) for loop in loops]
+            await ownership.claim_missing()
+            _log.info(logs.NODE_STARTED, shards=ownership.open_shards)
+            try:
+                yield node
+            finally:
+                node.stopping = True
+                await host.drain()
+                for task in running:
+                    task.cancel()
+                await ownership.release()
+                _log.info(logs.NODE_STOPPED)
+
+
+def _compose(
+    settings: NodeSettings,
+    store: RedisStore,
+    clock: Clock,
+    *,
+    service: str,
+    prefix: str,
+    lock_id: str,
+    kinds: Sequence[type[DurableObject]],
+) -> tuple[Node, StoreClock]:
+    """Wire a node; nothing runs yet."""
+    name = _node_name(settings)
+    metrics = Metrics()
+    observe_process(metrics, clock)
+    tracer = Tracer.from_environment(service=f"tenure-{service}", node=name, metrics=metrics)
+    store_clock = StoreClock(clock)
+    ownership = Ownership(
+        store,
+        store_clock,
+        metrics,
+        shards=settings.shards,
+        node=name,
+        lock_id=lock_id,
+        ttl_ms=settings.lease_ttl_ms,
+    )
+    host = Host(kinds, store, ownership, store_clock, metrics=metrics, tracer=tracer)
+    node = Node(
+        settings,
+        name=name,
+        clock=clock,
+        host=host,
+        ownership=ownership,
+        documents=Documents(store, prefix, clock),
+        shared_documents=Documents(store, keys.SHARED, clock),
+        metrics=metrics,
+        tracer=tracer,
+    )
+    return node, store_clock
+
+
+async def serve(node: Node, public: AsgiApp, admin: AsgiApp) -> None:
+    """Serve both applications inside this event loop until SIGTERM or SIGINT."""
+    settings = node.settings
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    servers = [
+        _server(public, settings.host, settings.port, backlog=1_024),
+        _server(admin, settings.admin_host, settings.admin_port, backlog=128),
+    ]
+    serving = [asyncio.create_task(server.serve()) for server in servers]
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((*serving, stopped), return_when=asyncio.FIRST_COMPLETED)
+        node.stopping = True
+    finally:
+        stopped.cancel()
+        for server, task in zip(servers, serving, strict=True):
+            if task.done():
+                task.result()
+                continue
+            server.stop()  # type: ignore[no-untyped-call]  # Granian's embedded server is not annotated.
+            await task
+
+
+def _node_name(settings: NodeSettings) -> str:
+    return settings.node_name or f"{socket.gethostname()}:{settings.port}"
+
+
+def _server(app: AsgiApp, host: str, port: int, *, backlog: int) -> Server:
+    return Server(
+        app,
+        address=host,
+        port=port,
+        interface=Interfaces.ASGINL,
+        backlog=backlog,
+        backpressure=4_096,
+        websockets=False,
+        log_dictconfig=logs.SERVER_LOGGING,
+    )
+
+
+async def _check_store(store: RedisStore, settings: NodeSettings, prefix: str, clock: Clock) -> None:
+    facts = await _store_facts(store, clock)
+    found = findings(facts, declared=settings.durability, strict=settings.durability_strict)
+    stored = await read_configuration(store.command, prefix)
+    found.append(configuration_finding(stored, shards=settings.shards))
+    for finding in found:
+        if finding.level == "fail":
+            raise ConfigurationError(f"{finding.detail[:1].upper()}{finding.detail[1:]}.")
+        if finding.level == "warn":
+            _log.warning(logs.STORE_WARNING, check=finding.check, detail=finding.detail)
+    await fix_configuration(store.command, prefix, shards=settings.shards)
+
+
+async def _store_facts(store: RedisStore, clock: Clock) -> StoreFacts:
+    """What the store says of itself; one that is still starting gets 10 s."""
+    deadline_ms = clock.monotonic_ms() + _STORE_START_MS
+    while True:
+        try:
+            return await inspect(store.command, clock)
+        except StoreError as exc:
+            if clock.monotonic_ms() > deadline_ms:
+                raise ConfigurationError(f"The store does not answer: {exc}") from exc
+        await asyncio.sleep(_START_RETRY_MS / 1000)
+
+
+def _housekeeping(host: Host, sweeper: Sweeper) -> Periodic:
+    periodic = Periodic()
+    periodic.every(1, host.passivate_idle)
+    periodic.every(_SWEEP_SECONDS, sweeper.tick)
+    periodic.start()
+    return periodic
+
+
+def _bind_gauges(metrics: Metrics, host: Host, ownership: Ownership, store_clock: StoreClock) -> None:
+    metrics.gauge("tenure.object.resident", lambda: host.objects_resident)
+    metrics.gauge("tenure.ownership.owned", lambda: ownership.open_shards)
+    metrics.gauge("tenure.ownership.lease.slack", lambda: ownership.slack_ms() / 1000)
+    metrics.gauge("tenure.alarm.pending", lambda: len(host.alarms.queue))
+    metrics.gauge("tenure.store.skew", lambda: store_clock.skew_ms / 1000)
+
+
+def run_service(
+    settings: NodeSettings,
+    *,
+    service: str,
+    prefix: str,
+    kinds: Sequence[type[DurableObject]],
+    build: Callable[[Node], tuple[AsgiApp, AsgiApp]],
+) -> None:
+    """Run a service until it is told to stop. `build` makes its public and its admin application.
+
+    Raises:
+        ConfigurationError: it cannot start as it is configured.
+    """
+    logs.configure_logging(service=f"tenure-{service}", node=_node_name(settings), level=settings.log_level)
+    check_port_free(Endpoint(settings.host, settings.port), "port")
+    check_port_free(Endpoint(settings.admin_host, settings.admin_port), "admin_port")
+
+    async def main() -> None:
+        async with open_node(settings, service=service, prefix=prefix, kinds=kinds) as node:
+            await serve(node, *build(node))
+
+    with suppress(KeyboardInterrupt):
+        _run(main())
+
+
+def _run(main: Any) -> None:
+    import uvloop
+
+    uvloop.run(main)

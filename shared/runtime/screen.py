@@ -1,0 +1,46 @@
+"""What `tenure run` prints once everything is ready: where it listens, and calls to try."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from shared.runtime.development import POLICY, PROFILE, TENANT
+from shared.runtime.local_call import Endpoint
+
+_JSON = "-H 'Content-Type: application/json'"
+
+
+class RunningService(msgspec.Struct, frozen=True, kw_only=True):
+    """A service as the launcher runs it."""
+
+    name: str
+    api: Endpoint
+    admin: Endpoint
+    log_path: Path
+
+
+def screen(services: Sequence[RunningService], *, key: str, data_dir: Path, store: str) -> str:
+    """A short text: addresses, then calls that work when pasted as they are."""
+    where = "\n".join(f"  {s.name:<12} {s.api.url}   health, metrics: {s.admin.url}" for s in services)
+    api = services[0].api.url
+    return f"""
+Tenure is running.
+
+{where}
+  {"store":<12} {store}
+  {"data":<12} {data_dir}   (logs in logs/)
+
+Try, as tenant "{TENANT}":
+
+  KEY={key}
+
+  curl -i {api}/v1/check -H "Authorization: Bearer $KEY" {_JSON} \\
+    -d '{{"policy":"{POLICY}","subject":"user-1"}}'
+
+  curl -i {api}/check/p/{PROFILE} -H "X-Tenure-Key: $KEY" -H 'X-Tenure-Subject: user-1'
+
+  curl -s {api}/v1/policies/{POLICY} -H "Authorization: Bearer $KEY"
+
+Ctrl-C stops everything.
+"""

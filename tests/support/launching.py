@@ -1,0 +1,126 @@
+"""Starts `tenure run` as a real process on a directory and free ports, and sees that nothing of it stays."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+ROOT = Path(__file__).parents[2]
+RUN_STANDIN = Path(__file__).with_name("run_standin.py")
+T = TypeVar("T")
+
+
+def eventually(predicate: Callable[[], T], *, within_s: float) -> T:
+    """The first true answer of `predicate`, which must come `within_s`."""
+    deadline_s = time.monotonic() + within_s
+    while True:
+        answer = predicate()
+        if answer:
+            return answer
+        assert time.monotonic() < deadline_s, f"not within {within_s} s: {predicate}"
+        time.sleep(0.01)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on."""
+    with_ports = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [listener.getsockname()[1] for listener in with_ports]
+    for listener in with_ports:
+        listener.close()
+    return ports
+
+
+def processes_of(data_dir: Path) -> dict[int, str]:
+    """Every process that has `data_dir` in its command line or environment, by its id."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        with suppress(OSError):
+            command = (entry / "cmdline").read_bytes()
+            if os.fsencode(data_dir) in command + (entry / "environ").read_bytes():
+                found[int(entry.name)] = os.fsdecode(command.replace(b"\0", b" "))
+    return found
+
+
+class Launched:
+    """A running `tenure run`."""
+
+    def __init__(self, data_dir: Path, said: Path, *, command: Sequence[str], environ: dict[str, str]) -> None:
+        self.data_dir = data_dir
+        self.port, self.admin_port = free_ports(2)
+        self._screen, self._errors = said / "screen", said / "errors"
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("TENURE_")}
+        settings = {
+            "TENURE_DATA_DIR": str(data_dir),
+            "TENURE_PORT": str(self.port),
+            "TENURE_ADMIN_PORT": str(self.admin_port),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), inherited.get("PYTHONPATH", "")]),
+        }
+        with self._screen.open("wb") as screen, self._errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env={**inherited, **settings, **environ}, stdout=screen, stderr=errors
+            )
+
+    @property
+    def screen(self) -> str:
+        """What it printed."""
+        return self._screen.read_text()
+
+    @property
+    def errors(self) -> str:
+        """What it said on stderr."""
+        return self._errors.read_text()
+
+    def ready(self, *, within_s: float = 20) -> "Launched":
+        """Wait for the screen with the calls."""
+
+        def printed() -> bool:
+            assert self.process.poll() is None, self.errors
+            return "Ctrl-C stops everything." in self.screen
+
+        eventually(printed, within_s=within_s)
+        return self
+
+    def exit_code(self, *, within_s: float = 20) -> int:
+        """Wait for the end."""
+        return self.process.wait(within_s)
+
+    def answer(self) -> str:
+        """What the service answers, empty if it does not."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/", timeout=1) as reply:
+                return str(reply.read().decode())
+        except OSError:
+            return ""
+
+    def pid_of(self, part: str) -> int:
+        """The one process of this run whose command line contains `part`."""
+        (pid,) = (pid for pid, command in processes_of(self.data_dir).items() if part in command)
+        return pid
+
+
+@contextmanager
+def launched(
+    data_dir: Path, *, command: Sequence[str] = (sys.executable, str(RUN_STANDIN)), **environ: str
+) -> Iterator[Launched]:
+    """`tenure run`, with the stand-in service unless told otherwise; what it leaves behind is killed in the end."""
+    with tempfile.TemporaryDirectory(prefix="tenure-test-") as said:
+        run = Launched(data_dir, Path(said), command=command, environ=environ)
+        try:
+            yield run
+        finally:
+            if run.process.poll() is None:
+                run.process.kill()
+                run.process.wait()
+            for pid in processes_of(data_dir):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,178 @@
+"""The whole limiter in virtual time over the store in memory, and a way to ask it through real ASGI."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from types import SimpleNamespace
+from typing import Any, NamedTuple, TypeVar, cast
+from urllib.parse import quote
+
+import msgspec
+
+from services.ratelimiter.app import build_app
+from services.ratelimiter.limiter import Limiter
+from shared.http.asgi import ASGIApp, Message
+from shared.objects.config import Documents
+from shared.objects.host import Host
+from shared.runtime.node import Node
+from shared.storage.keys import SHARED
+from shared.storage.records import KeyRecord, TenantRecord, key_digest, new_key_id, new_key_text
+from shared.telemetry.sampling import Sampler
+from shared.telemetry.spans import SpanData
+from shared.telemetry.traces import Tracer
+from shared.testing.clock import LoopClock, run_virtual
+from shared.testing.store import MemoryStore
+from tests.support.simulated import Core, core
+
+T = TypeVar("T")
+ALL = ("limits:check", "limits:read", "limits:write")
+
+
+class Answer(NamedTuple):
+    """What came back."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+    def json(self) -> Any:
+        return msgspec.json.decode(self.body)
+
+    def field(self, name: str) -> str | None:
+        values = [value.decode() for key, value in self.headers if key == name.encode()]
+        assert len(values) < 2, f"{name} was sent {len(values)} times"
+        return values[0] if values else None
+
+
+class Service:
+    """A node of the limiter with one tenant, `acme`, and a key for everything."""
+
+    def __init__(self, running: Core, store: MemoryStore, *, sampler: Sampler | None = None) -> None:
+        self.core = running
+        self.store = store
+        self.spans: list[SpanData] = []
+        clock = LoopClock(asyncio.get_running_loop())
+        host = running.host
+        self.node = SimpleNamespace(
+            host=host,
+            clock=clock,
+            documents=Documents(store, "rl", clock),
+            shared_documents=Documents(store, SHARED, clock),
+            metrics=host.metrics,
+            tracer=Tracer(sampler, self) if sampler else Tracer(),
+            ready=list,
+        )
+        self.clock = clock
+        self.key = ""
+
+    async def start(self) -> None:
+        """Make the applications, the tenant and its key."""
+        await self.node.documents.poll()
+        await self.node.shared_documents.poll()
+        self.app: ASGIApp
+        self.app, self.admin = build_app(cast("Node", self.node))
+        self.key = await self.add_key("acme", *ALL)
+
+    @property
+    def host(self) -> Host:
+        return self.core.host
+
+    def emit(self, span: SpanData, /) -> None:
+        self.spans.append(span)
+
+    async def add_key(self, tenant: str, *scopes: str) -> str:
+        documents = self.node.shared_documents
+        body = msgspec.json.encode(TenantRecord(created_ms=0))
+        await documents.put("tenant", tenant, tenant, body, expected=None)
+        text = new_key_text()
+        record = KeyRecord(digest=key_digest(text), scopes=scopes, created_ms=0)
+        await documents.put("key", tenant, new_key_id(), msgspec.json.encode(record), expected=0)
+        return text
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        key: str | None = "",
+        headers: Sequence[tuple[str, str]] = (),
+        gateway: bool = False,
+        app: ASGIApp | None = None,
+        query: str | None = None,
+    ) -> Answer:
+        """One request; `body` is sent as JSON unless it is bytes. Without `query`, a "?" in the path begins one."""
+        raw = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
+        sent = [(b"host", b"localhost"), *((name.encode(), value.encode("latin-1")) for name, value in headers)]
+        secret = self.key if key == "" else key
+        if secret is not None:
+            sent.append(
+                (b"x-tenure-key", secret.encode()) if gateway else (b"authorization", b"Bearer " + secret.encode())
+            )
+        if raw:
+            sent += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(raw))]
+        bare = path
+        if query is None:
+            bare, _, query = path.partition("?")
+        scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": bare,
+            "raw_path": quote(bare).encode(),
+            "root_path": "",
+            "query_string": query.encode(),
+            "headers": sent,
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 2),
+        }
+        return await _run(app or self.app, scope, raw)
+
+    async def check(self, subject: str, policy: str = "api", **rest: Any) -> Any:
+        """The body of one check, which must be answered with 200."""
+        answer = await self.ask("POST", "/v1/check", {"policy": policy, "subject": subject, **rest})
+        assert answer.status == 200, answer
+        return answer.json()
+
+    async def put_policy(self, name: str, *limits: tuple[str, int, int], on_error: str = "open") -> Answer:
+        body = {
+            "limits": [{"name": title, "limit": limit, "window_ms": window_ms} for title, limit, window_ms in limits],
+            "on_error": on_error,
+        }
+        return await self.ask("PUT", f"/v1/policies/{name}", body)
+
+    async def put_profile(self, name: str, **members: Any) -> Answer:
+        body = {"policy": "api", "subject_header": "x-tenure-subject", **members}
+        return await self.ask("PUT", f"/v1/profiles/{name}", body)
+
+
+def with_service(
+    scenario: Callable[[Service], Awaitable[T]], *, sampler: Sampler | None = None, start: bool = True
+) -> T:
+    """Run `scenario` with a service of its own, in virtual time."""
+
+    async def main() -> T:
+        store = MemoryStore(LoopClock(asyncio.get_running_loop()))
+        async with core(store, kinds=[Limiter]) as running:
+            service = Service(running, store, sampler=sampler)
+            if start:
+                await service.start()
+            return await scenario(service)
+
+    return run_virtual(main)
+
+
+async def _run(app: ASGIApp, scope: dict[str, Any], body: bytes) -> Answer:
+    messages: list[Message] = []
+    pending = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Message:
+        return pending.pop() if pending else {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        messages.append(message)
+
+    await app(scope, receive, send)
+    start, *rest = messages
+    return Answer(start["status"], list(start["headers"]), b"".join(part.get("body", b"") for part in rest))
