@@ -1,0 +1,73 @@
+"""The limiter put together: guard, fast lane, documented routes; and the admin application beside them."""
+
+from collections.abc import Mapping
+from typing import cast
+
+from litestar.di import Provide
+
+from services.ratelimiter.book import PolicyBook
+from services.ratelimiter.checking import Checker
+from services.ratelimiter.fastlane import FastLane
+from services.ratelimiter.gate import PREFIX, Gate
+from services.ratelimiter.policy import CostTooLargeError
+from services.ratelimiter.publishing import Publishing
+from services.ratelimiter.routes import HANDLERS
+from shared.errors import TenureError
+from shared.http.app import create_app, openapi_json
+from shared.http.asgi import ASGIApp
+from shared.http.auth import KeyRing
+from shared.http.guard import Guard
+from shared.http.health import create_admin_app
+from shared.http.problem import ProblemTable, Row
+from shared.runtime.node import Node
+
+TITLE = "Tenure rate limiter"
+API_VERSION = "1.0.0"
+DESCRIPTION = "Never more than the limit in any window of the stated length; several limits all or nothing."
+BATCH_PATH = "/v1/check/batch"
+BATCH_BYTES_MAX = 256 * 1024
+PROBLEMS: Mapping[type[TenureError], Row] = {CostTooLargeError: Row(422, "Cost too large", ("cost_max",))}
+
+
+def build_app(node: Node) -> tuple[ASGIApp, ASGIApp]:
+    """The public and the admin application of a node."""
+    keys = KeyRing(node.shared_documents, node.clock)
+    book = PolicyBook(node.documents, node.metrics)
+    checker = Checker(node.host, book)
+    gate = Gate(keys, book, checker, node.clock)
+    publishing = Publishing(node.documents, book)
+    documented = create_app(
+        title=TITLE,
+        version=API_VERSION,
+        description=DESCRIPTION,
+        route_handlers=HANDLERS,
+        keys=keys,
+        problems=PROBLEMS,
+        dependencies={
+            "checker": Provide(lambda: checker, sync_to_thread=False),
+            "gate": Provide(lambda: gate, sync_to_thread=False),
+            "host": Provide(lambda: node.host, sync_to_thread=False),
+            "shelf": Provide(lambda: publishing, sync_to_thread=False),
+        },
+        tracer=node.tracer,
+        observe=node.metrics.http_request,
+    )
+    lane = FastLane(
+        cast("ASGIApp", documented),  # Its types are narrower than those of ASGI.
+        keys=keys,
+        book=book,
+        checker=checker,
+        gate=gate,
+        traced=node.tracer.enabled,
+    )
+    public = Guard(
+        lane,
+        body_bytes_max={BATCH_PATH: BATCH_BYTES_MAX},
+        bare=(PREFIX,),
+        table=ProblemTable(PROBLEMS),
+        observe=node.metrics.http_request,
+    )
+    admin = create_admin_app(
+        ready=node.ready, metrics_render=node.metrics.render_prometheus, openapi=openapi_json(documented)
+    )
+    return public, admin
