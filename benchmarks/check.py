@@ -1,0 +1,146 @@
+"""The check path against its floor: a bare ASGI application on the same server, same sizes, same run.
+
+    make bench          or: .venv/bin/python -m benchmarks.check [--rounds 5] [--seconds 4]
+
+Sides alternate; medians of the rounds and their ratio are printed, with the server's CPU time per
+request beside. `wrk` (Debian: wrk) sends from 64 connections to loopback and stops by itself. The
+floor answers a constant of the same size; the check authenticates, decodes, decides two limits in
+memory and answers with its header fields. A million keys are brought into memory first, by batch.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.support.launching import free_ports
+from tests.support.service import Limiter, limiter
+
+FLOOR = """
+import asyncio, sys, uvloop
+from granian.constants import Interfaces
+from granian.server.embed import Server
+HEADERS, BODY = {headers!r}, {body!r}
+async def app(scope, receive, send):
+    await receive()
+    await send({{"type": "http.response.start", "status": 200, "headers": HEADERS}})
+    await send({{"type": "http.response.body", "body": BODY}})
+uvloop.run(Server(app, address="127.0.0.1", port=int(sys.argv[1]), interface=Interfaces.ASGINL, backlog=1024,
+    backpressure=4096, websockets=False, log_enabled=False).serve())
+"""
+WRK = """
+wrk.method = "POST"
+wrk.headers["Authorization"] = "Bearer {key}"
+wrk.headers["Content-Type"] = "application/json"
+request = function()
+  local body = string.format('{{"policy":"bench","subject":"user-%07d"}}', math.random({keys}))
+  return wrk.format(nil, "/v1/check", nil, body)
+end
+"""
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def wrk(port: int, script: Path, seconds: int) -> float:
+    """Requests a second, all answered with 2xx."""
+    command = ["wrk", "-t1", "-c64", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{port}/v1/check"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "Non-2xx" not in text, text
+    found = re.search(r"Requests/sec:\s+([\d.]+)", text)
+    assert found, text
+    return float(found[1])
+
+
+def measure(port: int, pid: int, script: Path, seconds: int) -> tuple[float, float]:
+    """Requests a second and microseconds of the server's CPU for each."""
+    before = cpu_s(pid)
+    rate = wrk(port, script, seconds)
+    return rate, (cpu_s(pid) - before) * 1e6 / (rate * seconds)
+
+
+def batches(service: Limiter, keys: int, size: int, seconds: float) -> float:
+    """Decisions a second over one connection, in batches; ends when every key was asked once or time is up."""
+    connection = http.client.HTTPConnection("127.0.0.1", service.run.port, timeout=60)
+    headers = {"Authorization": f"Bearer {service.key}", "Content-Type": "application/json"}
+    done, start_s, spent_s = 0, time.monotonic(), 0.0
+    bodies = []
+    for first in range(0, keys, size):
+        checks = [{"policy": "bench", "subject": f"user-{i + 1:07d}"} for i in range(first, min(first + size, keys))]
+        bodies.append((json.dumps({"checks": checks}), len(checks)))
+        if len(bodies) == 64 or first + size >= keys:
+            start = time.monotonic()
+            for body, count in bodies:
+                connection.request("POST", "/v1/check/batch", body, headers)
+                answer = connection.getresponse()
+                answer.read()
+                assert answer.status == 200
+                done += count
+            spent_s += time.monotonic() - start
+            bodies.clear()
+        if time.monotonic() - start_s > seconds:
+            break
+    connection.close()
+    return done / spent_s
+
+
+def main() -> int:
+    """Run and print; 1 if wrk is missing."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--keys", type=int, nargs="*", default=[1_000, 1_000_000])
+    options = parser.parse_args()
+    if shutil.which("wrk") is None:
+        print("wrk is needed (Debian: wrk)", file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory() as folder, limiter(Path(folder) / "data") as service:
+        service.policy("bench", ("second", 1_000_000, 1_000), ("minute", 10_000_000, 60_000))
+        pid = service.run.pid_of("services.ratelimiter")
+        _, headers, body = service.call("POST", "/v1/check", {"policy": "bench", "subject": "user-0000001"})
+        kept = [(n.encode(), v.encode()) for n, v in headers.items() if n not in ("date", "server")]
+        floor_script = Path(folder) / "floor.py"
+        floor_script.write_text(FLOOR.format(headers=kept, body=json.dumps(body, separators=(",", ":")).encode()))
+        (floor_port,) = free_ports(1)
+        floor = subprocess.Popen([sys.executable, str(floor_script), str(floor_port)])
+        try:
+            for keys in options.keys:
+                script = Path(folder) / f"wrk-{keys}.lua"
+                script.write_text(WRK.format(key=service.key, keys=keys))
+                warm = batches(service, keys, 1_000, 120)
+                ours, bare = [], []
+                wrk(service.run.port, script, 1)
+                wrk(floor_port, script, 1)
+                for _ in range(options.rounds):
+                    bare.append(measure(floor_port, floor.pid, script, options.seconds))
+                    ours.append(measure(service.run.port, pid, script, options.seconds))
+                a, b = (statistics.median(rate for rate, _ in side) for side in (ours, bare))
+                ca, cb = (statistics.median(cpu for _, cpu in side) for side in (ours, bare))
+                print(
+                    f"{keys:>9,} keys: check {a:,.0f}/s ({ca:.0f} us CPU), floor {b:,.0f}/s ({cb:.0f} us CPU), "
+                    f"ratio {a / b:.2f}; first touch by batches of 1,000: {warm:,.0f} decisions/s",
+                    flush=True,
+                )
+            before, start_s = cpu_s(pid), time.monotonic()
+            rate = statistics.median(batches(service, 1_000, 100, 10) for _ in range(20))
+            print(f"batches of 100 on resident keys: {rate:,.0f} decisions/s (median of 20)")
+            print(f"CPU while batching: {(cpu_s(pid) - before) / (time.monotonic() - start_s):.0%} of a core")
+        finally:
+            floor.kill()
+            floor.wait()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
