@@ -75,7 +75,6 @@ class Committer:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self.in_doubt = False
 
     @property
     def fast_until_ms(self) -> int:
@@ -205,7 +204,6 @@ class Committer:
                 committed = await self._store.commit(flight.sections, ttl_ms=self._ownership.ttl_ms, timeout_ms=left_ms)
             except StoreError as exc:
                 doubtful = doubtful or isinstance(exc, StoreInDoubtError)
-                self.in_doubt = True
                 _log.warning(logs.COMMIT_IN_DOUBT, error=str(exc))
                 await asyncio.sleep(max(0, flight.started_ms + resend_at_ms - self._clock.monotonic_ms()) / 1000)
                 continue
@@ -214,7 +212,6 @@ class Committer:
             break
         else:
             await self._resolve(flight, list(range(len(flight.sections))))
-        self.in_doubt = False
         seconds = (self._clock.monotonic_ms() - flight.started_ms) / 1000
         self._metrics.commit(
             "in_doubt" if doubtful else "ok",
