@@ -46,6 +46,7 @@ from shared.http.auth import Caller, require
 from shared.objects.address import Address
 from shared.objects.errors import DeadlineExceededError, TooLargeError
 from shared.objects.host import Host
+from shared.storage.interface import StoreFullError
 
 READ = "limits:read"
 WRITE = "limits:write"
@@ -60,7 +61,7 @@ TheGate: TypeAlias = NamedDependency[Gate]
 TheHost: TypeAlias = NamedDependency[Host]
 AnyRequest = Request[Any, Any, Any]
 _CHECK_PROBLEMS = (UnknownPolicyError, CostTooLargeError, SubjectFullError)
-_WRITE_PROBLEMS = (PreconditionFailedError, ConflictError, TooLargeError)
+_WRITE_PROBLEMS = (PreconditionFailedError, ConflictError, TooLargeError, StoreFullError)
 _DENIED = ResponseSpec(
     data_container=Denial,
     media_type="application/problem+json",

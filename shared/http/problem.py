@@ -34,12 +34,13 @@ from shared.objects.errors import (
     CommitFailedError,
     DeadlineExceededError,
     DomainError,
+    NoRoomError,
     OutcomeUnknownError,
     OverloadedError,
     TooLargeError,
     UnavailableError,
 )
-from shared.storage.interface import StoreAwayError, StoreInDoubtError
+from shared.storage.interface import StoreAwayError, StoreFullError, StoreInDoubtError
 
 MEDIA_TYPE = b"application/problem+json"
 TYPE_PREFIX = "urn:tenure:problem:"
@@ -81,6 +82,8 @@ CORE: Rows = {
     UnavailableError: Row(503, "Unavailable", (), {"started": False}),
     StoreAwayError: Row(503, "Unavailable", (), {"started": False}),
     CommitFailedError: Row(503, "Not stored"),
+    NoRoomError: Row(507, "Insufficient storage"),
+    StoreFullError: Row(507, "Insufficient storage"),
     OutcomeUnknownError: Row(503, "Outcome unknown", (), {"outcome": "unknown"}),
     StoreInDoubtError: Row(503, "Outcome unknown", (), {"outcome": "unknown"}),
     DeadlineExceededError: Row(504, "Deadline passed", ("started",)),

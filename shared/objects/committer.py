@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from shared import bounds
 from shared.objects.activation import Activation, Phase
-from shared.objects.errors import CommitFailedError, OutcomeUnknownError
+from shared.objects.errors import CommitFailedError, NoRoomError, OutcomeUnknownError
 from shared.objects.ownership import Ownership, Shard
 from shared.objects.store_clock import StoreClock
 from shared.storage.interface import (
@@ -239,7 +239,9 @@ class Committer:
                 else:
                     self._fail(flight, i, CommitFailedError("another process owns the object now"))
                 self._ownership.lose(shard)
-            else:
+            elif reply.status is Status.FULL and not doubtful:
+                self._fail(flight, i, NoRoomError())
+            else:  # Also where the store is full and an earlier copy of the flight may still arrive.
                 conflicts.append(i)
         if conflicts:
             await self._resolve(flight, conflicts)
@@ -281,3 +283,5 @@ class Committer:
         flight.shards[i].flying = False
         for activation, _ in flight.covers[i]:
             self._host.commit_failed(activation, error)
+        if self._lazy:  # What a failed wave carried is as old as before: answers must not run ahead of it anew.
+            self._lazy_since_ms = min(self._lazy_since_ms, self._wave_since_ms)

@@ -6,6 +6,7 @@ TenureError
 |  `- UnavailableError       the shard is closed or the store is away; the call did not start
 |- OutcomeUnknownError       the store did not say whether the commit took effect
 |- CommitFailedError         the commit surely did not take effect
+|  `- NoRoomError            because the store has no memory left
 |- DeadlineExceededError     the caller's time ran out before the reply
 |- CallCycleError            the call would wait for itself
 |- TooLargeError             a turn, value or key over its bound
@@ -47,6 +48,15 @@ class CommitFailedError(TenureError):
     def __init__(self, reason: str) -> None:
         super().__init__(f"The change was not stored: {reason}.")
         self.reason = reason
+
+
+class NoRoomError(CommitFailedError):
+    """The store has no memory left for the change. Memory and store are as before; removals go on."""
+
+    code = "insufficient_storage"
+
+    def __init__(self) -> None:
+        super().__init__("the store is full")
 
 
 class DeadlineExceededError(TenureError):

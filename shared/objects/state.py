@@ -19,10 +19,9 @@ import msgspec
 from shared import bounds
 from shared.objects.changes import Changes, check_size, merge
 from shared.storage.codec import AlarmRecord, Meta, decode, encode
-from shared.storage.interface import ObjectWrite
+from shared.storage.interface import RECORD_FIELD, ObjectWrite
 
 T = TypeVar("T")
-_META = b"#"
 _MUTABLE = (list, dict, set, bytearray)
 Names = list[str]
 
@@ -62,7 +61,7 @@ class ObjectState:
         """The state from a stored hash; absent or expired at `now_ms` (upper end) means empty."""
         if not fields:
             return cls(None, {}, {}, stale=False)
-        meta = decode(fields[_META], Meta)
+        meta = decode(fields[RECORD_FIELD], Meta)
         if meta.expire_at_ms and meta.expire_at_ms <= now_ms and not any(field[:1] == b"a" for field in fields):
             return cls(None, {}, {}, stale=True)
         values, alarms, dead = {}, {}, set()
@@ -270,7 +269,7 @@ class ObjectState:
             indexed=indexed and not self._existed,
             expire_at_ms=0 if self.alarm_records else self._meta.expire_at_ms,
         )
-        write.puts[_META] = encode(self._meta)
+        write.puts[RECORD_FIELD] = encode(self._meta)
         for key, stored in pending.values.items():
             if stored is not None:
                 write.puts[b"k" + key.encode()] = stored

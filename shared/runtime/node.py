@@ -33,7 +33,7 @@ from shared.runtime.periodic import Periodic
 from shared.runtime.ports import check_port_free
 from shared.settings import NodeSettings
 from shared.storage import keys
-from shared.storage.interface import StoreError
+from shared.storage.interface import StoreError, StoreFullError
 from shared.storage.lockfile import hold_node_lock
 from shared.storage.redis.inspect import (
     StoreFacts,
@@ -245,7 +245,10 @@ async def _check_store(store: RedisStore, settings: NodeSettings, prefix: str, c
             raise ConfigurationError(f"{finding.detail[:1].upper()}{finding.detail[1:]}.")
         if finding.level == "warn":
             _log.warning(logs.STORE_WARNING, check=finding.check, detail=finding.detail)
-    await fix_configuration(store.command, prefix, shards=settings.shards)
+    try:
+        await fix_configuration(store.command, prefix, shards=settings.shards)
+    except StoreFullError as exc:
+        raise ConfigurationError("The store is full, and nothing of this service is in it yet.") from exc
 
 
 async def _store_facts(store: RedisStore, clock: Clock) -> StoreFacts:

@@ -26,6 +26,12 @@ class StoreAwayError(StoreError):
     """The command surely did not run: no connection, or the server refused it up front."""
 
 
+class StoreFullError(StoreAwayError):
+    """The store has no memory left, so the command did not run. Reads, leases and removals go on."""
+
+    code = "insufficient_storage"
+
+
 class StoreInDoubtError(StoreError):
     """The command was sent and no reply came: it may have run, or may still run."""
 
@@ -43,6 +49,7 @@ class Status(Enum):
     OK = 1  # Applied now, or applied before under the same commit id.
     FENCED = 2  # Somebody else owns the shard. Nothing was written.
     CONFLICT = 3  # Ours, but the store's `seq` is not the expected one. Nothing was written.
+    FULL = 4  # Ours and in order, but the store has no memory left for it. Nothing was written.
 
 
 class ClaimOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +88,10 @@ class Renewals(msgspec.Struct, frozen=True):
     seqs: Sequence[int]
 
 
+RECORD_FIELD = b"#"
+"""The field of an object's hash that says what is kept about the object itself (`codec.Meta`)."""
+
+
 class ObjectWrite(msgspec.Struct, kw_only=True):
     """What one commit does to one object. Field names are those of the stored hash.
 
@@ -101,6 +112,13 @@ class ObjectWrite(msgspec.Struct, kw_only=True):
     alarm_sets: dict[bytes, int] = msgspec.field(default_factory=dict)
     alarm_removes: list[bytes] = msgspec.field(default_factory=list)
     dead_adds: dict[bytes, int] = msgspec.field(default_factory=dict)
+
+    @property
+    def needs_room(self) -> bool:
+        """Whether a full store must refuse it: it does not only remove, apart from the object's own record."""
+        adds = self.indexed or self.alarm_sets or self.dead_adds or not self.puts.keys() <= {RECORD_FIELD}
+        removes = self.gone or self.sweep or self.deletes or self.alarm_removes
+        return bool(adds or not removes)
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,7 +199,8 @@ class DocumentStore(Protocol):
     async def document_put(self, prefix: str, field: bytes, body: bytes | None, *, expected: int) -> tuple[bool, int]:
         """Write if the stored version is `expected` (-1: any; a deleted one counts as 0).
 
-        Returns whether it was written, and the version that is stored now.
+        Returns whether it was written, and the version that is stored now. A full store raises
+        StoreFullError, except where `body` is None.
         """
         ...
 
@@ -208,7 +227,7 @@ class Store(DocumentStore, Protocol):
         ...
 
     async def commit(self, sections: Sequence[Section], *, ttl_ms: int, timeout_ms: int) -> Committed:
-        """Apply each section whole or not at all, each fenced alone."""
+        """Apply each section whole or not at all, each fenced alone; on a full store only those that remove."""
         ...
 
     async def load(self, orders: Sequence[LoadOrder]) -> Loads:

@@ -29,6 +29,7 @@ from shared.storage.interface import (
     SectionReply,
     Status,
     StoredDocument,
+    StoreFullError,
 )
 
 _DOCUMENT_ROWS = 1_000
@@ -83,13 +84,14 @@ class MemoryStore:
     """Implements `Store` for one service. `clock` is the store's own; a call takes `latency_ms`.
 
     An operation takes effect at one moment, half-way through its latency. It never fails: see
-    `shared.testing.faults` for a store that does.
+    `shared.testing.faults` for a store that does. While `full` is set it has no memory left.
     """
 
     def __init__(self, clock: Clock, *, latency_ms: int = 0) -> None:
         self._clock = clock
         self._latency_s = latency_ms / 1000
         self._content = Snapshot({}, {})
+        self.full = False
 
     def snapshot(self) -> Snapshot:
         """A copy of everything stored now."""
@@ -148,7 +150,9 @@ class MemoryStore:
         """See `Store.commit`. Never takes longer than its latency, whatever `timeout_ms` is."""
         await self._travel()
         now_ms = self._clock.now_ms()
-        replies = [_apply_section(self._shard(section.shard), section, now_ms + ttl_ms) for section in sections]
+        replies = [
+            _apply_section(self._shard(section.shard), section, now_ms + ttl_ms, full=self.full) for section in sections
+        ]
         await self._travel()
         return Committed(now_ms, replies)
 
@@ -184,6 +188,8 @@ class MemoryStore:
     async def document_put(self, prefix: str, field: bytes, body: bytes | None, *, expected: int) -> tuple[bool, int]:
         """See `DocumentStore.document_put`."""
         await self._travel()
+        if self.full and body is not None:
+            raise StoreFullError("The store is full")
         answer = _put_document(self._documents(prefix), field, body, expected, self._clock.now_ms())
         await self._travel()
         return answer
@@ -229,7 +235,7 @@ def _claimed(lease: Lease, *, granted: bool) -> Claimed:
     )
 
 
-def _apply_section(shard: Shard, section: Section, expires_ms: int) -> SectionReply:
+def _apply_section(shard: Shard, section: Section, expires_ms: int, *, full: bool) -> SectionReply:
     lease = shard.lease
     status = Status.OK
     if not lease.held_by(section.fence):
@@ -238,6 +244,8 @@ def _apply_section(shard: Shard, section: Section, expires_ms: int) -> SectionRe
         lease.expires_ms = expires_ms
     elif lease.seq != section.seq:
         status = Status.CONFLICT
+    elif full and any(write.needs_room for write in section.writes):
+        status = Status.FULL
     else:
         for write in section.writes:
             _apply_write(shard, write)

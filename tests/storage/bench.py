@@ -1,7 +1,8 @@
 """A store to test and a way to see everything in it, for the real store and for the one in memory."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 from shared.storage import keys
@@ -29,6 +30,10 @@ class Bench(Protocol):
         """Everything that is stored. Asserts that nothing is stored elsewhere."""
         ...
 
+    async def set_full(self, full: bool) -> None:
+        """Take the store's memory away, or give it back."""
+        ...
+
 
 Rule = Callable[[Bench], Coroutine[Any, Any, None]]
 
@@ -42,6 +47,10 @@ class MemoryBench:
     async def dump(self) -> Snapshot:
         """See `Bench.dump`."""
         return self.store.snapshot()
+
+    async def set_full(self, full: bool) -> None:
+        """See `Bench.set_full`."""
+        self.store.full = full
 
 
 class ValkeyBench:
@@ -60,6 +69,10 @@ class ValkeyBench:
             {number: shard for number, shard in shards.items() if shard != Shard()},
             {prefix: kept for prefix, kept in documents.items() if kept != Documents()},
         )
+
+    async def set_full(self, full: bool) -> None:
+        """See `Bench.set_full`. A byte is less than any server uses, 0 is no bound."""
+        await self.store.command("CONFIG", "SET", "maxmemory", "1" if full else "0")
 
     async def _shard(self, number: int, names: set[bytes]) -> Shard:
         lease = await self._hash(keys.lease(SERVICE, number), names)
@@ -95,6 +108,16 @@ class ValkeyBench:
         names.discard(name)
         flat = await self.store.command("ZRANGE", name, 0, -1, "WITHSCORES")
         return {member: int(score) for member, score in _pairs(flat).items()}
+
+
+@asynccontextmanager
+async def without_room(bench: Bench) -> AsyncIterator[None]:
+    """The store is full until the block ends."""
+    await bench.set_full(True)
+    try:
+        yield
+    finally:
+        await bench.set_full(False)
 
 
 def on_memory(rule: Rule) -> None:

@@ -9,7 +9,7 @@ import pytest
 from shared.storage.redis.client import Script
 from shared.storage.redis.store import RedisStore
 from shared.testing.valkey import Valkey, start_valkey
-from tests.storage import commit_rules, document_rules, lease_rules
+from tests.storage import commit_rules, document_rules, full_rules, lease_rules
 from tests.storage.bench import Rule, on_valkey
 
 
@@ -163,6 +163,20 @@ MUTANTS = (
         "expected >= 0 and expected ~= seen",
         "false",
         document_rules.a_document_is_written_if_unchanged,
+    ),
+    Mutant(
+        "full_commit_that_grows",
+        "commit_when_full",
+        "elseif full and section.needs_room then",
+        "elseif false then",
+        full_rules.a_full_store_takes_no_new_state,
+    ),
+    Mutant(
+        "full_commit_that_looks_at_one_object",
+        "commit_when_full",
+        "sections[s].needs_room = true end",
+        "sections[1].needs_room = true end",
+        full_rules.sections_of_a_full_store_stand_alone,
     ),
     Mutant(
         "documents_that_trust_the_revision",

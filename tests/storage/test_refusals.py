@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from shared.storage.interface import Status, StoreAwayError, StoreInDoubtError
+from shared.storage.interface import LoadOrder, Status, StoreAwayError, StoreInDoubtError
 from shared.storage.redis.client import Script
 from shared.storage.redis.store import RedisStore
 from shared.testing.valkey import Valkey, start_valkey
@@ -81,7 +81,6 @@ def test_an_error_inside_a_script_is_in_doubt(empty: Valkey) -> None:
 @pytest.mark.parametrize(
     ("refuse", "accept"),
     [
-        pytest.param(["CONFIG", "SET", "maxmemory", "1"], ["CONFIG", "SET", "maxmemory", "0"], id="full"),
         pytest.param(["REPLICAOF", "127.0.0.1", "1"], ["REPLICAOF", "NO", "ONE"], id="replica"),
         pytest.param(
             ["CONFIG", "SET", "min-replicas-to-write", "1"],
@@ -91,7 +90,7 @@ def test_an_error_inside_a_script_is_in_doubt(empty: Valkey) -> None:
     ],
 )
 def test_a_store_that_takes_no_writes_is_away(refuse: list[str], accept: list[str], empty: Valkey) -> None:
-    """A full store, a replica, one without its replicas: every write is refused up front, and works afterwards."""
+    """A replica, one without its replicas: every write is refused up front, and works afterwards."""
 
     async def run() -> None:
         store = RedisStore(empty.url, service=SERVICE)
@@ -101,6 +100,7 @@ def test_a_store_that_takes_no_writes_is_away(refuse: list[str], accept: list[st
             lambda: store.commit(first, ttl_ms=LONG_MS, timeout_ms=LATE_MS),
             lambda: own(store, shard=1),
             lambda: store.document_put("rl", b"d", b"1", expected=0),
+            lambda: store.renew([(0, fence)], ttl_ms=LONG_MS),
         ]
         assert b"+OK\r\n" == empty.command(*refuse)
         try:
@@ -128,5 +128,28 @@ def test_forgotten_scripts_are_loaded_again(empty: Valkey) -> None:
             proxy.forge_reply(b"EVAL\r\n", b"-ERR the text was sent again\r\n")
             assert 1 == len(await wire.run(script, [], ["", 1], timeout_ms=LATE_MS))
             assert 0 == proxy.fired
+
+    asyncio.run(run())
+
+
+def test_a_replica_answers_no_reads(empty: Valkey) -> None:
+    """What a demoted primary holds may be old: loads and look-ups are refused there as writes are."""
+
+    async def run() -> None:
+        store = RedisStore(empty.url, service=SERVICE)
+        fence = await own(store)
+        reads: list[Callable[[], Awaitable[object]]] = [
+            lambda: store.load([LoadOrder(0, fence, b"o")]),
+            lambda: store.due_alarms([0], until_ms=1, rows=1),
+            lambda: store.documents_since("rl", 0),
+        ]
+        assert b"+OK\r\n" == empty.command("REPLICAOF", "127.0.0.1", "1")
+        try:
+            for read in reads:
+                with pytest.raises(StoreAwayError):
+                    await read()
+        finally:
+            assert b"+OK\r\n" == empty.command("REPLICAOF", "NO", "ONE")
+        await store.close()
 
     asyncio.run(run())

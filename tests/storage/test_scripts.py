@@ -11,11 +11,11 @@ from shared.storage.interface import StoreInDoubtError
 from shared.storage.redis.client import Script
 from shared.storage.redis.store import RedisStore
 from shared.testing.valkey import Valkey, start_valkey
-from tests.storage import commit_rules, document_rules, lease_rules
+from tests.storage import commit_rules, document_rules, full_rules, lease_rules
 from tests.storage.bench import SERVICE, Bench, Rule, ValkeyBench, on_memory, on_valkey
 from tests.storage.lease_rules import own
 
-RULES = lease_rules.RULES + commit_rules.RULES + document_rules.RULES
+RULES = lease_rules.RULES + commit_rules.RULES + document_rules.RULES + full_rules.RULES
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_memory_keeps_the_rule(rule: Rule) -> None:
 
 
 # One good section, with one put, one delete, one alarm to set, one to remove and one dead alarm.
-_GOOD = [1_000, 1, "EPOCH", "one", 0, "c1", 1, "o", 8, 5, 1, "a", "1", 1, "b", 1, "x", 7, 1, "y", 1, "z", 9]
+_GOOD = [1_000, 0, 1, "EPOCH", "one", 0, "c1", 1, "o", 8, 5, 1, "a", "1", 1, "b", 1, "x", 7, 1, "y", 1, "z", 9]
 
 
 def _changed(place: int, value: object) -> list[object]:
@@ -49,18 +49,18 @@ def _changed(place: int, value: object) -> list[object]:
     "args",
     [
         pytest.param(_changed(0, "soon"), id="ttl"),
-        pytest.param(_changed(1, 2), id="sections"),
-        pytest.param(_changed(6, 2), id="objects"),
-        pytest.param(_changed(6, "two"), id="objects_no_number"),
-        pytest.param(_changed(8, "flags"), id="flags"),
-        pytest.param(_changed(9, "expiry"), id="expiry"),
-        pytest.param(_changed(10, -1), id="puts_negative"),
-        pytest.param(_changed(10, 2), id="puts_more"),
-        pytest.param(_changed(13, 0), id="deletes_fewer"),
-        pytest.param(_changed(15, 10**9), id="alarms_more"),
-        pytest.param(_changed(17, "noon"), id="alarm_time"),
-        pytest.param(_changed(17, "nan"), id="alarm_time_nan"),
-        pytest.param(_changed(22, ""), id="dead_alarm_time"),
+        pytest.param(_changed(2, 2), id="sections"),
+        pytest.param(_changed(7, 2), id="objects"),
+        pytest.param(_changed(7, "two"), id="objects_no_number"),
+        pytest.param(_changed(9, "flags"), id="flags"),
+        pytest.param(_changed(10, "expiry"), id="expiry"),
+        pytest.param(_changed(11, -1), id="puts_negative"),
+        pytest.param(_changed(11, 2), id="puts_more"),
+        pytest.param(_changed(14, 0), id="deletes_fewer"),
+        pytest.param(_changed(16, 10**9), id="alarms_more"),
+        pytest.param(_changed(18, "noon"), id="alarm_time"),
+        pytest.param(_changed(18, "nan"), id="alarm_time_nan"),
+        pytest.param(_changed(23, ""), id="dead_alarm_time"),
         pytest.param(_GOOD[:-1], id="one_less"),
         pytest.param([*_GOOD, "more"], id="one_more"),
         pytest.param([], id="none"),

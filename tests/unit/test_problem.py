@@ -24,12 +24,13 @@ from shared.objects.errors import (
     DeadlineExceededError,
     DomainError,
     HandlerError,
+    NoRoomError,
     OutcomeUnknownError,
     OverloadedError,
     TooLargeError,
     UnavailableError,
 )
-from shared.storage.interface import StoreAwayError, StoreInDoubtError
+from shared.storage.interface import StoreAwayError, StoreFullError, StoreInDoubtError
 
 ERRORS = [
     (InvalidInputError("no", "$.a"), 400, "invalid_input"),
@@ -53,6 +54,8 @@ ERRORS = [
     (UnavailableError("no", retry_after_ms=5), 503, "unavailable"),
     (OutcomeUnknownError(), 503, "outcome_unknown"),
     (CommitFailedError("no"), 503, "commit_failed"),
+    (NoRoomError(), 507, "insufficient_storage"),
+    (StoreFullError("no"), 507, "insufficient_storage"),
     (StoreAwayError("no"), 503, "store"),
     (StoreInDoubtError("no"), 503, "store"),
     (DeadlineExceededError(started=False), 504, "deadline_exceeded"),

@@ -20,22 +20,28 @@ from redis.asyncio import Connection
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, BusyLoadingError, OutOfMemoryError, RedisError, ResponseError
 
-from shared.storage.interface import StoreAwayError, StoreInDoubtError
+from shared.storage.interface import StoreAwayError, StoreFullError, StoreInDoubtError
 
 _CONNECT_TIMEOUT_MS = 1_000
+_SHEBANG, _SHEBANG_ALLOW_OOM = b"#!lua\n", b"#!lua flags=allow-oom\n"
 _SURELY_NOT_RUN = ("MISCONF", "BUSY", "NOREPLICAS")  # Other refusals have exceptions of their own in the library.
 
 
 class Script:
-    """A Lua script of this package and its SHA-1, by which the store knows it."""
+    """A Lua script of this package and its SHA-1, by which the store knows it.
+
+    `allow_oom` makes the variant of a script that a full store runs too.
+    """
 
     __slots__ = ("name", "sha", "text")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, allow_oom: bool = False) -> None:
         self.name = name
         self.text = resources.files("shared.storage.redis").joinpath("scripts", f"{name}.lua").read_bytes()
+        if allow_oom:
+            self.text = self.text.replace(_SHEBANG, _SHEBANG_ALLOW_OOM, 1)
         self.sha = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
 
@@ -51,7 +57,7 @@ class Wire:
         """Send one command and return its reply.
 
         Raises:
-            StoreAwayError: it surely did not run.
+            StoreAwayError: it surely did not run (StoreFullError: for want of memory in the store).
             StoreInDoubtError: it was sent and no reply came in `timeout_ms`.
         """
         async with self._lock:
@@ -122,6 +128,8 @@ def _refusal(exc: ResponseError) -> StoreAwayError | StoreInDoubtError:
     """
     text = str(exc)
     name = type(exc).__name__
+    if isinstance(exc, OutOfMemoryError):
+        return StoreFullError(f"The store is full: {text}")
     if name == "NoScriptError":
         return StoreAwayError(f"NOSCRIPT {text}")
     if name != "ResponseError" or text.startswith(_SURELY_NOT_RUN):

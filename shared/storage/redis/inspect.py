@@ -95,6 +95,9 @@ async def read_configuration(command: Command, service: str) -> StoredConfigurat
 
 async def fix_configuration(command: Command, service: str, *, shards: int) -> StoredConfiguration:
     """Fix format and shard count unless they are fixed already; returns what is stored now."""
+    stored = await read_configuration(command, service)
+    if stored.format and stored.shards:
+        return stored  # A full store refuses even a write that would change nothing.
     key = keys.configuration(service)
     await command(b"HSETNX", key, b"format", FORMAT)
     await command(b"HSETNX", key, b"shards", shards)

@@ -25,6 +25,7 @@ from shared.storage.interface import (
     SectionReply,
     Status,
     StoredDocument,
+    StoreFullError,
 )
 from shared.storage.redis.client import Script, Wire
 
@@ -41,6 +42,8 @@ class RedisStore:
         self._claim, self._renew, self._release = Script("claim"), Script("renew"), Script("release")
         self._commit, self._load, self._due = Script("commit"), Script("load"), Script("due")
         self._document_put, self._documents_since = Script("document_put"), Script("documents_since")
+        self._commit_when_full = Script("commit", allow_oom=True)
+        self._document_delete = Script("document_put", allow_oom=True)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -97,10 +100,14 @@ class RedisStore:
     async def commit(self, sections: Sequence[Section], *, ttl_ms: int, timeout_ms: int) -> Committed:
         """See `Store.commit`."""
         names: list[bytes] = []
-        args: list[Any] = [ttl_ms, len(sections)]
+        args: list[Any] = [ttl_ms, 0, len(sections)]
         for section in sections:
             self._add_section(section, names, args)
-        reply = await self._commits.run(self._commit, names, args, timeout_ms=timeout_ms)
+        try:
+            reply = await self._commits.run(self._commit, names, args, timeout_ms=timeout_ms)
+        except StoreFullError:
+            args[1] = 1
+            reply = await self._commits.run(self._commit_when_full, names, args, timeout_ms=timeout_ms)
         replies = [
             SectionReply(status=Status(status), seq=int(seq), previous_token=ptoken, previous_commit_id=pcid)
             for status, seq, ptoken, pcid in _groups(reply, 1, 4)
@@ -133,7 +140,7 @@ class RedisStore:
         """See `DocumentStore.document_put`."""
         live = 0 if body is None else 1
         written, version = await self._control.run(
-            self._document_put,
+            self._document_put if live else self._document_delete,
             keys.documents(prefix),
             [field, expected, live, body or b""],
             timeout_ms=_CALL_TIMEOUT_MS,
@@ -173,7 +180,7 @@ class RedisStore:
 
 
 def _add_write(write: ObjectWrite, args: list[Any]) -> None:
-    flags = write.clear + 2 * write.gone + 4 * write.sweep + 8 * write.indexed
+    flags = write.clear + 2 * write.gone + 4 * write.sweep + 8 * write.indexed + 16 * write.needs_room
     args += (write.object_id, flags, write.expire_at_ms, len(write.puts))
     for pair in write.puts.items():
         args += pair

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Take leases under a new epoch and token, or (re-fence) replace the token of one we hold.
 --
 -- KEYS   one lease hash each
@@ -6,6 +6,7 @@
 -- reply  now in ms, then for each key: granted 1|0, epoch, seq, expires in ms, node, ptoken, pcid
 -- cost   O(keys)
 -- why atomic: who may claim is decided by what is stored, on the store's own clock.
+-- Runs on a full store: a node must be able to start there, and what it writes is small and bounded.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local token, node, lock, ttl = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])

@@ -2,22 +2,25 @@
 -- Apply one flight: a section for each shard, each fenced alone and applied whole or not at all.
 --
 -- KEYS   for each section: lease, alarms, dead alarms, index, expiries, then one hash for each object
--- ARGV   ttl in ms, number of sections, then for each section:
+-- ARGV   ttl in ms, full 1|0, number of sections, then for each section:
 --          epoch, token, expected seq, commit id, number of objects, and for each object:
---            id, flags (1 clear, 2 gone, 4 sweep, 8 indexed), expiry in ms (0 = never, -1 = as it is; sweep: not after),
+--            id, flags (1 clear, 2 gone, 4 sweep, 8 indexed, 16 needs room), expiry in ms (0 = never, -1 = as it is; sweep: not after),
 --            n, n x (field, value) to put;           n, n x field to delete;
 --            n, n x (member, due ms) alarms to set;  n, n x member alarms to remove (from both sets);
 --            n, n x (member, ms) dead alarms to add
--- reply  now in ms, then for each section: status (1 ok, 2 fenced, 3 conflict), seq, ptoken, pcid
+-- reply  now in ms, then for each section: status (1 ok, 2 fenced, 3 conflict, 4 full), seq, ptoken, pcid
 -- cost   O(writes)
 -- why atomic: the proof of ownership and the write must be one step, or a paused former owner could
 --   write after its successor. The lease is extended by the same step.
+-- A full store refuses this up front. It is then sent once more, with `flags=allow-oom` and full = 1: sections
+--   that need room are answered 4 and write nothing, those that only remove are applied.
 -- Arguments are walked once without effect before the first write: an error here writes nothing.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local expires = string.format('%.0f', now + tonumber(ARGV[1]))
+local full = ARGV[2] == '1'
 local CHUNK = 1000
-local a, k = 3, 1
+local a, k = 4, 1
 
 local function skip(width, scored)
   local n = tonumber(ARGV[a])
@@ -27,12 +30,13 @@ local function skip(width, scored)
 end
 
 local sections = {}
-for s = 1, tonumber(ARGV[2]) do
+for s = 1, tonumber(ARGV[3]) do
   local objects = tonumber(ARGV[a + 4])
-  sections[s] = { arg = a, key = k, objects = objects }
+  sections[s] = { arg = a, key = k, objects = objects, needs_room = false }
   a, k = a + 5, k + 5 + objects
   for _ = 1, objects do
     assert(tonumber(ARGV[a + 1]) and tonumber(ARGV[a + 2]), 'object')
+    if tonumber(ARGV[a + 1]) >= 16 then sections[s].needs_room = true end
     a = a + 3
     skip(2) skip(1) skip(2, true) skip(1) skip(2, true)
   end
@@ -89,7 +93,7 @@ local function apply(section)
     elseif expiry == 0 then
       redis.call('ZREM', expiries, id)
     end
-    if flags >= 8 and not gone then redis.call('ZADD', index, 0, id) end
+    if flags % 16 >= 8 and not gone then redis.call('ZADD', index, 0, id) end
   end
 end
 
@@ -106,6 +110,8 @@ for _, section in ipairs(sections) do
     redis.call('HSET', key, 'expires', expires)
   elseif stored ~= seq then
     status = 3
+  elseif full and section.needs_room then
+    status = 4
   else
     apply(section)
     stored = string.format('%.0f', tonumber(seq) + 1)

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Replicated documents that changed after a revision, oldest change first. Reads only.
 --
 -- KEYS   documents hash, log sorted set, revision counter
@@ -6,7 +6,7 @@
 -- reply  revision to ask from next, more 1|0, then field and record of each
 -- cost   O(rows)
 -- why atomic: log and documents must be of one moment. A counter below the asked revision means that the
---   store went back in time: everything is sent again.
+--   store went back in time: everything is sent again. Not `no-writes`: see load.lua.
 local newest = tonumber(redis.call('GET', KEYS[3]) or '0')
 local since, rows = tonumber(ARGV[1]), tonumber(ARGV[2])
 if newest < since then since = 0 end

@@ -1,11 +1,11 @@
-#!lua
+#!lua flags=allow-oom
 -- What has come due in sorted sets of times, oldest first. Reads only.
 --
 -- KEYS   one sorted set each (score = time in ms)
 -- ARGV   until in ms ("" = now), rows of one set at most
 -- reply  now in ms, then for each key a flat list of members and scores
 -- cost   O(keys + rows)
--- why a script: one round trip for all shards, and "now" is the store's.
+-- why a script: one round trip for all shards, and "now" is the store's. Not `no-writes`: see load.lua.
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 local until_ms = ARGV[1] == '' and now or ARGV[1]

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Read objects whole, if we still own their shards.
 --
 -- KEYS   for each object: lease hash, object hash
@@ -6,6 +6,7 @@
 -- reply  now in ms, then for each object: seq of the shard (-1 = not ours), flat list of fields and values
 -- cost   O(size of the objects)
 -- why atomic: what is read must be what the owner of this moment may change.
+-- why not `no-writes`: with that flag a primary that has become a replica would still answer.
 local time = redis.call('TIME')
 local reply = { string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)) }
 for i = 1, #KEYS / 2 do

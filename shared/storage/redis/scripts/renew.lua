@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Extend the leases that are still ours. A late renewal is allowed: nobody claimed in between.
 --
 -- KEYS   one lease hash each
@@ -6,6 +6,7 @@
 -- reply  now in ms, then for each key its seq, or -1 where it is not ours
 -- cost   O(keys)
 -- why atomic: an owner must not extend what another process has claimed meanwhile.
+-- Runs on a full store, or a lack of memory would cost the leases too; nothing grows.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local expires = string.format('%.0f', now + tonumber(ARGV[1]))

@@ -1,0 +1,110 @@
+"""What a store without memory left still does, one rule a function: everything but growing."""
+
+from shared.storage.interface import ClaimOrder, Fence, LoadOrder, ObjectWrite, Status, StoreFullError
+from tests.storage.bench import LONG_MS, Bench, Rule, section, without_room, write
+from tests.storage.commit_rules import EVERYTHING, apply, commit
+from tests.storage.lease_rules import own
+
+GONE = ObjectWrite(object_id=b"object", gone=True, alarm_removes=[b"object/x"])
+KEY_REMOVED = ObjectWrite(object_id=b"object", puts={b"#": b"record"}, deletes=[b"a"])
+
+
+async def a_full_store_takes_no_new_state(bench: Bench) -> None:
+    """The section is answered as refused and writes nothing; the same one is taken once there is room again."""
+    fence = await own(bench.store)
+    before = await bench.dump()
+    for growing in (
+        write(a=b"1"),
+        EVERYTHING,
+        ObjectWrite(object_id=b"o", alarm_sets={b"o/x": 1}),
+        ObjectWrite(object_id=b"o"),
+    ):
+        async with without_room(bench):
+            (reply,) = await commit(bench.store, section(fence, 0, b"c1", [growing]))
+        assert (Status.FULL, 0) == (reply.status, reply.seq)
+        assert before == await bench.dump()
+    (reply,) = await commit(bench.store, section(fence, 0, b"c1", [write(a=b"1")]))
+    assert (Status.OK, 1) == (reply.status, reply.seq)
+
+
+async def a_full_store_takes_removals(bench: Bench) -> None:
+    """A key, a whole object and an expired one can be removed, or a full store would stay full."""
+    fence = await own(bench.store)
+    await apply(bench.store, fence, [write(a=b"1"), write(b"old", a=b"1"), EVERYTHING])
+    sweep = ObjectWrite(object_id=b"object", sweep=True, expire_at_ms=5)
+    async with without_room(bench):
+        await apply(bench.store, fence, [KEY_REMOVED], seq=1)
+        await apply(bench.store, fence, [ObjectWrite(object_id=b"old", gone=True)], seq=2)
+        await apply(bench.store, fence, [sweep], seq=3)
+    shard = (await bench.dump()).shards[0]
+    assert ({}, 4) == (shard.objects, shard.lease.seq)
+
+
+async def sections_of_a_full_store_stand_alone(bench: Bench) -> None:
+    """One flight: what only removes is applied, what grows beside it is refused."""
+    fences = [await own(bench.store, shard=shard) for shard in range(2)]
+    await apply(bench.store, fences[0], [write(a=b"1")])
+    async with without_room(bench):
+        replies = await commit(
+            bench.store,
+            section(fences[0], 1, b"c1", [GONE]),
+            section(fences[1], 0, b"c1", [write(a=b"1")], shard=1),
+        )
+    assert [Status.OK, Status.FULL] == [reply.status for reply in replies]
+    assert {} == (await bench.dump()).shards[0].objects
+
+
+async def a_full_store_tells_first_what_matters_more(bench: Bench) -> None:
+    """A commit that was applied is a success, one under a lost lease fenced, one out of order a conflict."""
+    fence = await own(bench.store)
+    await commit(bench.store, section(fence, 0, b"c1", [write(a=b"1")]))
+    async with without_room(bench):
+        for owner, seq, commit_id, expected in (
+            (fence, 0, b"c1", Status.OK),
+            (Fence(fence.epoch, b"two"), 1, b"c2", Status.FENCED),
+            (fence, 7, b"c2", Status.CONFLICT),
+        ):
+            (reply,) = await commit(bench.store, section(owner, seq, commit_id, [write(a=b"2")]))
+            assert expected == reply.status
+
+
+async def a_full_store_keeps_leases_and_reads(bench: Bench) -> None:
+    """Claims, renewals, loads, look-ups and releases go on: a lack of memory must not cost the owner too."""
+    store = bench.store
+    fence = await own(store)
+    await apply(store, fence, [write(a=b"1")])
+    async with without_room(bench):
+        assert [1] == list((await store.renew([(0, fence)], ttl_ms=LONG_MS)).seqs)
+        (claimed,) = (await store.claim([ClaimOrder(shard=1)], token=b"t", node="n", lock_id="", ttl_ms=1)).leases
+        (loaded,) = (await store.load([LoadOrder(0, fence, b"object")])).objects
+        assert (True, {b"a": b"1"}) == (claimed.granted, loaded.fields)
+        assert [[], []] == [list(rows) for rows in (await store.due_alarms([0, 1], until_ms=9, rows=9)).rows]
+        assert [[]] == [list(rows) for rows in (await store.expired([0], rows=9)).rows]
+        assert not (await store.documents_since("rl", 0)).documents
+        await store.release([(0, fence)])
+    assert not (await bench.dump()).shards[0].lease.active
+
+
+async def a_full_store_takes_no_documents_but_deletes_them(bench: Bench) -> None:
+    """The refusal says why, and nothing has changed; what is deleted stays deleted."""
+    put = bench.store.document_put
+    await put("rl", b"d", b"1", expected=0)
+    async with without_room(bench):
+        try:
+            written = await put("rl", b"d", b"2", expected=1)
+        except StoreFullError:
+            written = (False, 1)
+        assert (False, 1) == written
+        assert (True, 0) == await put("rl", b"d", None, expected=1)
+    (document,) = (await bench.store.documents_since("rl", 0)).documents
+    assert (2, None) == (document.version, document.body)
+
+
+RULES: tuple[Rule, ...] = (
+    a_full_store_takes_no_new_state,
+    a_full_store_takes_removals,
+    sections_of_a_full_store_stand_alone,
+    a_full_store_tells_first_what_matters_more,
+    a_full_store_keeps_leases_and_reads,
+    a_full_store_takes_no_documents_but_deletes_them,
+)
