@@ -12,7 +12,7 @@ import msgspec
 
 from shared import bounds
 from shared.clock import Clock
-from shared.errors import PreconditionFailedError
+from shared.errors import InvalidInputError, PreconditionFailedError
 from shared.objects.errors import TooLargeError
 from shared.storage.interface import DocumentStore, StoredDocument, StoreError
 from shared.telemetry import logs
@@ -81,6 +81,7 @@ class Documents:
         """Write a document if its version is `expected` (0: must not exist, None: any). Seen here when it returns.
 
         Raises:
+            InvalidInputError: kind, tenant or name cannot stand in a name of the store.
             VersionMismatchError: it has another version. Nothing was written.
             TooLargeError: the body has over 256 KiB.
             StoreError: the store did not answer; it may have been written.
@@ -94,6 +95,7 @@ class Documents:
         """Delete a document if its version is `expected` (None: any); deleting what is absent is no error.
 
         Raises:
+            InvalidInputError: as `put`.
             VersionMismatchError: it has another version.
             StoreError: the store did not answer; it may have been deleted.
         """
@@ -127,16 +129,19 @@ class Documents:
                 _log.warning(logs.STORE_AWAY, error=str(exc))
 
     async def _write(self, kind: str, tenant: str, name: str, body: bytes | None, expected: int | None) -> None:
-        field = _SEPARATOR.join((kind, tenant, name)).encode()
         written, version = await self._store.document_put(
-            self._prefix, field, body, expected=-1 if expected is None else expected
+            self._prefix, _field(kind, tenant, name), body, expected=-1 if expected is None else expected
         )
         if not written:
             raise VersionMismatchError(version)
         await self.poll()
 
     def _apply(self, stored: StoredDocument) -> None:
-        kind, tenant, name = stored.field.decode().split(_SEPARATOR)
+        try:
+            kind, tenant, name = stored.field.decode().split(_SEPARATOR)
+        except ValueError as exc:  # Not ours, or of a newer release: one such document must not stop the rest.
+            _log.error(logs.DOCUMENT_UNREADABLE, prefix=self._prefix, field=repr(stored.field), error=str(exc))
+            return
         if stored.body is None:
             if self._documents.pop((kind, tenant, name), None) is not None:
                 self._tell(kind, tenant, name, None)
@@ -163,3 +168,19 @@ class Documents:
     def _tell(self, kind: str, tenant: str, name: str, document: Document | None) -> None:
         for listener in self._listeners.get(kind, ()):
             listener(tenant, name, document)
+
+
+def _field(kind: str, tenant: str, name: str) -> bytes:
+    """The name of a document in the store.
+
+    Raises:
+        InvalidInputError: a part has the separator in it, or is not valid Unicode.
+    """
+    for what, part in (("kind", kind), ("tenant", tenant), ("name", name)):
+        if _SEPARATOR in part:
+            raise InvalidInputError(f"The {what} must not contain NUL", what)
+        try:
+            part.encode()
+        except UnicodeEncodeError as exc:
+            raise InvalidInputError(f"The {what} is not valid Unicode", what) from exc
+    return _SEPARATOR.join((kind, tenant, name)).encode()
