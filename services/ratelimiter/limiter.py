@@ -29,11 +29,7 @@ from services.ratelimiter.compiled import CompiledPolicy, Decision
 from services.ratelimiter.policy import STATE_BYTES_MAX, STORED_OVERHEAD_BYTES, SubjectFullError
 from services.ratelimiter.schemas import LimitState, PolicyUsage
 from services.ratelimiter.window import Window, new_window
-from shared.bounds import VALUE_BYTES_MAX
-from shared.objects.handler import DurableObject, readonly
-
-_KEY = "usage"
-_CHUNK_BYTES = VALUE_BYTES_MAX - 64  # A value has a frame around it.
+from shared.objects.handler import Checkpoint, DurableObject, readonly
 
 
 class StoredUsage(msgspec.Struct, frozen=True, array_like=True):
@@ -61,6 +57,15 @@ class _Usage(msgspec.Struct, gc=False):
     windows: tuple[Window, ...]
     policy: CompiledPolicy | None = None
 
+    def drained_at_ms(self) -> int:
+        """When the last hit of it stops counting; 0 if nothing is used."""
+        return max([window.drained_at_ms() for window in self.windows])
+
+    def stored(self) -> StoredUsage:
+        """Its stored form."""
+        encoded = [window.encode() for window in self.windows]
+        return StoredUsage(self.name, self.version, tuple(zip(self.limit_names, encoded, strict=True)))
+
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(StoredLimiter).decode
@@ -74,16 +79,18 @@ class Limiter(DurableObject):
     kind: ClassVar[str] = "limiter"
     durability: ClassVar[Literal["committed", "checkpointed"]] = "checkpointed"
     indexed: ClassVar[bool] = False
+    native: ClassVar[bool] = True
 
     def on_activate(self) -> None:
         """Take in what is stored, and fix the own timeline."""
         clock = self.clock
-        stored = self._load()
+        loaded = self.loaded
         self._recent: _Usage | None = None
         self._others: tuple[_Usage, ...] = ()  # Of further policies, the most recent first.
-        if stored is None:
+        if not loaded:
             self._ahead_ms = clock.upper_ms() - clock.monotonic_ms()
             return
+        stored = _decode(loaded)
         passed_ms = max(0, clock.lower_ms() - stored.store_ms)
         self._ahead_ms = stored.own_ms + passed_ms - clock.monotonic_ms()
         usages = tuple(_loaded(usage) for usage in stored.usages)
@@ -139,24 +146,27 @@ class Limiter(DurableObject):
         self.dirty()
         return True
 
-    def on_checkpoint(self) -> None:
-        """Put everything that still counts, as one value unless it is over 128 KiB; nothing left: delete the object."""
+    def on_checkpoint(self) -> Checkpoint:
+        """Everything that still counts; nothing left: delete the object."""
         now_ms = self.clock.monotonic_ms() + self._ahead_ms
-        live = self._live(now_ms)
+        live: list[_Usage] = []
+        drained_ms = 0
+        for usage in self._every():
+            usage_drained_ms = usage.drained_at_ms()
+            if usage_drained_ms > now_ms:
+                live.append(usage)
+                drained_ms = max(drained_ms, usage_drained_ms)
         self._keep(live)
         if not live:
-            self.storage.delete_all()
-            return
+            return Checkpoint(b"")
         store_ms = self.clock.upper_ms()
-        stored = StoredLimiter(own_ms=now_ms, store_ms=store_ms, usages=tuple(_stored(usage) for usage in live))
-        self._save(_encode(stored))
-        drained_ms = max(window.drained_at_ms() for usage in live for window in usage.windows)
-        self.storage.expire_at(store_ms + drained_ms - now_ms)
+        state = _encode(StoredLimiter(now_ms, store_ms, tuple(usage.stored() for usage in live)))
+        return Checkpoint(state, store_ms + drained_ms - now_ms)
 
     def _usage_under(self, policy: CompiledPolicy, now_ms: int) -> _Usage:
         """Make the usage under `policy` the recent one; a policy that has changed keeps what was used."""
         found = next((usage for usage in self._every() if usage.name == policy.name), None)
-        others = [usage for usage in self._every() if usage is not found and _counts(usage, now_ms)]
+        others = [usage for usage in self._live(now_ms) if usage is not found]
         if found is None or found.policy is not policy:
             before = {} if found is None else dict(zip(found.limit_names, found.windows, strict=True))
             windows = [
@@ -176,24 +186,11 @@ class Limiter(DurableObject):
             yield from self._others
 
     def _live(self, now_ms: int) -> list[_Usage]:
-        return [usage for usage in self._every() if _counts(usage, now_ms)]
+        return [usage for usage in self._every() if usage.drained_at_ms() > now_ms]
 
     def _keep(self, usages: Sequence[_Usage]) -> None:
         self._recent = usages[0] if usages else None
         self._others = tuple(usages[1:])
-
-    def _load(self) -> StoredLimiter | None:
-        keys = self.storage.list(_KEY)
-        if not keys:
-            return None
-        return _decode(b"".join(self.storage.get(key, bytes) for key in keys))
-
-    def _save(self, encoded: bytes) -> None:
-        keys = [f"{_KEY}.{index}" for index in range(-(-len(encoded) // _CHUNK_BYTES))]
-        for index, key in enumerate(keys):
-            self.storage.put(key, encoded[index * _CHUNK_BYTES : (index + 1) * _CHUNK_BYTES])
-        for key in self.storage.list(_KEY)[len(keys) :]:
-            self.storage.delete(key)
 
 
 def _denial(windows: Sequence[Window], now_ms: int, wanted: int) -> Decision:
@@ -206,11 +203,6 @@ def _denial(windows: Sequence[Window], now_ms: int, wanted: int) -> Decision:
     return Decision(allowed=False, numbers=tuple(numbers), retry_after_ms=retry_after_ms)
 
 
-def _counts(usage: _Usage, now_ms: int) -> bool:
-    """Whether any hit of it still counts."""
-    return any(window.drained_at_ms() > now_ms for window in usage.windows)
-
-
 def _check_room(others: Sequence[_Usage], windows: Sequence[Window], policy: CompiledPolicy) -> None:
     """Raises SubjectFullError if what is stored of the subject could pass its bound with these windows in it."""
     rules = [*policy.rules, *(window.rule for usage in others for window in usage.windows)]
@@ -218,11 +210,6 @@ def _check_room(others: Sequence[_Usage], windows: Sequence[Window], policy: Com
     size = sum(window.stored_bytes_max(rule) + STORED_OVERHEAD_BYTES for window, rule in zip(every, rules, strict=True))
     if size > STATE_BYTES_MAX:
         raise SubjectFullError("This subject has live usage under too many policies.")
-
-
-def _stored(usage: _Usage) -> StoredUsage:
-    windows = zip(usage.limit_names, usage.windows, strict=True)
-    return StoredUsage(usage.name, usage.version, tuple((name, window.encode()) for name, window in windows))
 
 
 def _loaded(stored: StoredUsage) -> _Usage:

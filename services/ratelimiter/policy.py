@@ -19,8 +19,8 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?!\n)$"
 LIMITS_MAX = 8
 LIMIT_MAX = 10**9
 WINDOW_MS_MAX = 400 * 24 * 3_600_000  # A leap year and a month.
-LOG_LIMIT_MAX = 100_000  # A log of this size is 500 KB, written whole with every checkpoint.
-STATE_BYTES_MAX = 510_000  # One turn may write 512 KiB: all that one subject has used must fit.
+LOG_LIMIT_MAX = 60_000  # A log of this size is 480 KB, written whole with every checkpoint.
+STATE_BYTES_MAX = 510_000  # A checkpoint has at most 512 KiB: all that one subject has used must fit.
 VERSIONS_KEPT = 10
 STORED_OVERHEAD_BYTES = 128  # Around a policy and its limits when stored: names, versions, lengths.
 

@@ -30,7 +30,6 @@ BUCKET_MS = 10  # Narrower buckets would be rolled more often than they are used
 BUCKETS_MIN = 10  # ... but never so wide that a short window admits a tenth less than it could.
 _NARROW_SPAN_MS = 2**31  # Windows up to this keep 32-bit edges.
 _NARROW_MAX = 2**32 - 1
-_LOG_RUN_HITS = 255  # More at one edge take several runs, so that the hits of a stored run take one byte.
 _COMPACT_AT = 32  # Dead items at the front before the array is moved up.
 
 _FORMAT = 1
@@ -52,10 +51,9 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def stored_bytes_max(self, runs: int = 0) -> int:
         """Bytes that a window of this rule takes at most once it is encoded, if it holds `runs` runs at the moment."""
-        edge = 8 if self.wide else 4
-        if self.log:
-            return _HEADER.size + max(self.limit, runs) * (edge + 1)
-        return _HEADER.size + (self.window_ms // self.tick_ms + 4) * (edge + 4)
+        run = 16 if self.wide else 8
+        runs_max = max(self.limit, runs) if self.log else self.window_ms // self.tick_ms + 4
+        return _HEADER.size + runs_max * run
 
 
 def rule_for(limit: int, window_ms: int, *, log: bool = False) -> Rule:
@@ -102,12 +100,9 @@ class Window(msgspec.Struct, gc=False):
             edge = edge_ms - self.base_ms
             last = runs[-2]
             if edge <= last:  # The same tick; or an edge that a change of rule has moved ahead.
-                hits = runs[-1] + cost
-                if hits <= _LOG_RUN_HITS or not rule.log:
-                    runs[-1] = hits
-                    self.used += cost
-                    return
-                edge_ms = last + self.base_ms
+                runs[-1] += cost
+                self.used += cost
+                return
         self._append(edge_ms, cost)
 
     def remaining(self, now_ms: int) -> int:
@@ -159,11 +154,12 @@ class Window(msgspec.Struct, gc=False):
         return rule.stored_bytes_max((len(self.runs) - self.head) // 2)
 
     def encode(self) -> bytes:
-        """The stored form: a header with the rule, the edges, then the hits of the runs; little-endian."""
-        rule = self.rule
-        edges, hits = self.runs[self.head :: 2], self.runs[self.head + 1 :: 2]
-        header = _HEADER.pack(_FORMAT, rule.log, rule.limit, rule.window_ms, rule.tick_ms, self.base_ms, len(edges))
-        return header + _little(edges).tobytes() + _little(array(_hits_code(rule), hits)).tobytes()
+        """The stored form: a header with the rule, then the runs that count as they are in memory; little-endian."""
+        rule, head = self.rule, self.head
+        runs = self.runs[head:] if head else self.runs
+        count = len(runs) // 2
+        header = _HEADER.pack(_FORMAT, rule.log, rule.limit, rule.window_ms, rule.tick_ms, self.base_ms, count)
+        return header + _little(runs).tobytes()
 
     @classmethod
     def decode(cls, stored: bytes) -> "Window":
@@ -177,15 +173,12 @@ class Window(msgspec.Struct, gc=False):
             raise UnknownFormatError(stored[0])
         _, log, limit, window_ms, tick_ms, base_ms, count = _HEADER.unpack_from(stored)
         window = new_window(Rule(limit=limit, window_ms=window_ms, tick_ms=tick_ms, log=log))
-        edges, hits = array(window.runs.typecode), array(_hits_code(window.rule))
-        split = _HEADER.size + count * edges.itemsize
-        edges.frombytes(stored[_HEADER.size : split])
-        hits.frombytes(stored[split:])
-        if len(edges) != count or len(hits) != count:
-            raise ValueError(f"a stored window should have {count} runs, but has {len(edges)} edges, {len(hits)} hits")
-        window.runs.extend(array(window.runs.typecode, bytes(2 * count * edges.itemsize)))
-        window.runs[0::2], window.runs[1::2] = _little(edges), array(window.runs.typecode, _little(hits))
-        window.base_ms, window.used = base_ms, sum(hits)
+        runs = window.runs
+        if len(stored) != _HEADER.size + 2 * count * runs.itemsize:
+            raise ValueError(f"a stored window should have {count} runs, but has {len(stored) - _HEADER.size} bytes")
+        runs.frombytes(stored[_HEADER.size :])
+        window.runs = _little(runs)
+        window.base_ms, window.used = base_ms, sum(window.runs[1::2])
         return window
 
     def _append(self, edge_ms: int, cost: int) -> None:
@@ -196,10 +189,6 @@ class Window(msgspec.Struct, gc=False):
         if edge > _NARROW_MAX and not self.rule.wide:
             edge = self._rebase(edge_ms)
         self.used += cost
-        while cost > _LOG_RUN_HITS and self.rule.log:
-            runs.append(edge)
-            runs.append(_LOG_RUN_HITS)
-            cost -= _LOG_RUN_HITS
         runs.append(edge)
         runs.append(cost)
 
@@ -238,11 +227,10 @@ def new_window(rule: Rule) -> Window:
     return Window(rule, array("Q" if rule.wide else "I"))
 
 
-def _hits_code(rule: Rule) -> str:
-    return "B" if rule.log else "I"
-
-
 def _little(numbers: "array[int]") -> "array[int]":
-    if sys.byteorder != "little":  # pragma: no cover - for big-endian machines
-        numbers.byteswap()
-    return numbers
+    """The numbers in little-endian order, whatever the machine's own."""
+    if sys.byteorder == "little":
+        return numbers
+    swapped = array(numbers.typecode, numbers)
+    swapped.byteswap()
+    return swapped

@@ -16,6 +16,7 @@ from shared import bounds
 from shared.objects.address import Address
 from shared.objects.errors import OverloadedError
 from shared.objects.handler import DurableObject, Kind
+from shared.objects.native import NativeState
 from shared.objects.state import ObjectState
 from shared.telemetry.context import TraceContext
 
@@ -126,12 +127,12 @@ class Mailbox:
                 return call
         return None
 
-    def drain(self) -> list[Call]:
-        """Take out everything."""
-        waiting = [*self._calls, *self._alarms]
+    def fail(self, error: Exception) -> None:
+        """Take out everything and answer it with `error`."""
+        for call in (*self._calls, *self._alarms):
+            call.fail(error)
         self._calls.clear()
         self._alarms.clear()
-        return waiting
 
 
 class Activation:
@@ -145,8 +146,10 @@ class Activation:
         "host",
         "idle",
         "idle_since_ms",
+        "in_flight",
         "instance",
         "kind",
+        "lazy",
         "mailbox",
         "object_id",
         "phase",
@@ -154,11 +157,12 @@ class Activation:
         "shard",
         "state",
         "touched",
+        "urgent",
         "written",
     )
 
     instance: DurableObject
-    state: ObjectState
+    state: ObjectState | NativeState
 
     def __init__(self, host: "Host", kind: Kind, address: Address, object_id: bytes, shard: "Shard") -> None:
         self.host = host
@@ -173,9 +177,22 @@ class Activation:
         self.gated: deque[tuple[int, Call, Any, BaseException | None]] | None = None
         self.written = 0  # Turns that wrote.
         self.confirmed = 0  # Those of them that the store has confirmed.
+        self.in_flight = 0  # Up to which of them a commit is on its way; 0 if none is.
+        self.urgent = False  # The committer will take it with the next flight,
+        self.lazy = False  # or with a wave of checkpoints.
         self.dirty = False  # Native state changed; `on_checkpoint` is due.
         self.touched = True
         self.idle_since_ms = 0
+
+    def part(self) -> None:
+        """Let go of the instance, which knows us too: so both are freed at once, without the garbage collector."""
+        if hasattr(self, "instance"):
+            del self.instance
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has left memory."""
+        return self.phase is Phase.CLOSED
 
     @property
     def clean(self) -> bool:
@@ -188,8 +205,9 @@ class Activation:
             self.gated = deque()
         self.gated.append((self.written, call, reply, error))
 
-    def confirm(self, covers: int) -> list[Call]:
-        """The store has the first `covers` writes: let the answers out that waited for them."""
+    def confirm(self) -> list[Call]:
+        """The store has what was in flight: let the answers out that waited for it."""
+        covers, self.in_flight = self.in_flight, 0
         self.confirmed = covers
         released: list[Call] = []
         gated = self.gated
@@ -205,7 +223,11 @@ class Activation:
         return released
 
     def fail_gated(self, error: BaseException) -> None:
-        """The store will never have it: every answer that waited becomes `error`."""
-        gated, self.gated = self.gated, None
-        for _, call, _, _ in gated or ():
-            call.fail(error)
+        """The store will not have it: what waits becomes `error`, but for the answers that a flight decides."""
+        gated, self.gated = self.gated or (), None
+        for waiting in gated:
+            if waiting[0] > self.in_flight:
+                waiting[1].fail(error)
+            else:
+                self.gated = self.gated or deque()
+                self.gated.append(waiting)

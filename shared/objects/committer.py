@@ -11,11 +11,12 @@ commit is the truth. With no answer there either, the outcome is unknown, and sa
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from shared import bounds
-from shared.objects.activation import Activation, Phase
+from shared.objects.activation import Activation
 from shared.objects.errors import CommitFailedError, NoRoomError, OutcomeUnknownError
 from shared.objects.ownership import Ownership, Shard
 from shared.objects.store_clock import StoreClock
@@ -41,18 +42,73 @@ _NEVER = 1 << 62
 _log = logs.get_logger()
 
 
-class _Flight:
-    """What is on its way: for each shard its section and the objects it covers."""
+class _Part:
+    """What a flight does to one shard: the writes, and the objects that they cover."""
 
-    __slots__ = ("covers", "objects", "sections", "shards", "size_bytes", "started_ms")
+    __slots__ = ("covered", "section", "shard", "started_ms", "writes")
+
+    section: Section
+
+    def __init__(self, shard: Shard, started_ms: int) -> None:
+        self.shard = shard
+        self.started_ms = started_ms
+        self.writes: list[ObjectWrite] = []
+        self.covered: list[Activation] = []
+
+    def seal(self) -> Section:
+        """The section of the part: fenced, numbered, and made repeatable by its commit id."""
+        shard = self.shard
+        shard.flying = True
+        commit_id = secrets.token_bytes(16)
+        self.section = Section(
+            shard=shard.index, fence=shard.fence, seq=shard.seq, commit_id=commit_id, writes=self.writes
+        )
+        return self.section
+
+
+class _Flight:
+    """What is on its way, or is being gathered: one part a shard."""
+
+    __slots__ = ("objects", "parts", "sections", "size_bytes", "started_ms")
 
     def __init__(self, started_ms: int) -> None:
-        self.shards: list[Shard] = []
+        self.parts: dict[Shard, _Part] = {}
         self.sections: list[Section] = []
-        self.covers: list[list[tuple[Activation, int]]] = []
         self.objects = 0
         self.size_bytes = 0
         self.started_ms = started_ms
+
+    @property
+    def full(self) -> bool:
+        """Whether it must not grow."""
+        return self.objects >= bounds.FLIGHT_OBJECTS_MAX or self.size_bytes >= bounds.FLIGHT_BYTES_MAX
+
+    def part(self, shard: Shard) -> _Part:
+        """The part of `shard`."""
+        part = self.parts.get(shard)
+        if part is None:
+            part = self.parts[shard] = _Part(shard, self.started_ms)
+        return part
+
+
+class _Wave:
+    """Objects that became dirty at `since_ms` or later, and whose checkpoint is due together.
+
+    They are kept by shard: the more objects of one shard a flight carries, the less each costs.
+    """
+
+    __slots__ = ("objects", "since_ms")
+
+    def __init__(self, since_ms: int) -> None:
+        self.since_ms = since_ms
+        self.objects: dict[Shard, deque[Activation]] = {}
+
+    def add(self, activation: Activation) -> None:
+        """Take in an object that is in no wave."""
+        queue = self.objects.get(activation.shard)
+        if queue is None:
+            queue = self.objects[activation.shard] = deque()
+        queue.append(activation)
 
 
 class Committer:
@@ -66,35 +122,36 @@ class Committer:
         self._ownership = ownership
         self._clock = store_clock
         self._metrics = metrics
-        self._urgent: dict[Activation, None] = {}
-        self._lazy: dict[Activation, None] = {}  # Dirty since the last wave.
-        self._wave: dict[Activation, None] = {}  # Dirty, and due now.
+        self._urgent: deque[Activation] = deque()
+        self._waves: deque[_Wave] = deque()  # Oldest first; one leaves when the store has all of it.
+        self._lazy: _Wave | None = None  # The wave that is gathering.
         self._sweeps: list[tuple[Shard, bytes, int]] = []
-        self._lazy_since_ms = self._wave_since_ms = _NEVER
         self._wave_timer: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-
-    @property
-    def fast_until_ms(self) -> int:
+        self.fast_until_ms = _NEVER
         """Until when (monotonic) checkpointed kinds may answer ahead of the store."""
-        return min(self._lazy_since_ms, self._wave_since_ms) + bounds.CHECKPOINT_STALE_MS
 
     def push(self, activation: Activation) -> None:
         """The object has pending changes that an answer waits for."""
-        self._urgent[activation] = None
+        if not activation.urgent:
+            activation.urgent = True
+            self._urgent.append(activation)
         self._wake.set()
 
     def mark_dirty(self, activation: Activation) -> None:
         """The object has changed and a checkpoint must carry it: 250 ms from the first one on."""
         activation.dirty = True
-        if not self._lazy:
-            self._lazy_since_ms = self._clock.monotonic_ms()
-            if self._wave_timer is None:
-                loop = asyncio.get_running_loop()
-                self._wave_timer = loop.call_later(bounds.CHECKPOINT_MS / 1000, self._start_wave)
-        self._lazy[activation] = None
+        if activation.lazy:
+            return
+        activation.lazy = True
+        if self._lazy is None:
+            self._lazy = _Wave(self._clock.monotonic_ms())
+            self._set_fast()
+            loop = asyncio.get_running_loop()
+            self._wave_timer = loop.call_later(bounds.CHECKPOINT_MS / 1000, self._start_wave)
+        self._lazy.add(activation)
 
     def sweep(self, shard: Shard, object_id: bytes, until_ms: int) -> None:
         """Delete an object that is not in memory, if its stored expiry is not after `until_ms`."""
@@ -108,7 +165,7 @@ class Committer:
     async def flush(self) -> None:
         """Wait until the store has what is in memory now, or has failed it; closed shards are left out."""
         self._start_wave()
-        while not self._idle.is_set() or any(act.shard.open for act in (*self._urgent, *self._wave)):
+        while not self._idle.is_set() or any(activation.shard.open for activation in self._queued()):
             self._wake.set()
             await asyncio.sleep(0)
             await self._idle.wait()
@@ -122,75 +179,94 @@ class Committer:
             try:
                 while (flight := self._gather()).sections:
                     await self._fly(flight)
-                    if not self._wave:
-                        self._wave_since_ms = _NEVER
-                if not self._wave:
-                    self._wave_since_ms = _NEVER
+                    self._end_waves()
+                self._end_waves()
             finally:
                 self._idle.set()
 
+    def _queued(self) -> Iterator[Activation]:
+        yield from self._urgent
+        for wave in self._waves:
+            for queue in wave.objects.values():
+                yield from queue
+
     def _start_wave(self) -> None:
-        if self._wave_timer is not None:
+        if self._lazy is not None:
+            assert self._wave_timer is not None
             self._wave_timer.cancel()
-            self._wave_timer = None
-        if self._lazy:
-            self._wave.update(self._lazy)
-            self._lazy.clear()
-            self._wave_since_ms = min(self._wave_since_ms, self._lazy_since_ms)
-            self._lazy_since_ms = _NEVER
+            self._waves.append(self._lazy)
+            self._lazy = self._wave_timer = None
             self._wake.set()
+
+    def _end_waves(self) -> None:
+        """Forget the waves of which the store has everything."""
+        while self._waves and not self._waves[0].objects:
+            self._waves.popleft()
+        self._set_fast()
+
+    def _set_fast(self) -> None:
+        oldest = self._waves[0] if self._waves else self._lazy
+        self.fast_until_ms = _NEVER if oldest is None else oldest.since_ms + bounds.CHECKPOINT_STALE_MS
 
     # Gathering.
 
     def _gather(self) -> _Flight:
         flight = _Flight(self._clock.monotonic_ms())
-        writes: dict[Shard, list[ObjectWrite]] = {}
-        covers: dict[Shard, list[tuple[Activation, int]]] = {}
-        for queue in (self._urgent, self._wave):
-            waiting: list[Activation] = []
-            while queue and flight.objects < bounds.FLIGHT_OBJECTS_MAX and flight.size_bytes < bounds.FLIGHT_BYTES_MAX:
-                activation = next(iter(queue))
-                del queue[activation]
-                if activation.phase is Phase.CLOSED:
-                    continue
-                if not activation.shard.open:
-                    waiting.append(activation)
-                    continue
-                write = self._take(activation)
-                covers.setdefault(activation.shard, []).append((activation, activation.written))
-                section = writes.setdefault(activation.shard, [])
-                if write is not None:
-                    section.append(write)
-                    flight.size_bytes += sum(map(len, write.puts.values()))
-                flight.objects += 1
-            queue.update(dict.fromkeys(waiting))
-        self._gather_sweeps(flight, writes)
-        for shard, section in writes.items():
-            flight.shards.append(shard)
-            flight.covers.append(covers.get(shard, []))
-            flight.sections.append(
-                Section(
-                    shard=shard.index,
-                    fence=shard.fence,
-                    seq=shard.seq,
-                    commit_id=secrets.token_bytes(16),
-                    writes=section,
-                )
-            )
-            shard.flying = True
+        self._gather_urgent(flight)
+        for wave in self._waves:
+            self._gather_wave(flight, wave)
+        self._gather_sweeps(flight)
+        flight.sections = [part.seal() for part in flight.parts.values()]
         return flight
 
-    def _take(self, activation: Activation) -> ObjectWrite | None:
-        if activation.dirty and activation.running is None:
-            self._host.checkpoint(activation)
-        kind = activation.kind
-        return activation.state.take(activation.object_id, indexed=kind.indexed)
+    def _gather_urgent(self, flight: _Flight) -> None:
+        waiting: list[Activation] = []
+        while self._urgent and not flight.full:
+            activation = self._urgent.popleft()
+            if activation.shard.open or activation.closed:
+                activation.urgent = False
+                self._add(flight, activation)
+            else:
+                waiting.append(activation)
+        self._urgent.extendleft(reversed(waiting))
 
-    def _gather_sweeps(self, flight: _Flight, writes: dict[Shard, list[ObjectWrite]]) -> None:
+    def _gather_wave(self, flight: _Flight, wave: _Wave) -> None:
+        for shard, queue in list(wave.objects.items()):
+            if not shard.open:
+                continue
+            while queue and not flight.full:
+                activation = queue.popleft()
+                activation.lazy = False
+                self._add(flight, activation)
+            if queue:
+                return
+            del wave.objects[shard]
+
+    def _add(self, flight: _Flight, activation: Activation) -> None:
+        if activation.closed:
+            return
+        if activation.dirty and activation.running is not None:
+            self.mark_dirty(activation)  # In the middle of a turn; the next wave comes again.
+        elif activation.dirty and not self._host.checkpoint(activation):
+            return
+        write = activation.state.take(activation.object_id, indexed=activation.kind.indexed)
+        if write is None and activation.written == activation.confirmed:
+            return
+        part = flight.part(activation.shard)
+        if not activation.in_flight:
+            part.covered.append(activation)
+        activation.in_flight = activation.written
+        if write is not None:
+            part.writes.append(write)
+            flight.size_bytes += write.size_bytes
+        flight.objects += 1
+
+    def _gather_sweeps(self, flight: _Flight) -> None:
         while self._sweeps and flight.objects < bounds.FLIGHT_OBJECTS_MAX:
             shard, object_id, until_ms = self._sweeps.pop()
             if shard.open and not self._host.resident(object_id):
-                writes.setdefault(shard, []).append(ObjectWrite(object_id=object_id, sweep=True, expire_at_ms=until_ms))
+                sweep = ObjectWrite(object_id=object_id, sweep=True, expire_at_ms=until_ms)
+                flight.part(shard).writes.append(sweep)
                 flight.objects += 1
 
     # Flying.
@@ -211,7 +287,7 @@ class Committer:
             await self._landed(flight, committed.replies, sent_ms=sent_ms, doubtful=doubtful)
             break
         else:
-            await self._resolve(flight, list(range(len(flight.sections))))
+            await self._resolve(list(flight.parts.values()))
         seconds = (self._clock.monotonic_ms() - flight.started_ms) / 1000
         self._metrics.commit(
             "in_doubt" if doubtful else "ok",
@@ -223,65 +299,64 @@ class Committer:
 
     async def _landed(self, flight: _Flight, replies: Sequence[SectionReply], *, sent_ms: int, doubtful: bool) -> None:
         conflicts = []
-        for i, reply in enumerate(replies):
-            shard = flight.shards[i]
+        for part, reply in zip(flight.parts.values(), replies, strict=True):
+            shard = part.shard
             if reply.status is Status.OK:
                 shard.seq = reply.seq
                 self._ownership.extend(shard, sent_ms)
-                self._confirm(flight, i)
+                self._confirm(part)
             elif reply.status is Status.FENCED:
                 self._metrics.fenced()
-                mine = reply.previous_token == flight.sections[i].fence.token
-                if mine and reply.previous_commit_id == flight.sections[i].commit_id:
-                    self._confirm(flight, i)
+                mine = reply.previous_token == part.section.fence.token
+                if mine and reply.previous_commit_id == part.section.commit_id:
+                    self._confirm(part)
                 elif doubtful and not mine:
-                    self._fail(flight, i, OutcomeUnknownError())
+                    self._fail(part, OutcomeUnknownError())
                 else:
-                    self._fail(flight, i, CommitFailedError("another process owns the object now"))
+                    self._fail(part, CommitFailedError("another process owns the object now"))
                 self._ownership.lose(shard)
             elif reply.status is Status.FULL and not doubtful:
-                self._fail(flight, i, NoRoomError())
+                self._fail(part, NoRoomError())
             else:  # Also where the store is full and an earlier copy of the flight may still arrive.
-                conflicts.append(i)
+                conflicts.append(part)
         if conflicts:
-            await self._resolve(flight, conflicts)
+            await self._resolve(conflicts)
 
-    async def _resolve(self, flight: _Flight, which: Sequence[int]) -> None:
+    async def _resolve(self, parts: Sequence[_Part]) -> None:
         """Fence the shards anew; then the id of the last commit under the old token is the truth."""
-        shards = [flight.shards[i] for i in which]
+        shards = [part.shard for part in parts]
         while any(self._clock.monotonic_ms() < shard.valid_until_ms for shard in shards):
             try:
                 claimed = await self._ownership.refence(shards)
             except StoreError:
                 await asyncio.sleep(_FENCE_RETRY_MS / 1000)
                 continue
-            for i, lease in zip(which, claimed, strict=True):
-                self._settle(flight, i, lease)
+            for part, lease in zip(parts, claimed, strict=True):
+                self._settle(part, lease)
             return
-        for i in which:
-            self._ownership.suspend(flight.shards[i])
-            self._fail(flight, i, OutcomeUnknownError())
+        for part in parts:
+            self._ownership.suspend(part.shard)
+            self._fail(part, OutcomeUnknownError())
 
-    def _settle(self, flight: _Flight, i: int, lease: Claimed) -> None:
-        shard, section = flight.shards[i], flight.sections[i]
+    def _settle(self, part: _Part, lease: Claimed) -> None:
         if not lease.granted:
-            self._ownership.lose(shard)
-            self._fail(flight, i, OutcomeUnknownError())
-        elif lease.previous_commit_id == section.commit_id:
-            self._confirm(flight, i)
+            self._ownership.lose(part.shard)
+            self._fail(part, OutcomeUnknownError())
+        elif lease.previous_commit_id == part.section.commit_id:
+            self._confirm(part)
         else:
-            if lease.seq != section.seq:
-                self._host.rolled_back(shard)
-            self._fail(flight, i, CommitFailedError("the store did not take it"))
+            if lease.seq != part.section.seq:
+                self._host.rolled_back(part.shard)
+            self._fail(part, CommitFailedError("the store did not take it"))
 
-    def _confirm(self, flight: _Flight, i: int) -> None:
-        flight.shards[i].flying = False
-        for activation, covers in flight.covers[i]:
-            self._host.confirmed(activation, covers, flight.started_ms)
+    def _confirm(self, part: _Part) -> None:
+        part.shard.flying = False
+        for activation in part.covered:
+            self._host.confirmed(activation, part.started_ms)
 
-    def _fail(self, flight: _Flight, i: int, error: CommitFailedError | OutcomeUnknownError) -> None:
-        flight.shards[i].flying = False
-        for activation, _ in flight.covers[i]:
+    def _fail(self, part: _Part, error: CommitFailedError | OutcomeUnknownError) -> None:
+        part.shard.flying = False
+        for activation in part.covered:
             self._host.commit_failed(activation, error)
-        if self._lazy:  # What a failed wave carried is as old as before: answers must not run ahead of it anew.
-            self._lazy_since_ms = min(self._lazy_since_ms, self._wave_since_ms)
+        if self._lazy is not None and self._waves:  # What has failed is as old as before.
+            self._lazy.since_ms = min(self._lazy.since_ms, self._waves[0].since_ms)

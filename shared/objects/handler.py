@@ -16,12 +16,13 @@ cannot wait, which is the fastest, or an `async def`.
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import msgspec
 
 from shared import bounds
 from shared.objects.errors import TooLargeError
+from shared.objects.native import NativeState
 from shared.storage.codec import AlarmRecord
 
 if TYPE_CHECKING:
@@ -46,6 +47,17 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     due_ms: int
     attempts: int = 0
+
+
+class Checkpoint(NamedTuple):
+    """The whole state of an object that keeps it natively, encoded by its kind.
+
+    `state` has at most 512 KiB; empty: there is none any more. From `expire_at_ms` of the store's clock on
+    (0: never) the object is absent.
+    """
+
+    state: bytes
+    expire_at_ms: int = 0
 
 
 class Alarms:
@@ -103,6 +115,12 @@ class DurableObject:
     durability: ClassVar[Literal["committed", "checkpointed"]] = "committed"
     indexed: ClassVar[bool] = True
     """Whether anybody lists objects of this kind."""
+    native: ClassVar[bool] = False
+    """Whether the instance alone holds the state and `on_checkpoint` returns it (see `shared.objects.native`).
+
+    Then `loaded` is what was stored, in `on_activate`, and `storage`, `alarms` and the index are not for
+    it. If a handler fails unexpectedly, the instance is not trusted and the last checkpoint is read again.
+    """
     idle_ms: ClassVar[int] = bounds.OBJECT_IDLE_MS
 
     def __init__(self, activation: "Activation") -> None:
@@ -114,8 +132,11 @@ class DurableObject:
     def on_passivate(self) -> None:
         """The object leaves memory; everything is stored."""
 
-    def on_checkpoint(self) -> None:
-        """Checkpointed kinds: put what `dirty()` announced. Called once before each checkpoint."""
+    def on_checkpoint(self) -> Checkpoint | None:
+        """Checkpointed kinds: store what `dirty()` announced. Called once before each checkpoint.
+
+        Native kinds return the whole state as a `Checkpoint`; the others `put` it and return None.
+        """
 
     def on_alarm(self, alarm: Alarm) -> Any:
         """A named alarm is due. A normal end removes it unless it was set anew; an exception retries it later."""
@@ -127,13 +148,23 @@ class DurableObject:
 
     @property
     def storage(self) -> "ObjectState":
-        """My keys and values."""
-        return self._activation.state
+        """My keys and values. Raises TypeError for native kinds."""
+        state = self._activation.state
+        if isinstance(state, NativeState):
+            raise TypeError(f"{self.kind} is a native kind: its state is in its instance")
+        return state
+
+    @property
+    def loaded(self) -> bytes:
+        """Native kinds, in `on_activate`: the state of the last stored checkpoint; empty if there is none."""
+        state = self._activation.state
+        assert isinstance(state, NativeState), "only native kinds load a native state"
+        return state.stored
 
     @property
     def alarms(self) -> Alarms:
-        """My alarms."""
-        return Alarms(self._activation.state)
+        """My alarms. Raises TypeError for native kinds."""
+        return Alarms(self.storage)
 
     @property
     def clock(self) -> "StoreClock":
@@ -163,14 +194,16 @@ class DurableObject:
 class Kind:
     """What the host needs to know of a kind, read off its class once."""
 
-    __slots__ = ("cls", "durable", "idle_ms", "indexed", "is_async", "name", "readonly")
+    __slots__ = ("cls", "durable", "idle_ms", "indexed", "is_async", "name", "native", "readonly")
 
     def __init__(self, cls: type[DurableObject]) -> None:
         assert cls.durability in ("committed", "checkpointed"), cls
+        assert not cls.native or (cls.durability == "checkpointed" and not cls.indexed), cls
         self.cls = cls
         self.name = cls.kind
         self.durable = cls.durability == "committed"
         self.indexed = cls.indexed
+        self.native = cls.native
         self.idle_ms = cls.idle_ms
         methods = [method for _, method in inspect.getmembers(cls, inspect.isfunction)]
         self.is_async = frozenset(method for method in methods if inspect.iscoroutinefunction(method))

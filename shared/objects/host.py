@@ -29,6 +29,7 @@ from shared.objects.errors import (
 )
 from shared.objects.handler import DurableObject, Kind
 from shared.objects.loader import Loader
+from shared.objects.native import NativeState
 from shared.objects.ownership import Ownership, Shard
 from shared.objects.state import ObjectState
 from shared.objects.store_clock import StoreClock
@@ -72,6 +73,7 @@ class Host:
         self._shards = ownership.shards
         self._ownership = ownership
         self._activations: dict[Address, Activation] = {}
+        self._leaving: dict[Address, Activation] = {}  # Closed, and a commit of theirs is on its way.
         self._hand: deque[Activation] = deque()  # The clock hand of passivation goes round here.
         self._waiting = 0
         self._draining = False
@@ -179,8 +181,8 @@ class Host:
         """Start nothing new, let running turns end (5 s at most), store everything."""
         self._draining = True
         for activation in list(self._activations.values()):
-            for waiting in activation.mailbox.drain() if activation.mailbox else ():
-                waiting.fail(_unavailable("The node is stopping"))
+            if activation.mailbox:
+                activation.mailbox.fail(_unavailable("The node is stopping"))
         await self._turns.wait_idle(timeout_ms=bounds.DRAIN_TURNS_MS)
         with suppress(TimeoutError):
             async with asyncio.timeout(bounds.DRAIN_FLUSH_MS / 1000):
@@ -256,10 +258,11 @@ class Host:
         activation = Activation(self, kind, address, object_id, shard)
         self._activations[address] = activation
         self._hand.append(activation)
-        self._loader.load(activation)
+        if address not in self._leaving:  # Else it is loaded once the store has decided.
+            self._loader.load(activation)
         return activation
 
-    def loaded(self, activation: Activation, state: ObjectState) -> None:
+    def loaded(self, activation: Activation, state: ObjectState | NativeState) -> None:
         """The loader has the object's state: open it."""
         activation.state = state
         activation.phase = Phase.ACTIVE
@@ -268,7 +271,9 @@ class Host:
         self._turns.pump(activation)
 
     def unloadable(self, activation: Activation, error: Exception) -> None:
-        """The object cannot be loaded: whoever waits for it is told."""
+        """The object cannot be loaded: whoever waits for it is told why."""
+        if activation.mailbox:
+            activation.mailbox.fail(error)
         self.close(activation, error)
 
     def _expired(self, activation: Activation) -> bool:
@@ -287,16 +292,18 @@ class Host:
 
     # What becomes of commits.
 
-    def checkpoint(self, activation: Activation) -> None:
-        """Have a dirty object put its native state, so that the commit under way carries it."""
+    def checkpoint(self, activation: Activation) -> bool:
+        """Have a dirty object put its native state, so that the commit under way carries it; False: it has failed."""
         self._turns.checkpoint(activation)
+        return not activation.closed
 
-    def confirmed(self, activation: Activation, covers: int, started_ms: int) -> None:
-        """The store has the first `covers` writes of the object."""
+    def confirmed(self, activation: Activation, started_ms: int) -> None:
+        """The store has what of the object was in flight since `started_ms`."""
+        released = activation.confirm()
         if activation.phase is Phase.CLOSED:
-            return
-        released = activation.confirm(covers)
-        self._turns.announce_alarms(activation)
+            self._settled(activation)
+        else:
+            self._turns.announce_alarms(activation)
         now_ns = time.time_ns() if any(call.trace for call in released) else 0  # noqa: TID251  # Span times are wall time.
         for call in released:
             if call.trace is not None:
@@ -305,13 +312,22 @@ class Host:
 
     def commit_failed(self, activation: Activation, error: CommitFailedError | OutcomeUnknownError) -> None:
         """The store did not take the object's changes: forget them, or for checkpointed kinds keep the newer memory."""
+        activation.in_flight = 0
         activation.fail_gated(error)
         if activation.phase is Phase.CLOSED:
-            return
-        if activation.kind.durable:
+            self._settled(activation)
+        elif activation.kind.durable:
             self.close(activation, error)
         else:
             self._keep_memory(activation)
+
+    def _settled(self, activation: Activation) -> None:
+        """The flight that a closed activation was in has ended: its successor may read the store."""
+        if self._leaving.get(activation.address) is activation:
+            del self._leaving[activation.address]
+            successor = self._activations.get(activation.address)
+            if successor is not None and successor.phase is Phase.LOADING:
+                self._loader.load(successor)
 
     def rolled_back(self, shard: Shard) -> None:
         """The store went back in time under our own token: memory that was only committed is not the truth any more."""
@@ -326,16 +342,34 @@ class Host:
                 self._keep_memory(activation)
 
     def close(self, activation: Activation, error: Exception) -> None:
-        """Forget an activation. Calls that have not started go on to the next one, where there can be one."""
+        """Forget an activation. What waits for a flight is answered by that flight, all else by an error."""
+        self._forget(activation)
+        self.metrics.evictions(activation.kind.name, "failed")
+        activation.fail_gated(error)
+        if activation.mailbox:
+            activation.mailbox.fail(_unavailable("The object left memory"))
+
+    def evict(self, activation: Activation) -> None:
+        """Forget an activation whose memory is not to be trusted; calls that have not started go on to the next one."""
+        self._forget(activation)
+        self.metrics.evictions(activation.kind.name, "failed")
+        activation.fail_gated(CommitFailedError("a later turn of the object failed"))
+        if not activation.mailbox:
+            return
+        if activation.shard.open:
+            self._activate(activation.address).mailbox = activation.mailbox
+        else:
+            activation.mailbox.fail(_unavailable("The object left memory"))
+
+    def _forget(self, activation: Activation) -> None:
         activation.phase = Phase.CLOSED
         activation.idle = False
         if self._activations.get(activation.address) is activation:
             del self._activations[activation.address]
+        if activation.in_flight:
+            self._leaving[activation.address] = activation
         self._turns.forget(activation)
-        self.metrics.evictions(activation.kind.name, "failed")
-        activation.fail_gated(error)
-        for call in activation.mailbox.drain() if activation.mailbox else ():
-            call.fail(_unavailable("The object left memory"))
+        activation.part()
 
     def _keep_memory(self, activation: Activation) -> None:
         activation.state.rewrite()
@@ -344,14 +378,12 @@ class Host:
 
     def _passivate(self, activation: Activation) -> None:
         activation.instance.on_passivate()
-        activation.phase = Phase.CLOSED
-        activation.idle = False
-        del self._activations[activation.address]
+        self._forget(activation)
         self.metrics.evictions(activation.kind.name, "idle")
 
     def _lost(self, shard: Shard) -> None:
         for activation in [a for a in self._activations.values() if a.shard is shard]:
-            self.close(activation, _unavailable("The object has another owner now"))
+            self.close(activation, CommitFailedError("the object has another owner now"))
 
     async def _opened(self, shards: Sequence[Shard]) -> None:
         await self.alarms.scan(shards)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from shared import bounds
 from shared.errors import TenureError
 from shared.objects.activation import Activation, Phase
-from shared.objects.errors import UnavailableError
+from shared.objects.errors import HandlerError, UnavailableError
+from shared.objects.native import NativeState
 from shared.objects.ownership import Ownership
 from shared.objects.state import ObjectState
 from shared.storage.interface import LoadOrder, Store, StoreError
@@ -55,7 +56,7 @@ class Loader:
         fences = [activation.shard.fence for activation, _ in batch]
         seqs = [activation.shard.seq for activation, _ in batch]
         orders = [
-            LoadOrder(activation.shard.index, fence, activation.object_id)
+            LoadOrder(activation.shard.index, fence, activation.object_id, activation.kind.native)
             for (activation, _), fence in zip(batch, fences, strict=True)
         ]
         sent_ms = self._clock.monotonic_ms()
@@ -80,10 +81,12 @@ class Loader:
 
     def _open(self, activation: Activation, fields: dict[bytes, bytes]) -> None:
         try:
-            state = ObjectState.load(fields, now_ms=self._clock.upper_ms())
+            state = (NativeState if activation.kind.native else ObjectState).load(fields, now_ms=self._clock.upper_ms())
         except (TenureError, ValueError, KeyError) as exc:
             _log.error(logs.OBJECT_UNREADABLE, object=str(activation.address), error=str(exc))
-            self._host.unloadable(activation, exc)
+            failure = HandlerError(activation.kind.name, "on_activate")
+            failure.__cause__ = exc
+            self._host.unloadable(activation, failure)
             return
         self._host.loaded(activation, state)
 

@@ -17,6 +17,7 @@ from shared.objects.alarms import retried
 from shared.objects.calls import current_chain
 from shared.objects.errors import CommitFailedError, DomainError, HandlerError, TooLargeError, UnavailableError
 from shared.objects.handler import Alarm
+from shared.objects.native import NativeState
 from shared.storage.codec import AlarmRecord
 from shared.telemetry import logs
 
@@ -40,6 +41,8 @@ class Turns:
         """Make the object's instance over its state. Its `on_activate` may write, as a turn."""
         activation.instance = activation.kind.cls(activation)
         activation.instance.on_activate()
+        if isinstance(activation.state, NativeState):
+            activation.state.forget_stored()
         if activation.state.end_turn():
             activation.written += 1
             self._host.committer.mark_dirty(activation)
@@ -84,8 +87,13 @@ class Turns:
         """Have a dirty object put its native state."""
         activation.dirty = False
         try:
-            activation.instance.on_checkpoint()
-            self._end(activation)
+            checkpoint = activation.instance.on_checkpoint()
+            if isinstance(activation.state, NativeState):
+                assert checkpoint is not None, f"{activation.kind.name} is native, so its checkpoint is its state"
+                activation.state.checkpoint(*checkpoint)
+                activation.written += 1
+            else:
+                self._end(activation)
         except Exception as exc:  # noqa: BLE001  # Any failure of an author's hook drops what it wrote.
             activation.state.drop_turn()
             self._reset(activation, "on_checkpoint", exc)
@@ -233,6 +241,9 @@ class Turns:
     def _reset(self, activation: Activation, method: str, error: BaseException | None) -> None:
         if error is not None:
             _log.error(logs.TURN_FAILED, object_kind=activation.kind.name, method=method, exc_info=error)
+        if activation.kind.native:  # The newest state was in the instance, and cannot be trusted.
+            self._host.evict(activation)
+            return
         try:
             self.instantiate(activation)
         except Exception as exc:  # noqa: BLE001  # An object whose own activation fails cannot stay.

@@ -99,6 +99,10 @@ class ObjectWrite(msgspec.Struct, kw_only=True):
     `sweep` deletes the object only if its stored expiry is not after `expire_at_ms`, which
     otherwise is the new expiry: 0 for never, -1 for as it is. Members of `alarm_removes` leave the
     alarms and the dead alarms, then `dead_adds` are added.
+
+    `native` is the whole state of an object whose kind encodes it itself. It replaces what is stored,
+    and nothing else but `gone` and the new expiry (0 or a moment) goes with it; past the expiry it is
+    absent, without a sweep.
     """
 
     object_id: bytes
@@ -107,15 +111,23 @@ class ObjectWrite(msgspec.Struct, kw_only=True):
     sweep: bool = False
     indexed: bool = False
     expire_at_ms: int = -1
-    puts: dict[bytes, bytes] = msgspec.field(default_factory=dict)
-    deletes: list[bytes] = msgspec.field(default_factory=list)
-    alarm_sets: dict[bytes, int] = msgspec.field(default_factory=dict)
-    alarm_removes: list[bytes] = msgspec.field(default_factory=list)
-    dead_adds: dict[bytes, int] = msgspec.field(default_factory=dict)
+    puts: dict[bytes, bytes] = {}
+    deletes: list[bytes] = []
+    alarm_sets: dict[bytes, int] = {}
+    alarm_removes: list[bytes] = []
+    dead_adds: dict[bytes, int] = {}
+    native: bytes | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of values."""
+        return sum(map(len, self.puts.values())) if self.native is None else len(self.native)
 
     @property
     def needs_room(self) -> bool:
         """Whether a full store must refuse it: it does not only remove, apart from the object's own record."""
+        if self.native is not None:
+            return not self.gone
         adds = self.indexed or self.alarm_sets or self.dead_adds or not self.puts.keys() <= {RECORD_FIELD}
         removes = self.gone or self.sweep or self.deletes or self.alarm_removes
         return bool(adds or not removes)
@@ -148,11 +160,16 @@ class Committed(msgspec.Struct, frozen=True):
 
 
 class LoadOrder(msgspec.Struct, frozen=True):
-    """Read one object, if the fence still holds."""
+    """Read one object, if the fence still holds. `native`: as `ObjectWrite.native` wrote it."""
 
     shard: int
     fence: Fence
     object_id: bytes
+    native: bool = False
+
+
+NATIVE_FIELD = b"n"
+"""Under which a load gives a native state back."""
 
 
 class Loaded(msgspec.Struct, frozen=True):

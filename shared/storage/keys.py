@@ -18,6 +18,11 @@ def state(service: str, shard: int, object_id: bytes) -> bytes:
     return b"{%b:%d}:o:%b" % (service.encode(), shard, object_id)
 
 
+def native(service: str, shard: int, object_id: bytes) -> bytes:
+    """One object whose kind encodes it itself (string with the store's own expiry): `{rl:17}:n:<encoded address>`."""
+    return b"{%b:%d}:n:%b" % (service.encode(), shard, object_id)
+
+
 def alarms(service: str, shard: int) -> bytes:
     """Alarms by due time of the store's clock, in ms (sorted set): `{rl:17}:al`."""
     return b"{%b:%d}:al" % (service.encode(), shard)

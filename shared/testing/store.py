@@ -13,6 +13,7 @@ import msgspec
 
 from shared.clock import Clock
 from shared.storage.interface import (
+    NATIVE_FIELD,
     Claimed,
     ClaimOrder,
     Claims,
@@ -59,6 +60,7 @@ class Shard(msgspec.Struct, kw_only=True):
 
     lease: Lease = msgspec.field(default_factory=Lease)
     objects: dict[bytes, dict[bytes, bytes]] = msgspec.field(default_factory=dict)
+    natives: dict[bytes, tuple[bytes, int]] = msgspec.field(default_factory=dict)
     alarms: dict[bytes, int] = msgspec.field(default_factory=dict)
     dead_alarms: dict[bytes, int] = msgspec.field(default_factory=dict)
     index: set[bytes] = msgspec.field(default_factory=set)
@@ -96,6 +98,8 @@ class MemoryStore:
     def snapshot(self) -> Snapshot:
         """A copy of everything stored now."""
         content = copy.deepcopy(self._content)
+        for shard in content.shards.values():
+            shard.natives = {key: kept for key, kept in shard.natives.items() if self._lives(kept)}
         content.shards = {number: shard for number, shard in content.shards.items() if shard != Shard()}
         content.documents = {prefix: kept for prefix, kept in content.documents.items() if kept != Documents()}
         return content
@@ -163,10 +167,12 @@ class MemoryStore:
         objects = []
         for order in orders:
             shard = self._shard(order.shard)
-            if shard.lease.held_by(order.fence):
-                objects.append(Loaded(shard.lease.seq, dict(shard.objects.get(order.object_id, {}))))
-            else:
+            if not shard.lease.held_by(order.fence):
                 objects.append(Loaded(-1, {}))
+            elif order.native:
+                objects.append(Loaded(shard.lease.seq, self._native(shard, order.object_id)))
+            else:
+                objects.append(Loaded(shard.lease.seq, dict(shard.objects.get(order.object_id, {}))))
         await self._travel()
         return Loads(now_ms, objects)
 
@@ -209,6 +215,14 @@ class MemoryStore:
     async def _travel(self) -> None:
         await asyncio.sleep(self._latency_s / 2)
 
+    def _native(self, shard: Shard, object_id: bytes) -> dict[bytes, bytes]:
+        kept = shard.natives.get(object_id)
+        return {NATIVE_FIELD: kept[0]} if kept is not None and self._lives(kept) else {}
+
+    def _lives(self, kept: tuple[bytes, int]) -> bool:
+        """Whether a native state with its expiry has not expired."""
+        return kept[1] == 0 or kept[1] > self._clock.now_ms()
+
     def _shard(self, number: int) -> Shard:
         return self._content.shards.setdefault(number, Shard())
 
@@ -248,7 +262,7 @@ def _apply_section(shard: Shard, section: Section, expires_ms: int, *, full: boo
         status = Status.FULL
     else:
         for write in section.writes:
-            _apply_write(shard, write)
+            (_apply_write if write.native is None else _apply_native)(shard, write)
         lease.seq += 1
         lease.commit_id, lease.expires_ms = section.commit_id, expires_ms
     return SectionReply(
@@ -287,6 +301,14 @@ def _apply_write(shard: Shard, write: ObjectWrite) -> None:
         shard.expiries.pop(key, None)
     if write.indexed and not gone:
         shard.index.add(key)
+
+
+def _apply_native(shard: Shard, write: ObjectWrite) -> None:
+    assert write.native is not None
+    if write.gone:
+        shard.natives.pop(write.object_id, None)
+    else:
+        shard.natives[write.object_id] = write.native, write.expire_at_ms
 
 
 def _due(entries: Mapping[bytes, int], until_ms: int, rows: int) -> list[tuple[bytes, int]]:

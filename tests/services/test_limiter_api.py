@@ -31,7 +31,7 @@ async def away(service: Service) -> None:
 
 def stored_objects(service: Service) -> list[bytes]:
     """The encoded addresses of everything that is stored."""
-    return [object_id for shard in service.store.snapshot().shards.values() for object_id in shard.objects]
+    return [object_id for shard in service.store.snapshot().shards.values() for object_id in shard.natives]
 
 
 async def eventually_owned(heir: Core) -> None:

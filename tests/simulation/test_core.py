@@ -12,10 +12,11 @@ from shared.storage.interface import StoreAwayError, StoreInDoubtError
 from shared.testing.clock import LoopClock, run_virtual
 from shared.testing.faults import Fault, FaultKind, FaultyStore
 from shared.testing.store import MemoryStore
-from tests.support.simulated import Counter, Tally, core
+from tests.support.simulated import Counter, Meter, Tally, core
 
 ONE = Address("counter", "acme", "one")
 TALLY = Address("tally", "acme", "one")
+METER = Address("meter", "acme", "one")
 
 
 def memory() -> MemoryStore:
@@ -325,6 +326,127 @@ def test_nothing_starts_past_the_local_validity_of_the_lease() -> None:
             assert a.host.try_now(TALLY, Tally.hit) is NOT_NOW
             with pytest.raises(Exception, match="does not own"):
                 await a.host.call(TALLY, Tally.value)
+
+    run_virtual(main)
+
+
+def test_an_answer_whose_commit_is_under_way_gets_the_verdict_of_the_store() -> None:
+    """The lease is lost while the commit flies; the commit was applied, so the caller is told that it was."""
+
+    async def main() -> None:
+        async with core(memory()) as a:
+            await a.host.call(ONE, Counter.value)
+            write = asyncio.ensure_future(a.host.call(ONE, Counter.add, 5))
+            await asyncio.sleep(0.003)
+            for shard in a.ownership.shards:
+                a.ownership.lose(shard)
+            assert 5 == await write
+
+    run_virtual(main)
+
+
+def test_a_write_that_was_not_sent_when_the_lease_was_lost_has_failed_for_certain() -> None:
+    """It waits behind a flight, so it was never sent: the caller may repeat it safely."""
+
+    async def main() -> None:
+        async with core(memory()) as a:
+            await a.host.call(ONE, Counter.value)
+            writes = [asyncio.ensure_future(a.host.call(ONE, Counter.add, 1))]
+            await asyncio.sleep(0.003)
+            writes.append(asyncio.ensure_future(a.host.call(ONE, Counter.add, 1)))
+            await asyncio.sleep(0)
+            for shard in a.ownership.shards:
+                a.ownership.lose(shard)
+            first, second = await asyncio.gather(*writes, return_exceptions=True)
+            assert 1 == first
+            assert isinstance(second, CommitFailedError)
+
+    run_virtual(main)
+
+
+def test_an_object_is_read_again_only_when_the_store_has_decided() -> None:
+    """Its shard is lost and won while its commit flies slowly: the next activation sees what that commit wrote."""
+
+    async def main() -> None:
+        store = memory()
+        delays = [Fault(operation="commit", kind=FaultKind.DELAY, delay_ms=200)]
+        async with core(FaultyStore(store, delays)) as a:
+            await a.host.call(ONE, Counter.value)
+            write = asyncio.ensure_future(a.host.call(ONE, Counter.add, 5))
+            await asyncio.sleep(0.003)
+            for shard in a.ownership.shards:
+                a.ownership.lose(shard)
+                shard.open, shard.valid_until_ms = True, 1 << 60
+            assert 5 == await a.host.call(ONE, Counter.value)
+            assert 5 == await write
+
+    run_virtual(main)
+
+
+def test_a_native_state_survives_its_owner() -> None:
+    """The next owner starts from the last checkpoint; an object that has nothing left is not stored."""
+
+    async def main() -> None:
+        store = memory()
+        async with core(store, lock_id="L") as a:
+            await a.host.call(METER, Meter.hit, 7)
+            await asyncio.sleep(0.3)
+            assert 8 == a.host.try_now(METER, Meter.hit)
+            await a.kill()
+        async with core(store, lock_id="L", node="b") as b:
+            assert 7 == await b.host.call(METER, Meter.value)
+            await b.host.call(METER, Meter.hit, -7, durability="committed")
+        assert [] == [shard for shard in store.snapshot().shards.values() if shard.natives]
+
+    run_virtual(main)
+
+
+def test_a_native_object_that_fails_is_read_again_and_loses_nobody() -> None:
+    """What the failed handler left in memory is gone, and the calls behind it run on the last checkpoint."""
+
+    async def main() -> None:
+        async with core(memory()) as a:
+            await a.host.call(METER, Meter.hit, 7)
+            await asyncio.sleep(0.3)
+            calls = [
+                asyncio.ensure_future(a.host.call(METER, method))
+                for method in (Meter.hit_slowly, Meter.spoil, Meter.value)
+            ]
+            slow, spoilt, value = await asyncio.gather(*calls, return_exceptions=True)
+            assert 8 == slow
+            assert isinstance(spoilt, HandlerError)
+            assert value in (7, 8)
+
+    run_virtual(main)
+
+
+def test_a_checkpoint_that_meets_a_running_turn_comes_again() -> None:
+    """A slow turn of a native object is not cut in two: its checkpoint follows once it has ended."""
+
+    async def main() -> None:
+        store = memory()
+        async with core(store, lock_id="L") as a:
+            await a.host.call(METER, Meter.hit, 1)
+            await a.host.call(METER, Meter.hit_slowly)
+            await asyncio.sleep(0.6)
+            await a.kill()
+        async with core(store, lock_id="L", node="b") as b:
+            assert 2 == await b.host.call(METER, Meter.value)
+
+    run_virtual(main)
+
+
+def test_a_native_kind_has_no_keys_and_no_alarms() -> None:
+    """Asking for them is a mistake of its author, and says so."""
+
+    async def main() -> None:
+        async with core(memory()) as a:
+            await a.host.call(METER, Meter.hit)
+            instance = a.host._activations[METER].instance
+            with pytest.raises(TypeError, match="native kind"):
+                instance.storage  # noqa: B018  # The look is what fails.
+            with pytest.raises(TypeError, match="native kind"):
+                instance.alarms.set("x", at_ms=1)
 
     run_virtual(main)
 

@@ -84,6 +84,7 @@ class ValkeyBench:
                 for name in sorted(names)
                 if name.startswith(stem)
             },
+            natives=await self._natives(keys.native(SERVICE, number, b""), names),
             alarms=await self._scores(keys.alarms(SERVICE, number), names),
             dead_alarms=await self._scores(keys.dead_alarms(SERVICE, number), names),
             index=set(await self._scores(keys.index(SERVICE, number), names)),
@@ -103,6 +104,14 @@ class ValkeyBench:
     async def _hash(self, name: bytes, names: set[bytes]) -> dict[bytes, bytes]:
         names.discard(name)
         return _pairs(await self.store.command("HGETALL", name))
+
+    async def _natives(self, stem: bytes, names: set[bytes]) -> dict[bytes, tuple[bytes, int]]:
+        found = {}
+        for name in [name for name in sorted(names) if name.startswith(stem)]:
+            names.discard(name)
+            expiry_ms = int(await self.store.command("PEXPIRETIME", name))
+            found[name.removeprefix(stem)] = await self.store.command("GET", name), max(0, expiry_ms)
+        return found
 
     async def _scores(self, name: bytes, names: set[bytes]) -> dict[bytes, int]:
         names.discard(name)
@@ -143,6 +152,11 @@ def on_valkey(rule: Rule, url: str, prepare: Callable[[RedisStore], None] = lamb
 def write(object_id: bytes = b"object", **puts: bytes) -> ObjectWrite:
     """A write that sets some fields of an object."""
     return ObjectWrite(object_id=object_id, puts={name.encode(): value for name, value in puts.items()})
+
+
+def native(state: bytes, *, expire_at_ms: int = 0, object_id: bytes = b"object") -> ObjectWrite:
+    """A write that replaces the native state of an object; empty: removes it."""
+    return ObjectWrite(object_id=object_id, native=state, gone=not state, expire_at_ms=expire_at_ms)
 
 
 def section(fence: Fence, seq: int, commit_id: bytes, writes: Iterable[ObjectWrite] = (), *, shard: int = 0) -> Section:

@@ -2,10 +2,20 @@
 
 from collections.abc import Sequence
 
-from shared.storage.interface import Fence, ObjectWrite, Section, SectionReply, Status, Store
-from tests.storage.bench import LONG_MS, Bench, Rule, section, write
+from shared.storage.interface import (
+    NATIVE_FIELD,
+    Fence,
+    LoadOrder,
+    ObjectWrite,
+    Section,
+    SectionReply,
+    Status,
+    Store,
+)
+from tests.storage.bench import LONG_MS, Bench, Rule, native, section, write
 from tests.storage.lease_rules import OVER_MS, claim, own
 
+FAR_MS = 10**14
 EVERYTHING = ObjectWrite(
     object_id=b"object",
     indexed=True,
@@ -232,7 +242,40 @@ async def expired_objects_are_those_of_the_past(bench: Bench) -> None:
     assert [(b"older", 900), (b"past", 1_000)] == list(expired.rows[0])
 
 
+async def a_native_state_is_replaced_whole(bench: Bench) -> None:
+    """The last one written counts, with its own expiry; a removal leaves nothing."""
+    fence = await own(bench.store)
+    await apply(bench.store, fence, [native(b"one", expire_at_ms=FAR_MS)])
+    assert {b"object": (b"one", FAR_MS)} == (await bench.dump()).shards[0].natives
+    await apply(bench.store, fence, [native(b"two"), native(b"three", object_id=b"other")], seq=1)
+    assert {b"object": (b"two", 0), b"other": (b"three", 0)} == (await bench.dump()).shards[0].natives
+    await apply(bench.store, fence, [native(b"")], seq=2)
+    assert {b"other": (b"three", 0)} == (await bench.dump()).shards[0].natives
+
+
+async def a_native_state_is_absent_past_its_expiry(bench: Bench) -> None:
+    """Neither a load nor a look at the store finds what has expired."""
+    fence = await own(bench.store)
+    await apply(
+        bench.store, fence, [native(b"old", expire_at_ms=1), native(b"new", expire_at_ms=FAR_MS, object_id=b"new")]
+    )
+    loads = await bench.store.load([LoadOrder(0, fence, name, native=True) for name in (b"object", b"new", b"absent")])
+    assert [{}, {NATIVE_FIELD: b"new"}, {}] == [loaded.fields for loaded in loads.objects]
+    assert {b"new"} == (await bench.dump()).shards[0].natives.keys()
+
+
+async def native_and_other_state_are_apart(bench: Bench) -> None:
+    """A flight may carry both; an object's fields are not touched by a native state of the same name."""
+    fence = await own(bench.store)
+    await apply(bench.store, fence, [native(b"n"), write(a=b"1"), native(b"m", object_id=b"other")])
+    shard = (await bench.dump()).shards[0]
+    assert ({b"object": {b"a": b"1"}}, [(b"n", 0), (b"m", 0)]) == (shard.objects, list(shard.natives.values()))
+
+
 RULES: tuple[Rule, ...] = (
+    a_native_state_is_replaced_whole,
+    a_native_state_is_absent_past_its_expiry,
+    native_and_other_state_are_apart,
     a_commit_writes_everything,
     another_token_is_fenced,
     another_epoch_is_fenced,

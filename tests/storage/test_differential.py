@@ -67,7 +67,7 @@ class CommitStep(msgspec.Struct, frozen=True):
 
 
 class LoadStep(msgspec.Struct, frozen=True):
-    orders: list[tuple[int, FenceChoice, bytes]]
+    orders: list[tuple[int, FenceChoice, bytes, bool]]
 
 
 class DueStep(msgspec.Struct, frozen=True):
@@ -106,7 +106,15 @@ rows = st.integers(0, 4)
 fences = st.builds(
     FenceChoice, st.sampled_from([None] * 8 + [b"one", b"two"]), st.sampled_from([0, 0, 0, 0, 0, 0, 0, 0, 1, 9])
 )
-writes = st.builds(
+natives = st.builds(
+    lambda name, state, expire_at_ms: ObjectWrite(
+        object_id=name, native=state, gone=not state, expire_at_ms=expire_at_ms
+    ),
+    names,
+    bodies,
+    st.sampled_from([0, 0, PAST_MS, FUTURE_MS]),
+)
+writes = natives | st.builds(
     ObjectWrite,
     object_id=names,
     clear=st.booleans(),
@@ -143,7 +151,7 @@ steps = st.one_of(
     commits,
     st.builds(RenewStep, st.lists(st.tuples(shards, fences), max_size=3), lifetimes),
     st.builds(ReleaseStep, st.lists(st.tuples(shards, fences), max_size=2)),
-    st.builds(LoadStep, st.lists(st.tuples(shards, fences, names), max_size=3)),
+    st.builds(LoadStep, st.lists(st.tuples(shards, fences, names, st.booleans()), max_size=3)),
     st.builds(DueStep, some_shards, dues, rows),
     st.builds(ExpiredStep, some_shards, rows),
     st.builds(PutStep, st.sampled_from(PREFIXES), names, st.none() | bodies, st.integers(-1, 4)),
@@ -176,7 +184,10 @@ class Player:
             case CommitStep():
                 return await self._commit(step)
             case LoadStep():
-                orders = [LoadOrder(shard, self._fence(shard, choice), name) for shard, choice, name in step.orders]
+                orders = [
+                    LoadOrder(shard, self._fence(shard, fence), name, native)
+                    for shard, fence, name, native in step.orders
+                ]
                 return list((await store.load(orders)).objects)
             case DueStep():
                 return _rows(await store.due_alarms(step.shards, until_ms=step.until_ms, rows=step.rows))

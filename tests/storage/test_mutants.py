@@ -95,9 +95,23 @@ MUTANTS = (
         commit_rules.a_sweep_spares_what_has_not_expired,
     ),
     Mutant(
+        "native_without_expiry",
+        "commit",
+        "ARGV[a + 3], 'PXAT', expiry)",
+        "ARGV[a + 3])",
+        commit_rules.a_native_state_is_absent_past_its_expiry,
+    ),
+    Mutant(
+        "native_that_is_never_removed",
+        "commit",
+        "    redis.call('DEL', key)\n  elseif expiry == '0'",
+        "    do end\n  elseif expiry == '0'",
+        commit_rules.a_native_state_is_replaced_whole,
+    ),
+    Mutant(
         "load_without_guard",
         "load",
-        "lease[1] == ARGV[2 * i - 1] and lease[2] == ARGV[2 * i]",
+        "lease[1] == ARGV[3 * i - 2] and lease[2] == ARGV[3 * i - 1]",
         "lease[3]",
         lease_rules.a_load_is_fenced,
     ),
@@ -153,7 +167,7 @@ MUTANTS = (
     Mutant(
         "release_without_guard",
         "release",
-        "lease[1] == ARGV[2 * i - 1] and lease[2] == ARGV[2 * i]",
+        "lease[1] == ARGV[3 * i - 2] and lease[2] == ARGV[3 * i - 1]",
         "true",
         lease_rules.only_the_owner_releases,
     ),

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import ClassVar
 
-from shared.objects.handler import Alarm, DurableObject, readonly
+from shared.objects.handler import Alarm, Checkpoint, DurableObject, readonly
 from shared.objects.host import Host
 from shared.objects.ownership import Ownership
 from shared.objects.store_clock import StoreClock
@@ -96,6 +96,39 @@ class Tally(DurableObject):
         self.storage.put("total", self.total)
 
 
+class Meter(DurableObject):
+    """A checkpointed tally whose instance alone has the state."""
+
+    __slots__ = ("total",)
+    kind = "meter"
+    durability = "checkpointed"
+    indexed = False
+    native = True
+
+    def on_activate(self) -> None:
+        self.total = int(self.loaded or b"0")
+
+    def hit(self, amount: int = 1) -> int:
+        self.total += amount
+        self.dirty()
+        return self.total
+
+    async def hit_slowly(self) -> int:
+        await asyncio.sleep(0.3)
+        return self.hit()
+
+    @readonly
+    def value(self) -> int:
+        return self.total
+
+    def spoil(self) -> None:
+        self.total = -1
+        raise ValueError("no")
+
+    def on_checkpoint(self) -> Checkpoint:
+        return Checkpoint(b"%d" % self.total if self.total else b"")
+
+
 class Core:
     """One node's host and its ownership."""
 
@@ -120,7 +153,7 @@ async def core(
     node: str = "a",
     lock_id: str = "",
     shards: int = 4,
-    kinds: Sequence[type[DurableObject]] = (Counter, Tally),
+    kinds: Sequence[type[DurableObject]] = (Counter, Tally, Meter),
 ) -> AsyncIterator[Core]:
     """A running core; killed at the end unless it was drained."""
     loop = asyncio.get_running_loop()

@@ -13,8 +13,9 @@ from services.ratelimiter.limiter import Limiter
 from services.ratelimiter.policy import Limit, Policy, SubjectFullError
 from shared import bounds
 from shared.objects.activation import Activation
-from shared.objects.state import ObjectState
+from shared.objects.native import NativeState
 from shared.objects.store_clock import StoreClock
+from shared.storage.interface import NATIVE_FIELD
 from shared.telemetry.metrics import CheckHandle
 from shared.testing.clock import START_MS, ManualClock
 
@@ -34,26 +35,22 @@ class Owner:
 
     def start(self) -> None:
         """Activate the limiter over what is stored."""
-        self.state = ObjectState.load(self.stored, now_ms=self.store_clock.upper_ms())
+        self.state = NativeState.load(self.stored, now_ms=self.store_clock.upper_ms())
         committer = SimpleNamespace(mark_dirty=self._mark)
         host = SimpleNamespace(store_clock=self.store_clock, committer=committer)
         self.activation = SimpleNamespace(state=self.state, host=host, dirty=False)
         self.limiter = Limiter(cast("Activation", self.activation))
         self.limiter.on_activate()
+        self.state.forget_stored()
 
     def checkpoint(self) -> None:
         """Store what has changed."""
         self.activation.dirty = False
-        self.limiter.on_checkpoint()
-        self.state.end_turn()
+        self.state.checkpoint(*self.limiter.on_checkpoint())
         write = self.state.take(ID, indexed=False)
         if write is None:
             return
-        if write.gone or write.clear:
-            self.stored.clear()
-        for field in write.deletes:
-            self.stored.pop(field, None)
-        self.stored.update(write.puts)
+        self.stored = {} if write.gone else {NATIVE_FIELD: write.native or b""}
         self.expire_at_ms = write.expire_at_ms
 
     def crash(self) -> None:
@@ -222,22 +219,20 @@ def test_policies_of_one_subject_are_apart() -> None:
     assert not owner.stored
 
 
-def test_a_subject_is_stored_in_pieces_where_it_must_be() -> None:
-    """A log over 128 KiB takes several values, and gives them back when it shrinks."""
+def test_the_largest_log_is_stored_and_read_back() -> None:
+    """A log of 60,000 hits fits into a checkpoint, survives a crash, and shrinks again."""
     owner, policy = Owner(), policy_of(("w", 60_000, 86_400_000), log=True)
     for _ in range(60_000):
         owner.limiter.check(policy, 1, False)
         owner.clock.advance(1)
     owner.checkpoint()
-    pieces = [field for field in owner.stored if field.startswith(b"k")]
-    assert 3 == len(pieces)
-    assert max(len(value) for value in owner.stored.values()) <= bounds.VALUE_BYTES_MAX
+    assert 480_000 < max(len(value) for value in owner.stored.values()) <= bounds.TURN_BYTES_MAX
     owner.crash()
     assert not owner.limiter.check(policy, 1, False).allowed
     owner.clock.advance(86_400_000 - 100)
     assert owner.limiter.check(policy, 1, False).allowed
     owner.checkpoint()
-    assert 1 == len([field for field in owner.stored if field.startswith(b"k")])
+    assert max(len(value) for value in owner.stored.values()) < 1_000
 
 
 def test_a_subject_that_is_full_refuses_another_policy() -> None:

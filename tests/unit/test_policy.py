@@ -84,8 +84,8 @@ def test_an_unknown_algorithm_is_told_what_is_known() -> None:
         [],
         [limit(name=f"n{number}") for number in range(9)],
         [limit(), limit(limit=20)],
-        [limit(algorithm="sliding_log", limit=100_000), limit(name="b", algorithm="sliding_log", limit=3_000)],
-        [limit(algorithm="sliding_log", limit=100_000, window_ms=40 * 86_400_000)],
+        [limit(algorithm="sliding_log", limit=60_000), limit(name="b", algorithm="sliding_log", limit=4_000)],
+        [limit(algorithm="sliding_log", limit=60_000, window_ms=40 * 86_400_000)],
     ],
 )
 def test_limits_that_cannot_hold_together_are_refused(limits: list[dict[str, Any]]) -> None:
@@ -98,7 +98,7 @@ def test_the_largest_policies_are_accepted() -> None:
     """Eight limits, the largest log, the largest limit, the longest window."""
     eight = [limit(name=f"n{number}", limit=10**9, window_ms=400 * 86_400_000) for number in range(8)]
     assert policy_of(*eight).stored_bytes_max < STATE_BYTES_MAX
-    assert policy_of(limit(algorithm="sliding_log", limit=100_000)).stored_bytes_max < STATE_BYTES_MAX
+    assert policy_of(limit(algorithm="sliding_log", limit=60_000)).stored_bytes_max < STATE_BYTES_MAX
 
 
 def test_a_record_keeps_ten_versions() -> None:

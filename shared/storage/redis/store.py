@@ -31,6 +31,7 @@ from shared.storage.redis.client import Script, Wire
 
 _CALL_TIMEOUT_MS = 2_000
 _DOCUMENT_ROWS = 1_000
+_NATIVE, _NATIVE_GONE = 32 + 16, 32 + 2  # Flags of the commit script.
 
 
 class RedisStore:
@@ -120,8 +121,9 @@ class RedisStore:
         args: list[Any] = []
         for order in orders:
             names.append(keys.lease(self._service, order.shard))
-            names.append(keys.state(self._service, order.shard, order.object_id))
-            args += (order.fence.epoch, order.fence.token)
+            key = keys.native if order.native else keys.state
+            names.append(key(self._service, order.shard, order.object_id))
+            args += (order.fence.epoch, order.fence.token, int(order.native))
         reply = await self._loads.run(self._load, names, args, timeout_ms=_CALL_TIMEOUT_MS)
         objects = [
             Loaded(int(seq), dict(zip(flat[::2], flat[1::2], strict=True))) for seq, flat in _groups(reply, 1, 2)
@@ -175,8 +177,12 @@ class RedisStore:
         )
         args += (section.fence.epoch, section.fence.token, section.seq, section.commit_id, len(section.writes))
         for write in section.writes:
-            names.append(keys.state(service, shard, write.object_id))
-            _add_write(write, args)
+            if write.native is None:
+                names.append(keys.state(service, shard, write.object_id))
+                _add_write(write, args)
+            else:
+                names.append(keys.native(service, shard, write.object_id))
+                args += (write.object_id, _NATIVE_GONE if write.gone else _NATIVE, write.expire_at_ms, write.native)
 
 
 def _add_write(write: ObjectWrite, args: list[Any]) -> None:

@@ -1,10 +1,11 @@
 #!lua
 -- Apply one flight: a section for each shard, each fenced alone and applied whole or not at all.
 --
--- KEYS   for each section: lease, alarms, dead alarms, index, expiries, then one hash for each object
+-- KEYS   for each section: lease, alarms, dead alarms, index, expiries, then one hash or string for each object
 -- ARGV   ttl in ms, full 1|0, number of sections, then for each section:
 --          epoch, token, expected seq, commit id, number of objects, and for each object:
---            id, flags (1 clear, 2 gone, 4 sweep, 8 indexed, 16 needs room), expiry in ms (0 = never, -1 = as it is; sweep: not after),
+--            id, flags (1 clear, 2 gone, 4 sweep, 8 indexed, 16 needs room, 32 native), expiry in ms (0 = never, -1 = as it is;
+--            sweep: not after), then the value of a native one (a string that replaces what is there), and of others:
 --            n, n x (field, value) to put;           n, n x field to delete;
 --            n, n x (member, due ms) alarms to set;  n, n x member alarms to remove (from both sets);
 --            n, n x (member, ms) dead alarms to add
@@ -35,10 +36,16 @@ for s = 1, tonumber(ARGV[3]) do
   sections[s] = { arg = a, key = k, objects = objects, needs_room = false }
   a, k = a + 5, k + 5 + objects
   for _ = 1, objects do
-    assert(tonumber(ARGV[a + 1]) and tonumber(ARGV[a + 2]), 'object')
-    if tonumber(ARGV[a + 1]) >= 16 then sections[s].needs_room = true end
+    local flags = tonumber(ARGV[a + 1])
+    assert(flags and tonumber(ARGV[a + 2]), 'object')
+    if flags % 32 >= 16 then sections[s].needs_room = true end
     a = a + 3
-    skip(2) skip(1) skip(2, true) skip(1) skip(2, true)
+    if flags >= 32 then
+      assert(string.match(ARGV[a - 1], '^%d+$') and ARGV[a], 'native')
+      a = a + 1
+    else
+      skip(2) skip(1) skip(2, true) skip(1) skip(2, true)
+    end
   end
 end
 assert(a == #ARGV + 1 and k == #KEYS + 1, 'arguments do not add up')
@@ -62,38 +69,54 @@ local function each(command, key, width)
   end
 end
 
-local function apply(section)
-  local lease, alarms, dead = KEYS[section.key], KEYS[section.key + 1], KEYS[section.key + 2]
+local function apply_native(key, flags)
+  local expiry = ARGV[a + 2]
+  if flags % 4 >= 2 then
+    redis.call('DEL', key)
+  elseif expiry == '0' then
+    redis.call('SET', key, ARGV[a + 3])
+  else
+    redis.call('SET', key, ARGV[a + 3], 'PXAT', expiry)
+  end
+  a = a + 4
+end
+
+local function apply_fields(section, key, flags)
+  local alarms, dead = KEYS[section.key + 1], KEYS[section.key + 2]
   local index, expiries = KEYS[section.key + 3], KEYS[section.key + 4]
+  local id, expiry = ARGV[a], tonumber(ARGV[a + 2])
+  a = a + 3
+  local clear, gone = flags % 2 >= 1, flags % 4 >= 2
+  if flags % 8 >= 4 then
+    local score = redis.call('ZSCORE', expiries, id)
+    gone = score and tonumber(score) <= expiry
+    expiry = -1
+  end
+  if clear or gone then redis.call('DEL', key) end
+  each('HSET', key, 2)
+  each('HDEL', key, 1)
+  each('ZADD', alarms, 2)
+  local removed = a
+  each('ZREM', alarms, 1)
+  a = removed
+  each('ZREM', dead, 1)
+  each('ZADD', dead, 2)
+  if gone then
+    redis.call('ZREM', index, id)
+    redis.call('ZREM', expiries, id)
+  elseif expiry > 0 then
+    redis.call('ZADD', expiries, expiry, id)
+  elseif expiry == 0 then
+    redis.call('ZREM', expiries, id)
+  end
+  if flags % 16 >= 8 and not gone then redis.call('ZADD', index, 0, id) end
+end
+
+local function apply(section)
   a = section.arg + 5
   for o = 1, section.objects do
-    local key, id = KEYS[section.key + 4 + o], ARGV[a]
-    local flags, expiry = tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2])
-    a = a + 3
-    local clear, gone = flags % 2 >= 1, flags % 4 >= 2
-    if flags % 8 >= 4 then
-      local score = redis.call('ZSCORE', expiries, id)
-      gone = score and tonumber(score) <= expiry
-      expiry = -1
-    end
-    if clear or gone then redis.call('DEL', key) end
-    each('HSET', key, 2)
-    each('HDEL', key, 1)
-    each('ZADD', alarms, 2)
-    local removed = a
-    each('ZREM', alarms, 1)
-    a = removed
-    each('ZREM', dead, 1)
-    each('ZADD', dead, 2)
-    if gone then
-      redis.call('ZREM', index, id)
-      redis.call('ZREM', expiries, id)
-    elseif expiry > 0 then
-      redis.call('ZADD', expiries, expiry, id)
-    elseif expiry == 0 then
-      redis.call('ZREM', expiries, id)
-    end
-    if flags % 16 >= 8 and not gone then redis.call('ZADD', index, 0, id) end
+    local key, flags = KEYS[section.key + 4 + o], tonumber(ARGV[a + 1])
+    if flags >= 32 then apply_native(key, flags) else apply_fields(section, key, flags) end
   end
 end
 
