@@ -41,7 +41,7 @@ class StoreClock:
 
     def lower_ms(self) -> int:
         """The earliest the store's clock can show now: for "is it due?"."""
-        return self._clock.monotonic_ms() + self._lower
+        return self.now_ms()
 
     def upper_ms(self) -> int:
         """The latest the store's clock can show now: for security expiry."""
