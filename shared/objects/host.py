@@ -89,7 +89,7 @@ class Host:
     def try_now(self, address: Address, method: Callable[..., Any], *args: Any) -> Any:
         """Run a plain handler of a checkpointed object at once, or return NOT_NOW.
 
-        Cost: two dictionary look-ups and a clock read over the handler's own; guarded by
+        Cost: two dictionary look-ups, a clock read and a comparison over the handler's own; guarded by
         `benchmarks/check.py`.
 
         Raises:
@@ -100,6 +100,8 @@ class Host:
             return NOT_NOW
         now_ms = self._monotonic_ms()
         if now_ms >= activation.shard.valid_until_ms or now_ms > self.committer.fast_until_ms or self._draining:
+            return NOT_NOW
+        if 0 < activation.state.expire_at_ms <= self.store_clock.upper_at_ms(now_ms) and self._expired(activation):
             return NOT_NOW
         activation.touched = True
         return self._turns.run_plain(activation, method, args)
@@ -222,9 +224,8 @@ class Host:
         shard = activation.shard
         if call.arrived_ms >= shard.valid_until_ms:
             raise _unavailable("This node does not own the object at the moment")
-        if activation.phase is Phase.ACTIVE and activation.clean and self._expired(activation):
-            self._passivate(activation)
-            activation = self._activate(address)
+        if activation.phase is Phase.ACTIVE and self._expired(activation):
+            self._begin_anew(activation)
         activation.touched = True
         if activation.mailbox is None:
             activation.mailbox = Mailbox()
@@ -277,8 +278,16 @@ class Host:
         self.close(activation, error)
 
     def _expired(self, activation: Activation) -> bool:
-        expire_at_ms = activation.state.expire_at_ms
-        return 0 < expire_at_ms <= self.store_clock.upper_ms() and not activation.state.alarm_records
+        """Whether a load would find the object absent by now, and nothing newer of it is in memory."""
+        state = activation.state
+        passed = 0 < state.expire_at_ms <= self.store_clock.upper_ms()
+        return passed and activation.clean and not state.alarm_records
+
+    def _begin_anew(self, activation: Activation) -> None:
+        """The expiry has passed: what a load would find is known without one."""
+        activation.instance.on_passivate()
+        activation.state = ObjectState.expired()
+        self._turns.instantiate(activation)
 
     def _expire(self, call: Call) -> None:
         call.fail(DeadlineExceededError(started=call.started))

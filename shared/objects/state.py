@@ -63,7 +63,7 @@ class ObjectState:
             return cls(None, {}, {}, stale=False)
         meta = decode(fields[RECORD_FIELD], Meta)
         if meta.expire_at_ms and meta.expire_at_ms <= now_ms and not any(field[:1] == b"a" for field in fields):
-            return cls(None, {}, {}, stale=True)
+            return cls.expired()
         values, alarms, dead = {}, {}, set()
         for field, stored in fields.items():
             if field[:1] == b"k":
@@ -75,6 +75,11 @@ class ObjectState:
         state = cls(meta, values, alarms, stale=False)
         state._dead = dead
         return state
+
+    @classmethod
+    def expired(cls) -> "ObjectState":
+        """The state of an object whose expiry has passed: empty, with something in the store to be deleted first."""
+        return cls(None, {}, {}, stale=True)
 
     # For authors.
 

@@ -45,7 +45,11 @@ class StoreClock:
 
     def upper_ms(self) -> int:
         """The latest the store's clock can show now: for security expiry."""
-        return self._clock.monotonic_ms() + self._upper
+        return self.upper_at_ms(self._clock.monotonic_ms())
+
+    def upper_at_ms(self, monotonic_ms: int) -> int:
+        """The latest the store's clock could show at an instant of ours that has been read already."""
+        return monotonic_ms + self._upper
 
     def monotonic_ms(self) -> int:
         """Our own clock for durations."""

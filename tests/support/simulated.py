@@ -88,6 +88,11 @@ class Tally(DurableObject):
         self.dirty()
         return self.total
 
+    def expire(self, in_ms: int) -> None:
+        self.total += 1
+        self.storage.put("total", self.total)
+        self.storage.expire_at(self.clock.now_ms() + in_ms)
+
     @readonly
     def value(self) -> int:
         return self.total
