@@ -23,6 +23,7 @@ from shared.objects.errors import (
     CallCycleError,
     CommitFailedError,
     DeadlineExceededError,
+    HandlerError,
     OutcomeUnknownError,
     OverloadedError,
     UnavailableError,
@@ -264,12 +265,25 @@ class Host:
         return activation
 
     def loaded(self, activation: Activation, state: ObjectState | NativeState) -> None:
-        """The loader has the object's state: open it."""
+        """The loader has the object's state: open it. One whose own `on_activate` fails leaves memory again."""
         activation.state = state
         activation.phase = Phase.ACTIVE
         self.metrics.activations(activation.kind.name)
-        self._turns.instantiate(activation)
+        try:
+            self._instantiate(activation)
+        except HandlerError:
+            return
         self._turns.pump(activation)
+
+    def _instantiate(self, activation: Activation) -> None:
+        try:
+            self._turns.instantiate(activation)
+        except Exception as exc:
+            method = DurableObject.on_activate.__name__
+            _log.error(logs.TURN_FAILED, object_kind=activation.kind.name, method=method, exc_info=exc)
+            error = HandlerError(activation.kind.name, method)
+            self.unloadable(activation, error)
+            raise error from exc
 
     def unloadable(self, activation: Activation, error: Exception) -> None:
         """The object cannot be loaded: whoever waits for it is told why."""
@@ -287,7 +301,7 @@ class Host:
         """The expiry has passed: what a load would find is known without one."""
         activation.instance.on_passivate()
         activation.state = ObjectState.expired()
-        self._turns.instantiate(activation)
+        self._instantiate(activation)
 
     def _expire(self, call: Call) -> None:
         call.fail(DeadlineExceededError(started=call.started))

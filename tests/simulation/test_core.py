@@ -7,6 +7,7 @@ import pytest
 
 from shared.objects.address import Address
 from shared.objects.errors import CallCycleError, CommitFailedError, HandlerError, OutcomeUnknownError, OverloadedError
+from shared.objects.handler import DurableObject
 from shared.objects.host import NOT_NOW
 from shared.storage.interface import StoreAwayError, StoreInDoubtError
 from shared.testing.clock import LoopClock, run_virtual
@@ -447,6 +448,26 @@ def test_a_native_kind_has_no_keys_and_no_alarms() -> None:
                 instance.storage  # noqa: B018  # The look is what fails.
             with pytest.raises(TypeError, match="native kind"):
                 instance.alarms.set("x", at_ms=1)
+
+
+def test_an_object_whose_activation_fails_fails_alone() -> None:
+    """Its callers are told each time, and objects that are loaded after it are served."""
+
+    class Broken(DurableObject):
+        kind = "broken"
+
+        def on_activate(self) -> None:
+            raise ValueError("what is stored makes no sense")
+
+        def greet(self) -> str:
+            return "hello"
+
+    async def main() -> None:
+        async with core(memory(), kinds=(Counter, Broken)) as a:
+            for _ in range(2):
+                with pytest.raises(HandlerError, match="broken/on_activate"):
+                    await a.host.call(Address("broken", "acme", "one"), Broken.greet)
+            assert 1 == a.host.objects_resident + await a.host.call(ONE, Counter.add, 1)
 
     run_virtual(main)
 
