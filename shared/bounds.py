@@ -31,13 +31,18 @@ assert KEY_BYTES_MAX < VALUE_BYTES_MAX < TURN_BYTES_MAX < OBJECT_BYTES_MAX
 # Mailbox. More waiting calls than these would time out before their turn anyway.
 MAILBOX_CALLS_MAX = 1_000
 MAILBOX_AGE_MS_MAX = 10_000
+MAILBOX_BYTES_MAX = 8 * 1024 * 1024  # Eight full requests of 1 MiB: more arguments than turns in the age above.
 ALARM_TURN_SHARE = 8  # At least one of so many turns goes to a due alarm, however hot the object.
 NODE_CALLS_MAX = 50_000  # Waiting calls of a whole node.
+NODE_CALL_BYTES_MAX = 256 * 1024 * 1024  # Their arguments: what a node of 1 GiB can lose to a slow store and live.
+CALL_BYTES = 1024  # What a call counts for whose caller does not say how large its arguments are.
 HANDLER_DEADLINE_MS = 30_000
 CALL_CHAIN_MAX = 16
 RETRY_AFTER_MS = 1_000  # What a refusal advises when nothing better is known.
 assert MAILBOX_AGE_MS_MAX < HANDLER_DEADLINE_MS
 assert MAILBOX_CALLS_MAX < NODE_CALLS_MAX
+assert MAILBOX_CALLS_MAX * CALL_BYTES <= MAILBOX_BYTES_MAX < NODE_CALL_BYTES_MAX
+assert NODE_CALLS_MAX * CALL_BYTES <= NODE_CALL_BYTES_MAX
 
 # Commits. One script blocks the store for its whole length: 256 small objects take about 3 ms.
 FLIGHT_OBJECTS_MAX = 256

@@ -44,6 +44,7 @@ class Call:
         "durable",
         "future",
         "method",
+        "size_bytes",
         "started",
         "started_ns",
         "trace",
@@ -60,6 +61,7 @@ class Call:
         durable: bool = False,
         trace: TraceContext | None = None,
         alarm: str | None = None,
+        size_bytes: int = bounds.CALL_BYTES,
     ) -> None:
         self.method = method
         self.args = args
@@ -69,6 +71,7 @@ class Call:
         self.durable = durable
         self.trace = trace
         self.alarm = alarm
+        self.size_bytes = size_bytes
         self.started = False
         self.started_ns = 0
 
@@ -84,14 +87,15 @@ class Call:
 
 
 class Mailbox:
-    """Calls that have not started. Bounded by count and age; alarms have a lane of their own."""
+    """Calls that have not started. Bounded by count, bytes and age; alarms have a lane of their own."""
 
-    __slots__ = ("_alarms", "_calls", "_since_alarm")
+    __slots__ = ("_alarms", "_calls", "_since_alarm", "_size_bytes")
 
     def __init__(self) -> None:
         self._calls: deque[Call] = deque()
         self._alarms: deque[Call] = deque()
         self._since_alarm = 0
+        self._size_bytes = 0
 
     def __len__(self) -> int:
         return len(self._calls) + len(self._alarms)
@@ -100,20 +104,22 @@ class Mailbox:
         """Queue a call.
 
         Raises:
-            OverloadedError: 1,000 calls wait already, or the oldest has waited 10 s.
+            OverloadedError: 1,000 calls or 8 MiB wait already, or the oldest has waited 10 s.
         """
         if call.alarm is not None:
             if all(waiting.alarm != call.alarm for waiting in self._alarms):
                 self._alarms.append(call)
             return
         calls = self._calls
-        if len(calls) >= bounds.MAILBOX_CALLS_MAX:
+        size_bytes = self._size_bytes + call.size_bytes
+        if len(calls) >= bounds.MAILBOX_CALLS_MAX or size_bytes > bounds.MAILBOX_BYTES_MAX:
             raise OverloadedError(
                 f"{address.kind} has {len(calls)} waiting calls", retry_after_ms=bounds.RETRY_AFTER_MS
             )
         if calls and call.arrived_ms - calls[0].arrived_ms > bounds.MAILBOX_AGE_MS_MAX:
             raise OverloadedError(f"Calls to {address.kind} wait for over 10 s", retry_after_ms=bounds.RETRY_AFTER_MS)
         calls.append(call)
+        self._size_bytes = size_bytes
 
     def pop(self) -> Call | None:
         """The next call that somebody still waits for: in order, at least every eighth an alarm if one is due."""
@@ -123,6 +129,7 @@ class Mailbox:
                 return self._alarms.popleft()
             self._since_alarm += bool(self._alarms)
             call = self._calls.popleft()
+            self._size_bytes -= call.size_bytes
             if not call.future.done():
                 return call
         return None
@@ -133,6 +140,7 @@ class Mailbox:
             call.fail(error)
         self._calls.clear()
         self._alarms.clear()
+        self._size_bytes = 0
 
 
 class Activation:

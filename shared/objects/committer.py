@@ -280,6 +280,8 @@ class Committer:
                 committed = await self._store.commit(flight.sections, ttl_ms=self._ownership.ttl_ms, timeout_ms=left_ms)
             except StoreError as exc:
                 doubtful = doubtful or isinstance(exc, StoreInDoubtError)
+                for shard in flight.parts:
+                    shard.in_doubt = True
                 _log.warning(logs.COMMIT_IN_DOUBT, error=str(exc))
                 await asyncio.sleep(max(0, flight.started_ms + resend_at_ms - self._clock.monotonic_ms()) / 1000)
                 continue
@@ -350,12 +352,12 @@ class Committer:
             self._fail(part, CommitFailedError("the store did not take it"))
 
     def _confirm(self, part: _Part) -> None:
-        part.shard.flying = False
+        part.shard.landed()
         for activation in part.covered:
             self._host.confirmed(activation, part.started_ms)
 
     def _fail(self, part: _Part, error: CommitFailedError | OutcomeUnknownError) -> None:
-        part.shard.flying = False
+        part.shard.landed()
         for activation in part.covered:
             self._host.commit_failed(activation, error)
         if self._lazy is not None and self._waves:  # What has failed is as old as before.

@@ -16,6 +16,7 @@ from typing import Any
 from shared import bounds
 from shared.objects.activation import Activation, Call, Mailbox, Phase
 from shared.objects.address import Address, shard_of
+from shared.objects.admission import Admission
 from shared.objects.alarms import AlarmClock
 from shared.objects.calls import ObjectCalls, current_chain
 from shared.objects.committer import Committer
@@ -76,7 +77,7 @@ class Host:
         self._activations: dict[Address, Activation] = {}
         self._leaving: dict[Address, Activation] = {}  # Closed, and a commit of theirs is on its way.
         self._hand: deque[Activation] = deque()  # The clock hand of passivation goes round here.
-        self._waiting = 0
+        self._admission = Admission(metrics)
         self._draining = False
         self._turns = Turns(self)
         self._loader = Loader(self, store, ownership)
@@ -114,11 +115,13 @@ class Host:
         *args: Any,
         deadline_ms: int | None = None,
         durability: str | None = None,
+        size_bytes: int = bounds.CALL_BYTES,
     ) -> Any:
         """Run a turn and return its reply, once what it depends on is stored.
 
         `deadline_ms` is the caller's patience from now; `durability="committed"` makes a
-        checkpointed kind wait for the store.
+        checkpointed kind wait for the store; `size_bytes` is what the arguments take in memory while
+        the call waits.
 
         Raises:
             OverloadedError, UnavailableError: the call did not start.
@@ -135,17 +138,18 @@ class Host:
             chain=current_chain.get(),
             durable=durability == "committed",
             trace=current_trace.get(),
+            size_bytes=size_bytes,
         )
         self._deliver(address, call)
         if call.future.done():
             return call.future.result()
         patience_ms = bounds.HANDLER_DEADLINE_MS if deadline_ms is None else deadline_ms
         timer = loop.call_later(patience_ms / 1000, self._expire, call)
-        self._waiting += 1
+        self._admission.enter(call)
         try:
             return await call.future
         finally:
-            self._waiting -= 1
+            self._admission.leave(call)
             timer.cancel()
 
     async def call_from_turn(self, address: Address, method: Callable[..., Any], *args: Any) -> Any:
@@ -218,13 +222,13 @@ class Host:
     def _deliver(self, address: Address, call: Call) -> None:
         if self._draining:
             raise _unavailable("The node is stopping")
-        if self._waiting >= bounds.NODE_CALLS_MAX:
-            self.metrics.queue_rejected(address.kind, "node")
-            raise OverloadedError("The node has too many waiting calls", retry_after_ms=bounds.RETRY_AFTER_MS)
+        self._admission.check(address.kind, call)
         activation = self._activations.get(address) or self._activate(address)
         shard = activation.shard
         if call.arrived_ms >= shard.valid_until_ms:
             raise _unavailable("This node does not own the object at the moment")
+        if shard.in_doubt:
+            self._admission.check_doubt(address.kind, shard)
         if activation.phase is Phase.ACTIVE and self._expired(activation):
             self._begin_anew(activation)
         activation.touched = True

@@ -22,7 +22,7 @@ _log = logs.get_logger()
 class Shard:
     """One shard as this node sees it. `seq` is the number of its last confirmed commit."""
 
-    __slots__ = ("fence", "flying", "index", "open", "seq", "valid_until_ms")
+    __slots__ = ("doubt_turns", "fence", "flying", "in_doubt", "index", "open", "seq", "valid_until_ms")
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -31,6 +31,13 @@ class Shard:
         self.valid_until_ms = -1
         self.open = False
         self.flying = False  # A commit of this shard is on its way: the store's `seq` may be one ahead.
+        self.in_doubt = False  # That commit was not answered at the first try.
+        self.doubt_turns = 0  # Turns that were taken on since then.
+
+    def landed(self) -> None:
+        """The fate of the commit that was on its way is known."""
+        self.flying = self.in_doubt = False
+        self.doubt_turns = 0
 
 
 class Ownership:

@@ -52,7 +52,7 @@ QUEUE_REJECTED: Final = Family(
     name="tenure.object.queue.rejected",
     type="counter",
     unit="{call}",
-    labels={"kind": None, "reason": ("mailbox", "node")},
+    labels={"kind": None, "reason": ("mailbox", "node", "doubt")},
     help="Calls refused because the object's mailbox, or the node, held as many as it may.",
 )
 ACTIVATIONS: Final = Family(

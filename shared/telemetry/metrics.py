@@ -30,7 +30,7 @@ POLICIES_MAX = 200
 """Policies with series of their own; the rest share `_OTHER`. Each costs 25 lines of a scrape."""
 
 TurnOutcome = Literal["ok", "refused", "error"]
-RejectReason = Literal["mailbox", "node"]
+RejectReason = Literal["mailbox", "node", "doubt"]
 EvictionReason = Literal["idle", "failed", "lost", "drained"]
 CommitOutcome = Literal["ok", "in_doubt"]
 OwnershipReason = Literal["acquired", "lost", "released"]
