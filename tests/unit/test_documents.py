@@ -21,11 +21,11 @@ def test_a_name_that_could_not_be_read_back_is_refused(place: str, bad: str) -> 
     async def run() -> None:
         store = MemoryStore(ManualClock())
         documents = Documents(store, "rl", ManualClock())
-        parts = {"kind": "policy", "tenant": "acme", "name": "api"} | {place: bad}
+        kind, tenant, name = (bad if place == part else "good" for part in ("kind", "tenant", "name"))
         with pytest.raises(InvalidInputError) as put:
-            await documents.put(*parts.values(), b"{}", expected=None)
+            await documents.put(kind, tenant, name, b"{}", expected=None)
         with pytest.raises(InvalidInputError) as deleted:
-            await documents.delete(*parts.values(), expected=None)
+            await documents.delete(kind, tenant, name, expected=None)
         assert (place, place) == (put.value.where, deleted.value.where)
         assert not store.snapshot().documents
 
