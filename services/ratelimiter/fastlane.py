@@ -13,11 +13,13 @@ from collections.abc import Callable
 
 import msgspec
 
+from services.ratelimiter import subjects
 from services.ratelimiter.book import PolicyBook
 from services.ratelimiter.checking import CHECK, Checker
 from services.ratelimiter.compiled import CompiledPolicy
 from services.ratelimiter.gate import PREFIX, Answer, Gate
 from services.ratelimiter.schemas import CheckRequest
+from services.ratelimiter.subjects import SUBJECTS
 from shared.errors import TenureError
 from shared.http.arrival import SECURITY_HEADERS, Arrival, arrival_of
 from shared.http.asgi import ASGIApp, Receive, Scope, Send
@@ -66,6 +68,8 @@ class FastLane:
                     scope = _for_route(scope, path)
             else:
                 answer = None
+                if path.startswith(SUBJECTS):
+                    scope = subjects.for_route(scope)
             if answer is not None:
                 await send({"type": "http.response.start", "status": answer[0], "headers": answer[1]})
                 await send({"type": "http.response.body", "body": answer[2]})

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 from typing import Annotated, Any, TypeAlias, TypeVar, cast
-from urllib.parse import unquote_to_bytes
 
 import msgspec
 from litestar import Request, Response, delete, get, post, put
@@ -40,6 +39,7 @@ from services.ratelimiter.schemas import (
     Rollback,
     SubjectUsage,
 )
+from services.ratelimiter.subjects import SUBJECTS, subject_of
 from shared.errors import ConflictError, PreconditionFailedError, RefusedError, TenureError
 from shared.http.arrival import arrival_of
 from shared.http.auth import Caller, require
@@ -50,7 +50,6 @@ from shared.storage.interface import StoreFullError
 
 READ = "limits:read"
 WRITE = "limits:write"
-SUBJECTS = "/v1/subjects/"
 
 IfMatch = Annotated[str | None, HeaderParameter(name="If-Match", description='The version to replace, like "v3".')]
 IfNoneMatch = Annotated[str | None, HeaderParameter(name="If-None-Match", description="* to create only.")]
@@ -239,8 +238,11 @@ async def delete_profile(credential: Caller, shelf: Shelf, name: Text, if_match:
 
 @get(SUBJECTS + "{subject:path}", guards=[require(READ)], tags=["subjects"])
 async def get_subject(credential: Caller, host: TheHost, request: AnyRequest) -> SubjectUsage:
-    """What a subject has used, under every policy under which anything still counts."""
-    name = _subject_of(request)
+    """What a subject has used, under every policy under which anything still counts.
+
+    Percent-encode the subject whole, slashes and dots too: every subject that can be checked can be named so.
+    """
+    name = subject_of(request.scope)
     address = Address(KIND, credential.tenant, name)
     return SubjectUsage(subject=name, policies=await host.call(address, Limiter.usage, deadline_ms=API_DEADLINE_MS))
 
@@ -250,7 +252,7 @@ async def reset_subject(
     credential: Caller, host: TheHost, request: AnyRequest, policy: FromQuery[str | None] = None
 ) -> None:
     """Forget what a subject has used, under one policy or all. It is stored before the answer."""
-    address = Address(KIND, credential.tenant, _subject_of(request))
+    address = Address(KIND, credential.tenant, subject_of(request.scope))
     await host.call(address, Limiter.reset, policy, deadline_ms=API_DEADLINE_MS, durability="committed")
 
 
@@ -305,9 +307,3 @@ def _failure(error: TenureError) -> bytes:
 def _versioned(view: T, *, created: bool = False) -> Response[T]:
     version: int = view.version  # type: ignore[attr-defined]  # Both views have one.
     return Response(view, status_code=201 if created else 200, headers={"etag": etag(version)})
-
-
-def _subject_of(request: AnyRequest) -> str:
-    """The subject as it stands in the path: the framework's own value has its slashes tidied."""
-    raw = request.scope["raw_path"].partition(b"?")[0]
-    return unquote_to_bytes(raw).decode().removeprefix(SUBJECTS)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -142,6 +143,27 @@ def test_the_committed_api_document_is_what_the_service_shows(service: Limiter) 
         API_DOCUMENT.write_bytes(shown)
 
     assert API_DOCUMENT.read_bytes() == shown
+
+
+@pytest.mark.parametrize("encoded_whole", [True, False])
+def test_every_subject_can_be_named_in_a_path(encoded_whole: bool, service: Limiter) -> None:
+    """Over real HTTP: slashes, dots and percent signs alone are subjects like others, shown and reset one by one."""
+    subjects = ["/", "//", "///", "a//b", "/a/", ".", "..", "../..", "a/./b", "%", "%2F", "%2f", "a?b#c", " ", "ä", "*"]
+    service.policy("hundred", ("hour", 100, 3_600_000))
+    for taken, subject in enumerate(subjects, start=1):
+        service.check("hundred", subject, cost=taken)
+    encode = _encoded_whole if encoded_whole else partial(quote, safe="/*")
+    paths = ["/v1/subjects/" + encode(subject) for subject in subjects]
+    left = [service.call("GET", path)[2]["policies"][0]["limits"][0]["remaining"] for path in paths]
+    assert [100 - taken for taken in range(1, len(subjects) + 1)] == left
+    for path in paths:
+        assert 204 == service.call("DELETE", path)[0], path
+        assert [] == service.call("GET", path)[2]["policies"], path
+    assert 404 == service.call("GET", "/v1/subjects/")[0]
+
+
+def _encoded_whole(subject: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in subject.encode())
 
 
 def test_kill_9_of_the_service_keeps_what_was_checkpointed(tmp_path: Path) -> None:

@@ -475,7 +475,10 @@ def test_reading_and_writing_need_their_scopes() -> None:
     with_service(scenario)
 
 
-@pytest.mark.parametrize("subject", ["a", "user/1", "a//b/", "ä ö", "100%", "100%25", "a?b", ".", "a\x00b"])
+@pytest.mark.parametrize(
+    "subject",
+    ["a", "user/1", "a//b/", "/", "///", "ä ö", "100%", "100%25", "%2F", "a?b", ".", "..", "/../", "a\x00b"],
+)
 def test_a_subject_is_shown_and_reset_by_its_exact_name(subject: str) -> None:
     """Whatever characters a subject has, its usage is found, under one policy or all, and so is a reset."""
 
