@@ -7,13 +7,12 @@ the order of expiry, and one timer of the loop serves every body that is on its 
 import asyncio
 from typing import Any
 
+from shared.bounds import BODY_DEADLINE_MS
 from shared.errors import InvalidInputError
 from shared.http.asgi import Message, Receive
 from shared.http.errors import BodyTimeoutError, UnsupportedMediaTypeError
 from shared.objects.errors import TooLargeError
 
-BODY_BYTES_MAX = 64 * 1024  # The largest ordinary request is a policy of some 4 KiB.
-BODY_DEADLINE_MS = 15_000  # A slower sender holds a connection for its own sake.
 _JSON = b"application/json"
 
 

@@ -23,26 +23,15 @@ from collections.abc import Callable, Mapping
 from typing import NoReturn
 from urllib.parse import parse_qsl, unquote_to_bytes
 
+from shared.bounds import BODY_BYTES_MAX, BODY_DEADLINE_MS, HEADER_BYTES_MAX, HEADER_FIELDS_MAX, QUERY_FIELDS_MAX
 from shared.errors import InvalidInputError, TenureError
 from shared.http.arrival import SECURITY_HEADERS, Arrival, put_arrival, response_headers
 from shared.http.asgi import ASGIApp, Receive, Scope, Send
-from shared.http.body import (
-    BODY_BYTES_MAX,
-    BODY_DEADLINE_MS,
-    BodyReader,
-    ClientGoneError,
-    check_media_type,
-    declared_size,
-    replay,
-)
+from shared.http.body import BodyReader, ClientGoneError, check_media_type, declared_size, replay
 from shared.http.errors import HeadersTooLargeError, MethodNotAllowedError
 from shared.http.faults import report_fault
 from shared.http.observe import UNROUTED, Observe, method_label
 from shared.http.problem import CORE_TABLE, ProblemTable, problem_response
-
-HEADER_FIELDS_MAX = 100  # Browsers behind two proxies send about 40.
-HEADER_BYTES_MAX = 16 * 1024  # What gateways let through by default, and more than a key and a trace need.
-QUERY_FIELDS_MAX = 32
 
 _REFUSED_METHODS = frozenset({"TRACE", "CONNECT"})
 _BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})

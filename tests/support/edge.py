@@ -13,11 +13,11 @@ from litestar import delete, get, post, put
 from litestar.params import FromPath, FromQuery, JSONBody
 from msgspec import Meta, Struct
 
+from shared.bounds import BODY_DEADLINE_MS
 from shared.errors import NotFoundError, RefusedError
 from shared.http.app import asgi, create_app
 from shared.http.asgi import ASGIApp
 from shared.http.auth import Caller, require
-from shared.http.body import BODY_DEADLINE_MS
 from shared.http.guard import Guard
 from shared.http.problem import ProblemTable, Row, Rows
 from shared.objects.errors import HandlerError, OutcomeUnknownError, OverloadedError

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from shared.bounds import BODY_BYTES_MAX, HEADER_BYTES_MAX, HEADER_FIELDS_MAX
 from shared.http.arrival import SECURITY_HEADERS, Arrival, arrival_of
 from shared.http.asgi import Message, Receive, Scope, Send
-from shared.http.body import BODY_BYTES_MAX
-from shared.http.guard import HEADER_BYTES_MAX, HEADER_FIELDS_MAX, Guard
+from shared.http.guard import Guard
 from shared.testing.clock import run_virtual
 
 Field = tuple[bytes, bytes]
