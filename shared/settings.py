@@ -49,7 +49,9 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     shards: Shards = SHARDS
     """Fixed for the life of a store by the first node that starts on it."""
     durability: Durability = ""
-    """The level that the store is declared to give where it cannot be asked; empty: ask it."""
+    """The level that the store is declared to give where it cannot be asked: 0 executed, 1 on disk; empty: ask it.
+    2 and 3 want replicas waited for, which this release does not do: it warns and goes on at the level below.
+    """
     durability_strict: bool = False
     """Refuse to start where the durability level cannot be known or met, instead of warning."""
     log_level: LogLevel = "info"

@@ -51,6 +51,7 @@ def build_app(node: Node) -> tuple[ASGIApp, ASGIApp]:
         },
         tracer=node.tracer,
         observe=node.metrics.http_request,
+        durability=node.durability,
     )
     lane = FastLane(
         cast("ASGIApp", documented),  # Its types are narrower than those of ASGI.

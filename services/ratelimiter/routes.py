@@ -44,7 +44,7 @@ from shared.errors import ConflictError, PreconditionFailedError, RefusedError, 
 from shared.http.arrival import arrival_of
 from shared.http.auth import Caller, require
 from shared.objects.address import Address
-from shared.objects.errors import DeadlineExceededError, TooLargeError
+from shared.objects.errors import DeadlineExceededError, NoRoomError, TooLargeError
 from shared.objects.host import Host
 from shared.storage.interface import StoreFullError
 
@@ -161,7 +161,7 @@ def get_policy_version(credential: Caller, shelf: Shelf, name: Text, version: Fr
     return shelf.policy_version(credential.tenant, name, version)
 
 
-@put("/v1/policies/{name:str}", guards=[require(WRITE)], problems=_WRITE_PROBLEMS, tags=["policies"])
+@put("/v1/policies/{name:str}", guards=[require(WRITE)], problems=_WRITE_PROBLEMS, durable=True, tags=["policies"])
 async def put_policy(
     *,
     credential: Caller,
@@ -182,6 +182,7 @@ async def put_policy(
     status_code=200,
     guards=[require(WRITE)],
     problems=_WRITE_PROBLEMS,
+    durable=True,
     tags=["policies"],
 )
 async def roll_back_policy(
@@ -196,7 +197,7 @@ async def roll_back_policy(
     return _versioned(await shelf.roll_back(credential.tenant, name, data.version, condition))
 
 
-@delete("/v1/policies/{name:str}", guards=[require(WRITE)], problems=_WRITE_PROBLEMS, tags=["policies"])
+@delete("/v1/policies/{name:str}", guards=[require(WRITE)], problems=_WRITE_PROBLEMS, durable=True, tags=["policies"])
 async def delete_policy(credential: Caller, shelf: Shelf, name: Text, if_match: IfMatch = None) -> None:
     """Delete a policy that no profile names. Checks under it are refused from then on."""
     await shelf.delete_policy(credential.tenant, name, condition_of(if_match, None))
@@ -214,7 +215,7 @@ def get_profile(credential: Caller, shelf: Shelf, name: Text) -> Response[Profil
     return _versioned(shelf.profile(credential.tenant, name))
 
 
-@put("/v1/profiles/{name:str}", guards=[require(WRITE)], problems=_WRITE_PROBLEMS, tags=["gateways"])
+@put("/v1/profiles/{name:str}", guards=[require(WRITE)], problems=_WRITE_PROBLEMS, durable=True, tags=["gateways"])
 async def put_profile(
     *,
     credential: Caller,
@@ -230,13 +231,13 @@ async def put_profile(
     return _versioned(view, created=created)
 
 
-@delete("/v1/profiles/{name:str}", guards=[require(WRITE)], problems=_WRITE_PROBLEMS, tags=["gateways"])
+@delete("/v1/profiles/{name:str}", guards=[require(WRITE)], problems=_WRITE_PROBLEMS, durable=True, tags=["gateways"])
 async def delete_profile(credential: Caller, shelf: Shelf, name: Text, if_match: IfMatch = None) -> None:
     """Delete a gateway profile."""
     await shelf.delete_profile(credential.tenant, name, condition_of(if_match, None))
 
 
-@get(SUBJECTS + "{subject:path}", guards=[require(READ)], tags=["subjects"])
+@get(SUBJECTS + "{subject:path}", guards=[require(READ)], of_object=True, tags=["subjects"])
 async def get_subject(credential: Caller, host: TheHost, request: AnyRequest) -> SubjectUsage:
     """What a subject has used, under every policy under which anything still counts.
 
@@ -244,16 +245,26 @@ async def get_subject(credential: Caller, host: TheHost, request: AnyRequest) ->
     """
     name = subject_of(request.scope)
     address = Address(KIND, credential.tenant, name)
-    return SubjectUsage(subject=name, policies=await host.call(address, Limiter.usage, deadline_ms=API_DEADLINE_MS))
+    policies = await host.call(address, Limiter.usage, deadline_ms=API_DEADLINE_MS)
+    arrival_of(request.scope).object_requests = host.turns_of(address)
+    return SubjectUsage(subject=name, policies=policies)
 
 
-@delete(SUBJECTS + "{subject:path}", guards=[require(WRITE)], problems=(DeadlineExceededError,), tags=["subjects"])
+@delete(
+    SUBJECTS + "{subject:path}",
+    guards=[require(WRITE)],
+    problems=(DeadlineExceededError, NoRoomError),
+    durable=True,
+    of_object=True,
+    tags=["subjects"],
+)
 async def reset_subject(
     credential: Caller, host: TheHost, request: AnyRequest, policy: FromQuery[str | None] = None
 ) -> None:
     """Forget what a subject has used, under one policy or all. It is stored before the answer."""
     address = Address(KIND, credential.tenant, subject_of(request.scope))
     await host.call(address, Limiter.reset, policy, deadline_ms=API_DEADLINE_MS, durability="committed")
+    arrival_of(request.scope).object_requests = host.turns_of(address)
 
 
 HANDLERS: Sequence[Any] = (

@@ -25,6 +25,7 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.types import ControllerRouterHandler, Message, Scope
 
 from shared.errors import InvalidInputError, NotFoundError, UnauthenticatedError
+from shared.http.answers import telling_fields
 from shared.http.arrival import arrival_of, response_headers
 from shared.http.asgi import ASGIApp
 from shared.http.auth import Authenticate, KeyRing, provide_credential
@@ -52,12 +53,14 @@ def create_app(
     tracer: Tracer | None = None,
     observe: Observe | None = None,
     stopwatch: Callable[[], float] = time.perf_counter,
+    durability: int | None = None,
 ) -> Litestar:
     """The application of one service.
 
     `problems` are rows for errors of the service's own; pass the same table to the `Guard` if a
     fast lane raises them. Handlers may ask for the dependency `credential`. `observe` is told of
-    every response, with the seconds since the guard saw the request.
+    every response, with the seconds since the guard saw the request. `durability` is the level that
+    answers to writes name (`shared.http.answers`); None: they name none.
     """
     table = ProblemTable(problems)
 
@@ -68,7 +71,7 @@ def create_app(
             guards=[Authenticate(keys)],
             middleware=[traced(tracer)] if tracer is not None and tracer.enabled else [],
             exception_handlers={Exception: _answer_with(table)},
-            before_send=[_finish_with(observe, stopwatch)],
+            before_send=[_finish_with(observe, stopwatch, durability)],
             request_class=StrictRequest,
             openapi_config=openapi_config,
             plugins=[ClosedStructs()],
@@ -141,14 +144,18 @@ def _answer_with(table: ProblemTable) -> Callable[[Request[Any, Any, Any], Excep
     return answer
 
 
-def _finish_with(observe: Observe | None, stopwatch: Callable[[], float]) -> Callable[[Message, Scope], Any]:
+def _finish_with(
+    observe: Observe | None, stopwatch: Callable[[], float], durability: int | None
+) -> Callable[[Message, Scope], Any]:
     """The hook on every message sent: add the fields that all responses carry, count what is complete."""
 
     async def finish(message: Message, scope: Scope) -> None:
         arrival = arrival_of(scope)
         if message["type"] == "http.response.start":
             arrival.status = message["status"]
-            message["headers"] = [*message["headers"], *response_headers(arrival)]
+            options = handler.opt if (handler := scope.get("route_handler")) is not None else {}
+            told = telling_fields(options, arrival, seconds=stopwatch() - arrival.started_s, durability=durability)
+            message["headers"] = [*message["headers"], *told, *response_headers(arrival)]
         elif message["type"] == "http.response.body" and not message.get("more_body") and observe is not None:
             route = scope.get("path_template", UNROUTED)
             observe(

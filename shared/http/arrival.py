@@ -33,7 +33,7 @@ _id_numbers = itertools.count()
 class Arrival:
     """What is known of a request once its header has been let in."""
 
-    __slots__ = ("_request_id", "body", "fields", "started_s", "status", "trace")
+    __slots__ = ("_request_id", "body", "fields", "object_requests", "started_s", "status", "trace")
 
     def __init__(self, fields: dict[bytes, bytes], started_s: float) -> None:
         self.fields = fields
@@ -46,6 +46,8 @@ class Arrival:
         """The status that was answered; 0 until then, and on fast lanes."""
         self.trace: TraceContext | None = None
         """The span of this request, if it is sampled."""
+        self.object_requests = 0
+        """How often the object that answers has run; 0 where none was asked."""
         self._request_id = ""
 
     @property

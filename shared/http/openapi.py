@@ -19,6 +19,7 @@ from litestar.routes import HTTPRoute
 from litestar.typing import FieldDefinition
 
 from shared.errors import ForbiddenError, InvalidInputError, NotFoundError, TenureError, UnauthenticatedError
+from shared.http.answers import FIELDS
 from shared.http.auth import ANONYMOUS, BY_GATEWAY, GATEWAY_KEY, required_scopes
 from shared.http.errors import BodyTimeoutError, UnsupportedMediaTypeError
 from shared.http.problem import MEDIA_TYPE, TYPE_PREFIX, ProblemTable
@@ -129,6 +130,12 @@ def _complete_operation(
     if by_name:
         errors.append(NotFoundError)
     responses = operation.setdefault("responses", {})
+    told = {
+        name: field for option, fields in FIELDS.items() if handler.opt.get(option) for name, field in fields.items()
+    }
+    for status, response in responses.items():
+        if told and status.startswith("2"):
+            response["headers"] = {**response.get("headers", {}), **told}
     for status, titles in _by_status(errors, table).items():
         responses[str(status)] = {"$ref": "#/components/responses/Problem", "description": "; ".join(titles)}
 

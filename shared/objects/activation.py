@@ -165,6 +165,7 @@ class Activation:
         "shard",
         "state",
         "touched",
+        "turns",
         "urgent",
         "written",
     )
@@ -190,6 +191,7 @@ class Activation:
         self.lazy = False  # or with a wave of checkpoints.
         self.dirty = False  # Native state changed; `on_checkpoint` is due.
         self.touched = True
+        self.turns = 0  # That have begun.
         self.idle_since_ms = 0
 
     def part(self) -> None:

@@ -16,6 +16,7 @@ TenureError
 
 from collections.abc import Sequence
 
+from shared.bounds import RETRY_AFTER_MS
 from shared.errors import RefusedError, TenureError
 
 
@@ -29,6 +30,9 @@ class UnavailableError(RefusedError):
     """Nobody can run this object at the moment. The call did not start."""
 
     code = "unavailable"
+
+    def __init__(self, detail: str, *, retry_after_ms: int = RETRY_AFTER_MS) -> None:
+        super().__init__(detail, retry_after_ms=retry_after_ms)
 
 
 class OutcomeUnknownError(TenureError):

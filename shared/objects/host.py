@@ -177,6 +177,11 @@ class Host:
         """Whether the object is in memory."""
         return Address.decode(object_id) in self._activations
 
+    def turns_of(self, address: Address) -> int:
+        """How many turns the object has begun since it came into memory; 0 if it is not there."""
+        activation = self._activations.get(address)
+        return 0 if activation is None else activation.turns
+
     @property
     def objects_resident(self) -> int:
         """How many objects are in memory."""
@@ -189,7 +194,7 @@ class Host:
         self._draining = True
         for activation in list(self._activations.values()):
             if activation.mailbox:
-                activation.mailbox.fail(_unavailable("The node is stopping"))
+                activation.mailbox.fail(UnavailableError("The node is stopping"))
         await self._turns.wait_idle(timeout_ms=bounds.DRAIN_TURNS_MS)
         with suppress(TimeoutError):
             async with asyncio.timeout(bounds.DRAIN_FLUSH_MS / 1000):
@@ -221,12 +226,12 @@ class Host:
 
     def _deliver(self, address: Address, call: Call) -> None:
         if self._draining:
-            raise _unavailable("The node is stopping")
+            raise UnavailableError("The node is stopping")
         self._admission.check(address.kind, call)
         activation = self._activations.get(address) or self._activate(address)
         shard = activation.shard
         if call.arrived_ms >= shard.valid_until_ms:
-            raise _unavailable("This node does not own the object at the moment")
+            raise UnavailableError("This node does not own the object at the moment")
         if shard.in_doubt:
             self._admission.check_doubt(address.kind, shard)
         if activation.phase is Phase.ACTIVE and self._expired(activation):
@@ -260,7 +265,7 @@ class Host:
         object_id = address.encode()
         shard = self._shards[shard_of(object_id, len(self._shards))]
         if not shard.open:
-            raise _unavailable("This node does not own the object at the moment")
+            raise UnavailableError("This node does not own the object at the moment")
         activation = Activation(self, kind, address, object_id, shard)
         self._activations[address] = activation
         self._hand.append(activation)
@@ -374,7 +379,7 @@ class Host:
         self.metrics.evictions(activation.kind.name, "failed")
         activation.fail_gated(error)
         if activation.mailbox:
-            activation.mailbox.fail(_unavailable("The object left memory"))
+            activation.mailbox.fail(UnavailableError("The object left memory"))
 
     def evict(self, activation: Activation) -> None:
         """Forget an activation whose memory is not to be trusted; calls that have not started go on to the next one."""
@@ -386,7 +391,7 @@ class Host:
         if activation.shard.open:
             self._activate(activation.address).mailbox = activation.mailbox
         else:
-            activation.mailbox.fail(_unavailable("The object left memory"))
+            activation.mailbox.fail(UnavailableError("The object left memory"))
 
     def _forget(self, activation: Activation) -> None:
         activation.phase = Phase.CLOSED
@@ -415,10 +420,6 @@ class Host:
     async def _opened(self, shards: Sequence[Shard]) -> None:
         await self.alarms.scan(shards)
         self.committer.wake()
-
-
-def _unavailable(detail: str) -> UnavailableError:
-    return UnavailableError(detail, retry_after_ms=bounds.RETRY_AFTER_MS)
 
 
 def _swallow(future: "asyncio.Future[Any]") -> None:

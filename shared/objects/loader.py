@@ -94,7 +94,7 @@ class Loader:
         now_ms = self._clock.monotonic_ms()
         for activation, since_ms in batch:
             if now_ms - since_ms >= _TRY_MS:
-                unavailable = UnavailableError("The store does not answer", retry_after_ms=bounds.RETRY_AFTER_MS)
+                unavailable = UnavailableError("The store does not answer")
                 unavailable.__cause__ = error
                 self._host.unloadable(activation, unavailable)
             else:

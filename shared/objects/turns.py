@@ -53,6 +53,7 @@ class Turns:
         Raises:
             HandlerError: the handler failed; its instance is replaced.
         """
+        activation.turns += 1
         try:
             reply = method(activation.instance, *args)
         except Exception as exc:
@@ -109,11 +110,7 @@ class Turns:
 
     def _start(self, activation: Activation, call: Call) -> None:
         if self._clock.monotonic_ms() >= activation.shard.valid_until_ms:
-            call.fail(
-                UnavailableError(
-                    "This node does not own the object at the moment", retry_after_ms=bounds.RETRY_AFTER_MS
-                )
-            )
+            call.fail(UnavailableError("This node does not own the object at the moment"))
             return
         args = call.args
         if call.alarm is not None:
@@ -129,6 +126,7 @@ class Turns:
         call.started = True
         call.started_ns = time.perf_counter_ns()
         activation.running = call
+        activation.turns += 1
         method = getattr(type(activation.instance), call.method.__name__)
         if method in activation.kind.is_async:
             task = asyncio.get_running_loop().create_task(self._run_async(activation, call, method, args))

@@ -39,6 +39,7 @@ from shared.storage.lockfile import hold_node_lock
 from shared.storage.redis.inspect import (
     StoreFacts,
     configuration_finding,
+    durability_reached,
     findings,
     fix_configuration,
     inspect,
@@ -76,6 +77,7 @@ class Node:
         shared_documents: Documents,
         metrics: Metrics,
         tracer: Tracer,
+        durability: int,
     ) -> None:
         self.settings = settings
         self.name = name
@@ -85,6 +87,7 @@ class Node:
         self.shared_documents = shared_documents
         self.metrics = metrics
         self.tracer = tracer
+        self.durability = durability
         self.stopping = False
         self.ownership = ownership
 
@@ -122,9 +125,9 @@ async def open_node(
             raise ConfigurationError("TENURE_REDIS_URL must name the store.")
         store = RedisStore(settings.redis_url, service=prefix)
         stack.push_async_callback(store.close)
-        await _check_store(store, settings, prefix, clock)
+        durability = await _check_store(store, settings, prefix, clock)
         node, store_clock = _compose(
-            settings, store, clock, service=service, prefix=prefix, lock_id=lock_id, kinds=kinds
+            settings, store, clock, service=service, prefix=prefix, lock_id=lock_id, kinds=kinds, durability=durability
         )
         stack.callback(node.tracer.shutdown)
         host, ownership = node.host, node.ownership
@@ -166,6 +169,7 @@ def _compose(
     prefix: str,
     lock_id: str,
     kinds: Sequence[type[DurableObject]],
+    durability: int,
 ) -> tuple[Node, StoreClock]:
     """Wire a node; nothing runs yet."""
     name = _node_name(settings)
@@ -193,6 +197,7 @@ def _compose(
         shared_documents=Documents(store, keys.SHARED, clock),
         metrics=metrics,
         tracer=tracer,
+        durability=durability,
     )
     return node, store_clock
 
@@ -240,7 +245,8 @@ def _server(app: AsgiApp, host: str, port: int, *, backlog: int) -> Server:
     )
 
 
-async def _check_store(store: RedisStore, settings: NodeSettings, prefix: str, clock: Clock) -> None:
+async def _check_store(store: RedisStore, settings: NodeSettings, prefix: str, clock: Clock) -> int:
+    """Refuse a store that must not be used, warn of weaknesses, and return the durability level of this one."""
     facts = await _store_facts(store, clock)
     found = findings(facts, declared=settings.durability, strict=settings.durability_strict)
     stored = await read_configuration(store.command, prefix)
@@ -254,6 +260,7 @@ async def _check_store(store: RedisStore, settings: NodeSettings, prefix: str, c
         await fix_configuration(store.command, prefix, shards=settings.shards)
     except StoreFullError as exc:
         raise ConfigurationError("The store is full, and nothing of this service is in it yet.") from exc
+    return durability_reached(facts, declared=settings.durability)
 
 
 async def _store_facts(store: RedisStore, clock: Clock) -> StoreFacts:

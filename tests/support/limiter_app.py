@@ -60,6 +60,7 @@ class Service:
             metrics=host.metrics,
             tracer=Tracer(sampler, self) if sampler else Tracer(),
             ready=list,
+            durability=1,
         )
         self.clock = clock
         self.key = ""

@@ -8,6 +8,7 @@ from shared.storage.redis.inspect import (
     StoredConfiguration,
     StoreFacts,
     configuration_finding,
+    durability_reached,
     findings,
     problems,
 )
@@ -61,12 +62,45 @@ def test_strict_durability_refuses_instead_of_warning(changes: dict[str, object]
 
 
 def test_a_declared_level_stands_in_for_what_cannot_be_asked() -> None:
-    """It is accepted, and said to be unverified; a replica that is not there contradicts it."""
+    """It is accepted, and said to be unverified."""
     hidden = _with(fsync="")
     assert [] == problems(hidden, declared="1")
     assert "level 1, declared, not verified" in [found.detail for found in findings(hidden, declared="1")]
-    assert ["durability"] == [found.check for found in problems(GOOD, declared="2")]
-    assert [] == problems(_with(replicas=1), declared="3")
+
+
+@pytest.mark.parametrize(("strict", "level"), [(False, "warn"), (True, "fail")])
+@pytest.mark.parametrize("declared", ["2", "3"])
+def test_a_level_that_needs_replicas_is_not_reached(declared: str, strict: bool, level: str) -> None:
+    """Nothing here waits for a replica: the node says which level is reached, or with `strict` does not start."""
+    (found,) = problems(_with(replicas=2), declared=declared, strict=strict)
+    assert ("durability", level) == (found.check, found.level)
+    assert found.detail.startswith("level 1: replicas are not waited for")
+
+
+@pytest.mark.parametrize(
+    ("changes", "declared", "reached"),
+    [
+        ({}, "", 1),
+        ({}, "0", 1),
+        ({}, "3", 1),
+        ({"replicas": 2}, "2", 1),
+        ({"fsync": "everysec"}, "1", 0),
+        ({"fsync": ""}, "", 0),
+        ({"fsync": ""}, "1", 1),
+        ({"fsync": ""}, "2", 0),
+        ({"fsync": ""}, "3", 1),
+        ({"fsync": "", "aof": False}, "1", 0),
+        ({"aof": False}, "", 0),
+    ],
+)
+def test_the_level_reached_is_what_was_found_or_vouched_for(
+    changes: dict[str, object], declared: str, reached: int
+) -> None:
+    """What the server says counts; a declaration only fills in what it does not say. The finding names the level."""
+    facts = _with(**changes)
+    assert reached == durability_reached(facts, declared=declared)
+    (detail,) = [found.detail for found in findings(facts, declared=declared) if found.check == "durability"]
+    assert detail.startswith(f"level {reached}")
 
 
 def test_failures_come_first() -> None:
