@@ -84,11 +84,13 @@ assert DOCUMENT_POLL_MS * 3 <= DOCUMENT_STALE_MS
 HEADER_FIELDS_MAX = 100  # Browsers behind two proxies send about 40.
 HEADER_BYTES_MAX = 16 * 1024  # What gateways let through by default, and more than a key and a trace need.
 QUERY_FIELDS_MAX = 32  # No route has more than a few parameters; each costs a look for repeats.
+HEADER_DEADLINE_MS = 30_000  # A whole header, and how long a connection may idle before the next one begins.
 BODY_BYTES_MAX = 64 * 1024  # The largest ordinary request is a policy of some 4 KiB; batches have their own cap.
 BODY_DEADLINE_MS = 15_000  # A slower sender holds a connection for its own sake.
 assert NAME_BYTES_MAX * 3 < HEADER_BYTES_MAX < BODY_BYTES_MAX  # A name fits into a field, percent-encoded too.
 assert BODY_BYTES_MAX <= DOCUMENT_BYTES_MAX  # Whatever document a request brings can be stored.
 assert BODY_DEADLINE_MS < HANDLER_DEADLINE_MS
+assert BODY_DEADLINE_MS <= HEADER_DEADLINE_MS  # Idle connections are no abuse; gateways keep theirs for reuse.
 
 # The store's clock against ours; above this `doctor` and a metric complain.
 CLOCK_SKEW_MS_MAX = 500

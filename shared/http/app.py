@@ -153,7 +153,8 @@ def _finish_with(
         arrival = arrival_of(scope)
         if message["type"] == "http.response.start":
             arrival.status = message["status"]
-            options = handler.opt if (handler := scope.get("route_handler")) is not None else {}
+            handler: Any = scope.get("route_handler")  # Not there where no route was found, whatever its type says.
+            options = {} if handler is None else handler.opt
             told = telling_fields(options, arrival, seconds=stopwatch() - arrival.started_s, durability=durability)
             message["headers"] = [*message["headers"], *told, *response_headers(arrival)]
         elif message["type"] == "http.response.body" and not message.get("more_body") and observe is not None:

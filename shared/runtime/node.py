@@ -18,9 +18,11 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
+from shared.bounds import HEADER_DEADLINE_MS
 from shared.clock import Clock, SystemClock
 from shared.errors import ConfigurationError
 from shared.objects.config import Documents
@@ -241,6 +243,8 @@ def _server(app: AsgiApp, host: str, port: int, *, backlog: int) -> Server:
         backlog=backlog,
         backpressure=4_096,
         websockets=False,
+        http=HTTPModes.http1,  # Left to tell HTTP/2 by its first bytes, the server waits for those for ever.
+        http1_settings=HTTP1Settings(header_read_timeout=HEADER_DEADLINE_MS),
         log_dictconfig=logs.SERVER_LOGGING,
     )
 

@@ -8,13 +8,19 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from shared.bounds import BODY_DEADLINE_MS, HEADER_DEADLINE_MS
 from tests.support.edge import Edge, Wire
 from tests.support.keyring import Keys
 
 BODY = b'{"name":"tea"}'
 
 
-def on_the_wire(scenario: Callable[[Wire, bytes], Awaitable[None]], *, body_deadline_ms: int = 15_000) -> None:
+def on_the_wire(
+    scenario: Callable[[Wire, bytes], Awaitable[None]],
+    *,
+    body_deadline_ms: int = BODY_DEADLINE_MS,
+    header_deadline_ms: int = HEADER_DEADLINE_MS,
+) -> None:
     """Run a scenario against the service on a port; it gets the header fields that every order needs."""
 
     async def run() -> None:
@@ -22,7 +28,7 @@ def on_the_wire(scenario: Callable[[Wire, bytes], Awaitable[None]], *, body_dead
         await keys.add_tenant("acme")
         edge = Edge(keys, await keys.add_key("acme"), body_deadline_ms=body_deadline_ms)
         fields = f"Host: h\r\nAuthorization: Bearer {edge.text}\r\nContent-Type: application/json\r\n".encode()
-        async with edge.served() as wire:
+        async with edge.served(header_deadline_ms=header_deadline_ms) as wire:
             await scenario(wire, b"POST /v1/orders HTTP/1.1\r\n" + fields)
 
     asyncio.run(run())
@@ -38,6 +44,18 @@ def test_bodies_arrive_in_both_framings() -> None:
         assert (await wire.answer(order + b"Expect: 100-continue\r\nContent-Length: 14\r\n\r\n"))[0] == 100
 
     on_the_wire(scenario)
+
+
+@pytest.mark.parametrize("begun", [b"", b"P", b"POST", b"POST /v1/orders HTTP/1.1\r\nHost: h\r\nX-Slow: "])
+def test_a_header_that_does_not_end_is_not_waited_for(begun: bytes) -> None:
+    """The server closes a connection on which no whole header came in time: none at all, a part, or no other after an answer."""
+
+    async def scenario(wire: Wire, order: bytes) -> None:
+        assert b"200" not in await wire.until_closed(begun)
+        framed = b"Content-Length: 14\r\n\r\n" + BODY
+        assert b"HTTP/1.1 200" in await wire.until_closed(order + framed)
+
+    on_the_wire(scenario, header_deadline_ms=100)
 
 
 def test_a_request_framed_twice_smuggles_nothing() -> None:

@@ -7,13 +7,14 @@ from socket import create_server
 from typing import Annotated, Any, ClassVar
 
 import httpx
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 from granian.server.embed import Server
 from litestar import delete, get, post, put
 from litestar.params import FromPath, FromQuery, JSONBody
 from msgspec import Meta, Struct
 
-from shared.bounds import BODY_DEADLINE_MS
+from shared.bounds import BODY_DEADLINE_MS, HEADER_DEADLINE_MS
 from shared.errors import NotFoundError, RefusedError
 from shared.http.app import asgi, create_app
 from shared.http.asgi import ASGIApp
@@ -160,12 +161,19 @@ class Edge:
             return await client.request(method, path, headers=headers, **kwargs)
 
     @asynccontextmanager
-    async def served(self) -> "AsyncIterator[Wire]":
+    async def served(self, *, header_deadline_ms: int = HEADER_DEADLINE_MS) -> "AsyncIterator[Wire]":
         """The service on a port of this machine, on the server that is used in production."""
         with create_server(("127.0.0.1", 0)) as reserved:
             port = reserved.getsockname()[1]
         server = Server(
-            self.app, address="127.0.0.1", port=port, interface=Interfaces.ASGINL, log_enabled=False, websockets=False
+            self.app,
+            address="127.0.0.1",
+            port=port,
+            interface=Interfaces.ASGINL,
+            log_enabled=False,
+            websockets=False,
+            http=HTTPModes.http1,
+            http1_settings=HTTP1Settings(header_read_timeout=header_deadline_ms),
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(server.serve())
