@@ -6,7 +6,6 @@ an expiry against its `now_ms`, an epoch by its place among the epochs of its sh
 """
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -28,7 +27,7 @@ from shared.storage.interface import (
 from shared.storage.redis.store import RedisStore
 from shared.testing.clock import ManualClock
 from shared.testing.store import MemoryStore, Snapshot
-from shared.testing.valkey import Valkey, start_valkey
+from shared.testing.valkey import Valkey
 from tests.storage.bench import LONG_MS, PREFIXES, SERVICE, ValkeyBench
 
 SHARD_COUNT = 3
@@ -254,13 +253,6 @@ class Player:
         epochs = self._epochs[shard]
         epoch = epochs[-1 - choice.epochs_back] if choice.epochs_back < len(epochs) else 0
         return Fence(epoch, self._tokens[shard] if choice.token is None else choice.token)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
-    """A real server for the tests of this file."""
-    with start_valkey(tmp_path_factory.mktemp("valkey")) as running:
-        yield running
 
 
 @pytest.mark.timeout(300)  # Seconds to pass; what takes longer is making a failing history short.

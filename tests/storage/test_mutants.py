@@ -1,14 +1,13 @@
 """Broken variants of the scripts, each of which a rule has to catch: the rules are worth what they detect."""
 
 import hashlib
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
 
 from shared.storage.redis.client import Script
 from shared.storage.redis.store import RedisStore
-from shared.testing.valkey import Valkey, start_valkey
+from shared.testing.valkey import Valkey
 from tests.storage import commit_rules, document_rules, full_rules, lease_rules
 from tests.storage.bench import Rule, on_valkey
 
@@ -200,13 +199,6 @@ MUTANTS = (
         document_rules.a_store_gone_back_in_time_starts_over,
     ),
 )
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
-    """A real server for the tests of this file."""
-    with start_valkey(tmp_path_factory.mktemp("valkey")) as running:
-        yield running
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

@@ -1,34 +1,20 @@
 """What the store refuses surely did not run; what fails half-way may have. The client tells the two apart."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from shared.storage.interface import LoadOrder, Status, StoreAwayError, StoreInDoubtError
 from shared.storage.redis.client import Script
 from shared.storage.redis.store import RedisStore
-from shared.testing.valkey import Valkey, start_valkey
+from shared.testing.valkey import Valkey
 from tests.storage.bench import LONG_MS, SERVICE, section, write
 from tests.storage.lease_rules import own
 from tests.storage.proxy import open_wire
 
 LATE_MS = 5_000
 """A time-out that is not reached."""
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
-    """A real server for the tests of this file."""
-    with start_valkey(tmp_path_factory.mktemp("valkey")) as running:
-        yield running
-
-
-@pytest.fixture
-def empty(server: Valkey) -> Valkey:
-    """The server, emptied."""
-    server.command("FLUSHALL")
-    return server
 
 
 @pytest.mark.parametrize(

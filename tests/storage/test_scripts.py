@@ -1,7 +1,6 @@
 """The rules of the store, tried on the real scripts and on the store in memory."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,13 +15,6 @@ from tests.storage.bench import SERVICE, Bench, Rule, ValkeyBench, on_memory, on
 from tests.storage.lease_rules import own
 
 RULES = lease_rules.RULES + commit_rules.RULES + document_rules.RULES + full_rules.RULES
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
-    """A real server for the tests of this file."""
-    with start_valkey(tmp_path_factory.mktemp("valkey")) as running:
-        yield running
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)

@@ -1,7 +1,6 @@
 """What the client tells its caller when a reply is lost or late: did the command run, or may it have?"""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,20 +18,6 @@ SOON_MS = 100
 
 LATE_MS = 5_000
 """A time-out that is not reached."""
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
-    """A real server for the tests of this file."""
-    with start_valkey(tmp_path_factory.mktemp("valkey")) as running:
-        yield running
-
-
-@pytest.fixture
-def empty(server: Valkey) -> Valkey:
-    """The server, emptied."""
-    server.command("FLUSHALL")
-    return server
 
 
 def test_a_lost_reply_is_in_doubt_and_ran_once(empty: Valkey) -> None:
