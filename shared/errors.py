@@ -11,10 +11,20 @@
     |- ConfigurationError        a process cannot start as it is configured
     `- (objects) see shared.objects.errors
 
-Errors carry data, keep their cause, and become HTTP in one place (`shared.http.problem`).
+Errors carry data, keep their cause, and become HTTP in one place (`shared.http.problem`). Each says
+of itself whether the same call may be made again; `shared.retry` asks nothing else.
 """
 
+from enum import Enum
 from typing import ClassVar
+
+
+class Retryable(Enum):
+    """When a call that ended in an error may be made again as it was."""
+
+    NEVER = 1  # It would end the same way, or somebody has to look first.
+    IF_IDEMPOTENT = 2  # It may have had an effect, of which a second call must not make two.
+    ALWAYS = 3  # It surely did not start.
 
 
 class TenureError(Exception):
@@ -22,6 +32,9 @@ class TenureError(Exception):
 
     code: ClassVar[str] = "internal"
     """A stable word for programs; part of the public contract."""
+
+    retryable: Retryable = Retryable.NEVER
+    """Of the class, or of one error where it knows more. What nobody has thought about is not repeated."""
 
 
 class InvalidInputError(TenureError):
@@ -85,9 +98,10 @@ class PreconditionFailedError(TenureError):
 
 
 class RefusedError(TenureError):
-    """Not now. The same request may succeed after `retry_after_ms`."""
+    """Not now: nothing was started. The same request may succeed after `retry_after_ms`."""
 
     code = "refused"
+    retryable = Retryable.ALWAYS
 
     def __init__(self, detail: str, *, retry_after_ms: int) -> None:
         super().__init__(detail)

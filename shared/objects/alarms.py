@@ -19,12 +19,14 @@ from shared import bounds
 from shared.objects.address import split_address
 from shared.objects.ownership import Ownership, Shard
 from shared.objects.store_clock import StoreClock
+from shared.retry import Backoff, Draw
 from shared.storage.codec import AlarmRecord
 from shared.storage.interface import Store, StoreError
 from shared.telemetry import logs
 
 _log = logs.get_logger()
 _BATCH = 1_000  # Alarms rung before the loop gets a turn.
+_RETRIES = Backoff(base_ms=bounds.ALARM_RETRY_MS, cap_ms=bounds.ALARM_RETRY_MS_MAX)
 
 
 class AlarmQueue:
@@ -129,16 +131,14 @@ class AlarmClock:
                 pass
 
 
-def retried(record: AlarmRecord, error: str, now_ms: int) -> AlarmRecord | None:
+def retried(record: AlarmRecord, error: str, now_ms: int, draw: Draw = random.random) -> AlarmRecord | None:
     """The alarm after a failed try: 2 s doubled each time up to 5 min, +-25 %; None once a day has passed."""
     first_ms = record.first_failed_ms or now_ms
     if now_ms - first_ms >= bounds.ALARM_GIVE_UP_MS:
         return None
-    delay_ms = min(bounds.ALARM_RETRY_MS << min(record.attempts, 30), bounds.ALARM_RETRY_MS_MAX)
-    jitter = random.uniform(0.75, 1.25)  # noqa: S311  # Spreads retries; nothing secret.
     return msgspec.structs.replace(
         record,
-        due_ms=now_ms + int(delay_ms * jitter),
+        due_ms=now_ms + _RETRIES.wait_ms(record.attempts, draw),
         serial=0,
         attempts=record.attempts + 1,
         first_failed_ms=first_ms,

@@ -17,7 +17,7 @@ TenureError
 from collections.abc import Sequence
 
 from shared.bounds import RETRY_AFTER_MS
-from shared.errors import RefusedError, TenureError
+from shared.errors import RefusedError, Retryable, TenureError
 
 
 class OverloadedError(RefusedError):
@@ -39,15 +39,17 @@ class OutcomeUnknownError(TenureError):
     """The store did not say whether the commit took effect; it may have."""
 
     code = "outcome_unknown"
+    retryable = Retryable.IF_IDEMPOTENT
 
     def __init__(self) -> None:
         super().__init__("The store did not confirm in time; the change may or may not have taken effect.")
 
 
 class CommitFailedError(TenureError):
-    """The commit did not take effect and never will."""
+    """The commit did not take effect and never will. The turn did run, and what it called stands."""
 
     code = "commit_failed"
+    retryable = Retryable.IF_IDEMPOTENT
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"The change was not stored: {reason}.")
@@ -71,6 +73,7 @@ class DeadlineExceededError(TenureError):
     def __init__(self, *, started: bool) -> None:
         super().__init__("The deadline passed " + ("before the reply." if started else "before the call could start."))
         self.started = started
+        self.retryable = Retryable.IF_IDEMPOTENT if started else Retryable.ALWAYS
 
 
 class CallCycleError(TenureError):

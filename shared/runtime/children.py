@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from shared.clock import Clock
 from shared.errors import ConfigurationError, TenureError
+from shared.retry import Backoff
 
 EXIT_CONFIGURATION = 2
 STARTS_MAX = 3
@@ -26,6 +27,7 @@ RAPID_MS = 1_500
 RESTART_MS = 250
 RESTART_MS_MAX = 5_000
 _RAPID_FREE = 3
+_RESTARTS = Backoff(base_ms=RESTART_MS, cap_ms=RESTART_MS_MAX)
 
 
 class ChildFailedError(TenureError):
@@ -128,8 +130,7 @@ def restart_delay_ms(rapid_deaths: int) -> int:
     """How long to wait before the next start, after so many rapid deaths in a row."""
     if rapid_deaths <= _RAPID_FREE:
         return 0
-    doublings = min(rapid_deaths - _RAPID_FREE - 1, 16)
-    return min(RESTART_MS << doublings, RESTART_MS_MAX)
+    return _RESTARTS.nominal_ms(rapid_deaths - _RAPID_FREE - 1)
 
 
 def _cause(exit_code: int) -> str:

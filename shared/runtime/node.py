@@ -31,6 +31,7 @@ from shared.objects.host import Host
 from shared.objects.ownership import Ownership
 from shared.objects.store_clock import StoreClock
 from shared.objects.sweeper import Sweeper
+from shared.retry import Backoff, retrying
 from shared.runtime.local_call import Endpoint
 from shared.runtime.periodic import Periodic
 from shared.runtime.ports import check_port_free
@@ -55,8 +56,8 @@ from shared.telemetry.traces import Tracer
 
 _log = logs.get_logger()
 _SWEEP_SECONDS = 10
-_START_RETRY_MS = 200
 _STORE_START_MS = 10_000
+_STORE_START_PAUSES = Backoff(base_ms=200, cap_ms=200, factor=1)
 # New containers before the collector looks. Objects in memory are freed without it; it is there for the odd cycle,
 # and at its defaults it took a quarter of a busy node's time, looking through objects that live on.
 _GC_THRESHOLDS = (50_000, 20, 50)
@@ -269,14 +270,16 @@ async def _check_store(store: RedisStore, settings: NodeSettings, prefix: str, c
 
 async def _store_facts(store: RedisStore, clock: Clock) -> StoreFacts:
     """What the store says of itself; one that is still starting gets 10 s."""
-    deadline_ms = clock.monotonic_ms() + _STORE_START_MS
-    while True:
-        try:
-            return await inspect(store.command, clock)
-        except StoreError as exc:
-            if clock.monotonic_ms() > deadline_ms:
-                raise ConfigurationError(f"The store does not answer: {exc}") from exc
-        await asyncio.sleep(_START_RETRY_MS / 1000)
+    try:
+        return await retrying(
+            lambda: inspect(store.command, clock),
+            backoff=_STORE_START_PAUSES,
+            budget_ms=_STORE_START_MS,
+            clock=clock,
+            idempotent=True,  # It only reads.
+        )
+    except StoreError as exc:
+        raise ConfigurationError(f"The store does not answer: {exc}") from exc
 
 
 def _housekeeping(host: Host, sweeper: Sweeper) -> Periodic:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from shared.errors import TenureError
+from shared.errors import Retryable, TenureError
 
 
 class StoreError(TenureError):
@@ -25,6 +25,8 @@ class StoreError(TenureError):
 class StoreAwayError(StoreError):
     """The command surely did not run: no connection, or the server refused it up front."""
 
+    retryable = Retryable.ALWAYS
+
 
 class StoreFullError(StoreAwayError):
     """The store has no memory left, so the command did not run. Reads, leases and removals go on."""
@@ -34,6 +36,8 @@ class StoreFullError(StoreAwayError):
 
 class StoreInDoubtError(StoreError):
     """The command was sent and no reply came: it may have run, or may still run."""
+
+    retryable = Retryable.IF_IDEMPOTENT
 
 
 class Fence(msgspec.Struct, frozen=True):

@@ -21,6 +21,7 @@ class Trespass(NamedTuple):
 
 TRESPASSES = (
     Trespass("shared/utils.py", "", "The floors of shared"),
+    Trespass("shared/retry.py", "import shared.objects.errors", "The floors of shared"),
     Trespass("shared/storage/codec.py", "import shared.http.app", "The floors of shared"),
     Trespass("shared/objects/address.py", "import shared.storage.redis.store", "The core knows no HTTP and no Redis"),
     Trespass("shared/runtime/documents.py", "import shared.testing.clock", "Nobody but tests imports shared.testing"),
