@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from services.ratelimiter.book import CompiledProfile, PolicyBook
 from services.ratelimiter.checking import CHECK, GATEWAY_DEADLINE_MS, Checker
 from services.ratelimiter.compiled import CompiledPolicy, Decision, Headers
+from shared.cache import Cache
 from shared.clock import Clock
 from shared.errors import InvalidInputError
 from shared.http.auth import GATEWAY_KEY, Credential, KeyRing
@@ -117,41 +118,32 @@ MemoryKey = tuple[str, str, str, bytes]
 
 
 class CheckMemory:
-    """Decisions of the last 5 s by the id that a gateway gave them. Full: the oldest is forgotten."""
+    """Decisions of the last 5 s by the id that a gateway gave them. Full: the one unused for longest is forgotten."""
 
-    __slots__ = ("_clock", "_known", "_known_max")
+    __slots__ = ("_known",)
 
     def __init__(self, clock: Clock, known_max: int = REMEMBERED_MAX) -> None:
-        self._clock = clock
-        self._known: dict[MemoryKey, tuple[Decision, int, int]] = {}  # With the time made and the repeats left.
-        self._known_max = known_max
-
-    def __len__(self) -> int:
-        return len(self._known)
+        self._known: Cache[MemoryKey, _Known] = Cache(clock, entries_max=known_max, ttl_ms=REMEMBERED_MS)
 
     def recall(self, key: MemoryKey) -> Decision | None:
         """The decision to repeat, if there is one and it has not been repeated too often."""
         known = self._known.get(key)
-        if known is None:
+        if known is None or not known.repeats_left:
             return None
-        decision, made_ms, repeats_left = known
-        if not repeats_left or self._clock.monotonic_ms() - made_ms >= REMEMBERED_MS:
-            del self._known[key]
-            return None
-        self._known[key] = (decision, made_ms, repeats_left - 1)
-        return decision
+        known.repeats_left -= 1
+        return known.decision
 
     def remember(self, key: MemoryKey, decision: Decision) -> None:
-        """Keep the decision; forget the two oldest where they are old or the table is full."""
-        now_ms = self._clock.monotonic_ms()
-        known = self._known
-        known.pop(key, None)
-        known[key] = (decision, now_ms, REPEATS_MAX)
-        for _ in range(2):
-            oldest = next(iter(known))
-            if now_ms - known[oldest][1] < REMEMBERED_MS and len(known) <= self._known_max:
-                return
-            del known[oldest]
+        """Keep the decision, and forget what is old or has no room."""
+        self._known.put(key, _Known(decision))
+
+
+class _Known:
+    __slots__ = ("decision", "repeats_left")
+
+    def __init__(self, decision: Decision) -> None:
+        self.decision = decision
+        self.repeats_left = REPEATS_MAX
 
 
 def _single(name: bytes, fields: Fields, headers: RawHeaders) -> bytes:
