@@ -101,7 +101,7 @@ def test_tests_inside_one_process_never_sleep() -> None:
     """Time is moved, or a predicate is waited for; only tests of real processes keep real time."""
     sleeping = [
         f"{relative(path)}:{node.lineno}"
-        for room in ("architecture", "helm", "services", "simulation", "storage", "unit")
+        for room in ("architecture", "docs", "helm", "services", "simulation", "storage", "unit")
         for path, tree in _trees(f"tests/{room}")
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "time.sleep"

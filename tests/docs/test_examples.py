@@ -1,0 +1,88 @@
+"""The examples in the documents run as they stand.
+
+A block that opens with "```python run" is run; those of one page share their names and run in
+order, as a reader would type them, on virtual time. `await` may stand outside a function.
+"""
+
+import ast
+import re
+from inspect import isawaitable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.testing.clock import run_virtual
+from tests.architecture.tree import relative, text_files
+
+FENCE = re.compile(r"^```(?P<info>[^\n`]+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = [page for page in text_files(".md") if "```python run\n" in page.read_text()]
+MUST_RUN = ("docs/how-to", "docs/explanation")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_examples_run(page: Path) -> None:
+    """Every marked block of the page does what it asserts."""
+    run_virtual(lambda: run_page(page))
+
+
+def test_a_page_that_teaches_has_no_example_that_does_not_run() -> None:
+    """In these folders a block of Python is marked, so that it cannot become untrue."""
+    unmarked = [
+        f"{relative(page)}:{line}: {info}"
+        for page in text_files(".md")
+        if relative(page).startswith(MUST_RUN)
+        for info, line, _ in blocks(page)
+        if info.startswith("py") and info != "python run"
+    ]
+
+    assert not unmarked, "\n".join(unmarked)
+
+
+def test_every_example_shows_what_comes_of_it() -> None:
+    """A marked block asserts something: one that only runs would prove nothing."""
+    silent = [
+        f"{relative(page)}:{line}"
+        for page in PAGES
+        for info, line, code in blocks(page)
+        if info == "python run" and not any(isinstance(node, ast.Assert) for node in ast.walk(parse(code, page)))
+    ]
+
+    assert not silent, "\n".join(silent)
+
+
+def test_a_false_example_fails(tmp_path: Path) -> None:
+    """The runner sees what is wrong, after an `await` and in a later block, and names the line of the page."""
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# Title\n\n```python run\nimport asyncio\nawait asyncio.sleep(3600)\ntwo = 2\n```\n\n"
+        "```python run\nassert two == 3\n```\n"
+    )
+
+    with pytest.raises(AssertionError) as caught:
+        run_virtual(lambda: run_page(page), limit_ms=4_000_000)
+    assert ("page.md", 10) == (Path(caught.traceback[-1].path).name, caught.traceback[-1].lineno + 1)
+
+
+async def run_page(page: Path) -> None:
+    """Run the marked blocks of a page, one after another, with the same names."""
+    names: dict[str, Any] = {"__name__": page.stem}
+    for info, line, code in blocks(page):
+        if info == "python run":
+            compiled = compile("\n" * line + code, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            outcome = eval(compiled, names)
+            if isawaitable(outcome):
+                await outcome
+
+
+def blocks(page: Path) -> list[tuple[str, int, str]]:
+    """Info string, line of the opening fence, and text of each fenced block."""
+    text = page.read_text()
+    return [(found["info"], text.count("\n", 0, found.start()) + 1, found["code"]) for found in FENCE.finditer(text)]
+
+
+def parse(code: str, page: Path) -> ast.Module:
+    """The block as a tree; `await` may stand anywhere."""
+    tree = compile(code, page, "exec", flags=ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    assert isinstance(tree, ast.Module)
+    return tree
