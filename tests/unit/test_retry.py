@@ -13,18 +13,19 @@ from shared.objects.alarms import retried
 from shared.objects.errors import (
     CommitFailedError,
     DeadlineExceededError,
+    NoRoomError,
     OutcomeUnknownError,
     OverloadedError,
     UnavailableError,
 )
 from shared.retry import Backoff, Draw, Jitter, may_retry, retrying
 from shared.storage.codec import AlarmRecord
-from shared.storage.interface import StoreAwayError, StoreInDoubtError
+from shared.storage.interface import StoreAwayError, StoreFullError, StoreInDoubtError
 from shared.testing.clock import START_MS, ManualClock
 
 DOUBLING = Backoff(base_ms=100, cap_ms=1_000, jitter=Jitter.NONE)
-NOT_STARTED = {RefusedError, OverloadedError, UnavailableError, StoreAwayError}
-IN_DOUBT = {OutcomeUnknownError, CommitFailedError, StoreInDoubtError}
+NOT_STARTED = {RefusedError, OverloadedError, UnavailableError, StoreAwayError, StoreFullError}
+IN_DOUBT = {OutcomeUnknownError, CommitFailedError, NoRoomError, StoreInDoubtError}
 
 
 class Attempts:
