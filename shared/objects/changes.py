@@ -49,13 +49,23 @@ class Changes:
         self.clear = True
         self.expire_at_ms = 0
 
+    def touched_alarms(self) -> frozenset[str]:
+        """The alarms that were set, removed or dropped."""
+        return self.dropped_alarms.union(self.alarms) if self.alarms else self.dropped_alarms
+
+    def removed_alarms(self) -> list[str]:
+        """The alarms that ended here, and were not given up."""
+        return [name for name, record in self.alarms.items() if record is None and name not in self.dead]
+
     def join(self, later: "Changes") -> None:
         """Take in the changes of a later turn."""
         if later.clear:
-            later.dropped_alarms |= self.dropped_alarms | self.alarms.keys()
-            self.values, self.alarms, self.clear = {}, {}, True
+            later.dropped_alarms |= self.touched_alarms()
+            self.values, self.alarms, self.dead, self.clear = {}, {}, {}, True
         self.values.update(later.values)
         self.alarms.update(later.alarms)
+        if self.dead:
+            merge(self.dead, dict.fromkeys(later.removed_alarms()))
         self.dead.update(later.dead)
         self.dropped_alarms |= later.dropped_alarms
         self.expire_at_ms, self.alarm_serial = later.expire_at_ms, later.alarm_serial

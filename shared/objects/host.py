@@ -304,12 +304,12 @@ class Host:
         """Whether a load would find the object absent by now, and nothing newer of it is in memory."""
         state = activation.state
         passed = 0 < state.expire_at_ms <= self.store_clock.upper_ms()
-        return passed and activation.clean and not state.alarm_records
+        return passed and activation.clean and not state.stays
 
     def _begin_anew(self, activation: Activation) -> None:
         """The expiry has passed: what a load would find is known without one."""
         activation.instance.on_passivate()
-        activation.state = ObjectState.expired()
+        activation.state = activation.state.expired()
         self._instantiate(activation)
 
     def _expire(self, call: Call) -> None:

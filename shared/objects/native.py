@@ -22,16 +22,18 @@ _SCHEMA = 1
 class NativeState:
     """What the host asks of a state, for kinds that are `native`. See `ObjectState`."""
 
-    __slots__ = ("_existed", "_expire_at_ms", "_pending", "_stored")
+    __slots__ = ("_existed", "_pending", "_stored", "expire_at_ms")
 
     alarm_records: ClassVar[Mapping[str, AlarmRecord]] = {}
     alarm_serial: ClassVar[int] = 0
     overlay_used: ClassVar[bool] = False
+    stays: ClassVar[bool] = False
 
     def __init__(self, stored: bytes = b"", expire_at_ms: int = 0) -> None:
         self._stored = stored  # Until `on_activate` has seen it.
         self._existed = bool(stored)
-        self._expire_at_ms = expire_at_ms
+        self.expire_at_ms = expire_at_ms
+        """When the object becomes absent, 0 for never."""
         self._pending: bytes | None = None
 
     @classmethod
@@ -54,6 +56,13 @@ class NativeState:
             return cls()
         return cls(stored[_HEADER.size :], expire_at_ms)
 
+    @classmethod
+    def expired(cls) -> "NativeState":
+        """The state of an object whose expiry has passed: empty, and the store may not have dropped it yet."""
+        state = cls()
+        state._existed = True
+        return state
+
     @property
     def stored(self) -> bytes:
         """What was loaded; empty once the object is active."""
@@ -63,11 +72,6 @@ class NativeState:
     def pending(self) -> bool:
         """Whether a checkpoint waits for a commit."""
         return self._pending is not None
-
-    @property
-    def expire_at_ms(self) -> int:
-        """When the object becomes absent, 0 for never."""
-        return self._expire_at_ms
 
     def forget_stored(self) -> None:
         """The instance has taken in what was loaded."""
@@ -80,7 +84,7 @@ class NativeState:
             TooLargeError: over 512 KiB; nothing has changed.
         """
         check_size("The checkpoint", len(state), bounds.TURN_BYTES_MAX)
-        self._pending, self._expire_at_ms = state, expire_at_ms
+        self._pending, self.expire_at_ms = state, expire_at_ms
 
     def take(self, object_id: bytes, *, indexed: bool) -> ObjectWrite | None:
         """Turn what is pending into a write; None where nothing needs to be stored."""
@@ -90,8 +94,8 @@ class NativeState:
             return None
         existed, self._existed = self._existed, bool(state)
         if state:
-            header = _HEADER.pack(FORMAT, _SCHEMA, self._expire_at_ms)
-            return ObjectWrite(object_id=object_id, native=header + state, expire_at_ms=self._expire_at_ms)
+            header = _HEADER.pack(FORMAT, _SCHEMA, self.expire_at_ms)
+            return ObjectWrite(object_id=object_id, native=header + state, expire_at_ms=self.expire_at_ms)
         return ObjectWrite(object_id=object_id, native=b"", gone=True, expire_at_ms=0) if existed else None
 
     def rewrite(self) -> None:

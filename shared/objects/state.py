@@ -39,6 +39,7 @@ class ObjectState:
         "_overlay",
         "_pending",
         "_size",
+        "_taken_alarms",
         "alarm_records",
     )
 
@@ -48,11 +49,15 @@ class ObjectState:
         self._meta = meta or Meta(version=0)
         self._existed = meta is not None or stale  # Something is in the store that `gone` would have to delete.
         self._base = values
-        self._dead: set[str] = set()  # Alarms given up; they are shown until the object is deleted.
+        # Alarms given up, and when; shown until an alarm of that name is removed or the object is deleted.
+        self._dead: dict[str, tuple[AlarmRecord, int]] = {}
         self.alarm_records = alarms
         self._decoded: dict[str, tuple[Any, Any]] | None = None
         self._overlay: Changes | None = None
         self._pending: Changes | None = None
+        self._taken_alarms: frozenset[str] = (
+            frozenset()
+        )  # Those that the last write touched: the store may not have it.
         self._cleared = stale  # What is stored has expired: the next commit deletes it first.
         self._size = sum(len(key) + len(value) for key, value in values.items())
 
@@ -62,16 +67,17 @@ class ObjectState:
         if not fields:
             return cls(None, {}, {}, stale=False)
         meta = decode(fields[RECORD_FIELD], Meta)
-        if meta.expire_at_ms and meta.expire_at_ms <= now_ms and not any(field[:1] == b"a" for field in fields):
+        if meta.expire_at_ms and meta.expire_at_ms <= now_ms and not any(field[:1] in b"ad" for field in fields):
             return cls.expired()
-        values, alarms, dead = {}, {}, set()
+        values, alarms, dead = {}, {}, {}
         for field, stored in fields.items():
             if field[:1] == b"k":
                 values[field[1:].decode()] = stored
             elif field[:1] == b"a":
                 alarms[field[1:].decode()] = decode(stored, AlarmRecord)
             elif field[:1] == b"d":
-                dead.add(field[1:].decode())
+                record = decode(stored, AlarmRecord)
+                dead[field[1:].decode()] = (record, record.due_ms)
         state = cls(meta, values, alarms, stale=False)
         state._dead = dead
         return state
@@ -143,7 +149,10 @@ class ObjectState:
         return keys if limit is None else keys[:limit]
 
     def expire_at(self, at_ms: int | None) -> None:
-        """From `at_ms` of the store's clock on the object is absent; None means never. Objects with alarms stay."""
+        """From `at_ms` of the store's clock on the object is absent; None means never.
+
+        Objects with alarms, armed or given up, stay.
+        """
         self._changes().expire_at_ms = at_ms or 0
 
     # For the host.
@@ -157,6 +166,11 @@ class ObjectState:
     def expire_at_ms(self) -> int:
         """When the object becomes absent, 0 for never."""
         return self._meta.expire_at_ms
+
+    @property
+    def stays(self) -> bool:
+        """Whether an alarm, armed or given up, keeps the object from expiring."""
+        return bool(self.alarm_records or self._dead)
 
     @property
     def alarm_serial(self) -> int:
@@ -224,13 +238,17 @@ class ObjectState:
         check_size("The object", size, bounds.OBJECT_BYTES_MAX)
         self._size = size
         if overlay.clear:
-            overlay.dropped_alarms |= self._dead
-            self._base, self.alarm_records, self._dead = {}, {}, set()
-        self._dead |= overlay.dead.keys()
+            overlay.dropped_alarms |= self._dead.keys()
+            self._base, self.alarm_records, self._dead = {}, {}, {}
         merge(self._base, overlay.values)
         merge(self.alarm_records, overlay.alarms)
+        if self._dead:
+            merge(self._dead, dict.fromkeys(overlay.removed_alarms()))
+        self._dead.update(overlay.dead)
         self._meta = msgspec.structs.replace(
-            self._meta, expire_at_ms=overlay.expire_at_ms, alarm_serial=overlay.alarm_serial
+            self._meta,
+            expire_at_ms=overlay.expire_at_ms if self._base or self.stays else 0,  # What is absent cannot expire.
+            alarm_serial=overlay.alarm_serial,
         )
         if self._pending is None:
             self._pending = overlay
@@ -246,11 +264,19 @@ class ObjectState:
             self._decoded = None
 
     def rewrite(self) -> None:
-        """Make the whole state pending: the store went back in time and memory is the newer of the two."""
+        """Make the whole state pending: the store lost a write or went back in time, and memory is the newer.
+
+        Alarms that were removed by writes before the last one are not known any more: where a store
+        that went back has them again, their index entries stay, and ring for nothing.
+        """
         everything = Changes(self._meta.expire_at_ms, self._meta.alarm_serial)
         everything.clear = True
         everything.values.update(self._base)
         everything.alarms.update(self.alarm_records)
+        everything.dead.update(self._dead)
+        everything.dropped_alarms = self._taken_alarms
+        if self._pending is not None:
+            everything.dropped_alarms |= self._pending.touched_alarms()
         self._pending, self._existed = everything, True
 
     def take(self, object_id: bytes, *, indexed: bool) -> ObjectWrite | None:
@@ -258,7 +284,8 @@ class ObjectState:
         pending, self._pending = self._pending, None
         if pending is None:
             return None
-        if not self._base and not self.alarm_records and not self._dead:
+        self._taken_alarms = pending.touched_alarms()
+        if not self._base and not self.stays:
             write = self._departure(object_id, pending) if self._existed else None
             self._existed, self._cleared, self._meta = (
                 False,
@@ -271,8 +298,8 @@ class ObjectState:
         write = ObjectWrite(
             object_id=object_id,
             clear=clear,
-            indexed=indexed and not self._existed,
-            expire_at_ms=0 if self.alarm_records else self._meta.expire_at_ms,
+            indexed=indexed and (clear or not self._existed),  # What is cleared may never have been there.
+            expire_at_ms=0 if self.stays else self._meta.expire_at_ms,
         )
         write.puts[RECORD_FIELD] = encode(self._meta)
         for key, stored in pending.values.items():
@@ -294,6 +321,8 @@ class ObjectState:
             write.alarm_removes.append(write.object_id + encoded)
             if not clear:
                 write.deletes.append(b"a" + encoded)
+                if name not in pending.dead:
+                    write.deletes.append(b"d" + encoded)
         for name in pending.dropped_alarms - self.alarm_records.keys():
             write.alarm_removes.append(write.object_id + name.encode())
         for name, (record, at_ms) in pending.dead.items():
@@ -301,10 +330,8 @@ class ObjectState:
             write.dead_adds[write.object_id + name.encode()] = at_ms
 
     def _departure(self, object_id: bytes, pending: "Changes") -> ObjectWrite:
-        names = pending.dropped_alarms | pending.alarms.keys()
-        return ObjectWrite(
-            object_id=object_id, gone=True, alarm_removes=[object_id + name.encode() for name in sorted(names)]
-        )
+        names = sorted(pending.touched_alarms())
+        return ObjectWrite(object_id=object_id, gone=True, alarm_removes=[object_id + name.encode() for name in names])
 
     def _changes(self) -> "Changes":
         if self._overlay is None:
