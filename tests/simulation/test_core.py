@@ -1,23 +1,68 @@
 """What the object core promises, in virtual time: each fault fires, each promise holds."""
 
 import asyncio
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from shared.objects.address import Address
 from shared.objects.errors import CallCycleError, CommitFailedError, HandlerError, OutcomeUnknownError, OverloadedError
 from shared.objects.handler import DurableObject
+
+
+from shared.objects.errors import (
+    CallCycleError,
+    CommitFailedError,
+    HandlerError,
+    OutcomeUnknownError,
+    OverloadedError,
+    UnavailableError,
+)
+from shared.objects.handler import Alarm, DurableObject
 from shared.objects.host import NOT_NOW
 from shared.storage.interface import StoreAwayError, StoreInDoubtError
-from shared.testing.clock import LoopClock, run_virtual
+from shared.testing.clock import START_MS, LoopClock, run_virtual
 from shared.testing.faults import Fault, FaultKind, FaultyStore
 from shared.testing.store import MemoryStore
 from tests.support.simulated import Counter, Meter, Tally, core
 
 ONE = Address("counter", "acme", "one")
+TWO = Address("counter", "acme", "two")
 TALLY = Address("tally", "acme", "one")
 METER = Address("meter", "acme", "one")
+
+
+SLEEPER = Address("sleeper", "acme", "one")
+SLOW = Address("slow_tally", "acme", "one")
+
+
+class Sleeper(DurableObject):
+    """Its turns take as long as they are told, those of its alarms half a second."""
+
+    kind = "sleeper"
+    rung: ClassVar[list[str]] = []
+
+    async def nap(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def arm(self, name: str, in_ms: int) -> None:
+        self.alarms.set(name, at_ms=self.clock.now_ms() + in_ms)
+
+    async def on_alarm(self, alarm: Alarm) -> None:
+        Sleeper.rung.append(alarm.name)
+        await asyncio.sleep(0.5)
+
+
+class SlowTally(Tally):
+    """A tally whose turn outlasts the wave of its checkpoint."""
+
+    kind = "slow_tally"
+
+    async def hit_slowly(self) -> int:
+        self.total += 1
+        self.dirty()
+        await asyncio.sleep(0.4)
+        return self.total
 
 
 def memory() -> MemoryStore:
@@ -343,6 +388,20 @@ def test_an_answer_whose_commit_is_under_way_gets_the_verdict_of_the_store() -> 
                 a.ownership.lose(shard)
             assert 5 == await write
 
+
+def test_nothing_that_waited_starts_past_the_local_validity_of_the_lease() -> None:
+    """A call that was accepted in time and comes to its turn too late is refused as not started."""
+
+    async def main() -> None:
+        store = memory()
+        async with core(store, kinds=(Sleeper,)) as a:
+            store.renew = _always(StoreAwayError("away"))  # type: ignore[method-assign]  # The store breaks here.
+            long = asyncio.ensure_future(a.host.call(SLEEPER, Sleeper.nap, 6))
+            await asyncio.sleep(1)
+            with pytest.raises(UnavailableError):
+                await a.host.call(SLEEPER, Sleeper.nap, 0)
+            assert long.done()
+
     run_virtual(main)
 
 
@@ -362,11 +421,170 @@ def test_a_write_that_was_not_sent_when_the_lease_was_lost_has_failed_for_certai
             assert 1 == first
             assert isinstance(second, CommitFailedError)
 
+
+def test_a_lease_counts_from_when_it_was_asked_for() -> None:
+    """However slow the store answers, we stop at least a second before it lets the lease lapse."""
+
+    async def main() -> None:
+        store = MemoryStore(LoopClock(asyncio.get_running_loop()), latency_ms=1_000)
+        store.renew = _always(StoreAwayError("away"))  # type: ignore[method-assign]  # So that the claim alone counts.
+        async with core(store, shards=1) as a:
+            for turn in range(100):
+                ends_ms = store.snapshot().shards[0].lease.expires_ms - START_MS
+                assert 3_000 < a.ownership.shards[0].valid_until_ms <= ends_ms - 1_000
+                if turn == 0:
+                    del store.renew
+                await asyncio.sleep(0.1)
+
     run_virtual(main)
 
 
 def test_an_object_is_read_again_only_when_the_store_has_decided() -> None:
     """Its shard is lost and won while its commit flies slowly: the next activation sees what that commit wrote."""
+
+
+def test_a_former_owner_cannot_load() -> None:
+    """It learns from the store that it is one, and says that the call did not start."""
+
+    async def main() -> None:
+        store = memory()
+        async with core(store, lock_id="L") as a, core(store, lock_id="L", node="b") as b:
+            await b.host.call(ONE, Counter.add, 2)
+            with pytest.raises(UnavailableError):
+                await a.host.call(ONE, Counter.value)
+
+    run_virtual(main)
+
+
+def test_what_another_owner_wrote_in_between_is_seen() -> None:
+    """A shard that came back after somebody else had it is read again, though memory had waited for it."""
+
+    async def main() -> None:
+        shared = memory()
+        store = FaultyStore(shared)
+        async with core(store, shards=1) as a:
+            await a.host.call(ONE, Counter.add, 1)
+            await a.host.call(TWO, Counter.value)
+            store.away = True
+            with pytest.raises(OutcomeUnknownError):
+                await a.host.call(TWO, Counter.add, 1)
+            await asyncio.sleep(2)
+            async with core(shared, shards=1, node="b") as b:
+                assert 11 == await b.host.call(ONE, Counter.add, 10)
+                await b.ownership.release()
+            store.away = False
+            await asyncio.sleep(2)
+            assert 11 == await a.host.call(ONE, Counter.value)
+
+    run_virtual(main)
+
+
+def test_a_load_notices_that_the_store_went_back_in_time() -> None:
+    """Reading one object is enough for the others of its shard not to answer from newer memory."""
+
+    async def main() -> None:
+        store = memory()
+        async with core(store, shards=1) as a:
+            await a.host.call(ONE, Counter.add, 1)
+            earlier = store.snapshot()
+            await a.host.call(ONE, Counter.add, 1)
+            store.restore(earlier)
+            assert 0 == await a.host.call(TWO, Counter.value)
+            assert 1 == await a.host.call(ONE, Counter.value)
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("lost", [FaultKind.REPLY_LOST, FaultKind.REQUEST_LOST], ids=lambda kind: kind.value)
+def test_a_commit_that_stays_in_doubt_is_decided_by_a_new_fence(lost: FaultKind) -> None:
+    """After three lost answers it surely counts or surely does not, and the caller is told which."""
+
+    async def main() -> None:
+        store = FaultyStore(memory(), [Fault(operation="commit", kind=lost, count=count) for count in (1, 2, 3)])
+        async with core(store) as a:
+            if lost is FaultKind.REPLY_LOST:
+                assert 5 == await a.host.call(ONE, Counter.add, 5)
+            else:
+                with pytest.raises(CommitFailedError):
+                    await a.host.call(ONE, Counter.add, 1)
+                assert 5 == await a.host.call(ONE, Counter.add, 5)
+            assert 5 == await a.host.call(ONE, Counter.value)
+        assert not store.unfired()
+
+    run_virtual(main)
+
+
+def test_an_alarm_rings_again_if_its_owner_dies_during_its_turn() -> None:
+    """It leaves the store with the commit of its turn, not before."""
+
+    async def main() -> None:
+        store = memory()
+        Sleeper.rung.clear()
+        async with core(store, lock_id="L", kinds=(Sleeper,)) as a:
+            await a.host.call(SLEEPER, Sleeper.arm, "x", 1_000)
+            await asyncio.sleep(1.2)
+            assert ["x"] == Sleeper.rung
+            await a.kill()
+        async with core(store, lock_id="L", node="b", kinds=(Sleeper,)):
+            await asyncio.sleep(1)
+            assert ["x", "x"] == Sleeper.rung
+
+    run_virtual(main)
+
+
+def test_a_failed_alarm_waits_before_its_next_try() -> None:
+    """About 2 s after the failure, a quarter more or less; what its turn wrote is gone."""
+
+    async def main() -> None:
+        Counter.rung.clear()
+        async with core(memory()) as a:
+            await a.host.call(ONE, Counter.arm, "bad", 1_000)
+            await asyncio.sleep(2.4)
+            assert 1 == len(Counter.rung)
+            await asyncio.sleep(1.3)
+            assert 2 == len(Counter.rung)
+            assert 0 == await a.host.call(ONE, Counter.rings)
+
+    run_virtual(main)
+
+
+def test_an_object_with_unconfirmed_changes_stays_in_memory() -> None:
+    """However long nobody touches it: the store does not have them."""
+
+    async def main() -> None:
+        store = memory()
+        async with core(store) as a:
+            await a.host.call(TALLY, Tally.hit)
+            await asyncio.sleep(1)
+            store.commit = _always(StoreAwayError("away"))  # type: ignore[method-assign]  # The store breaks here.
+            assert 2 == a.host.try_now(TALLY, Tally.hit)
+            for _ in range(3):
+                a.host.passivate_idle()
+                await asyncio.sleep(61)
+            del store.commit
+            assert 2 == await a.host.call(TALLY, Tally.value)
+
+    run_virtual(main)
+
+
+def test_a_drain_stores_everything() -> None:
+    """What was answered ahead of the store is there for the next owner, however short the stop."""
+
+    async def main() -> None:
+        store = memory()
+        async with core(store, lock_id="L") as a:
+            await a.host.call(TALLY, Tally.hit)
+            assert 2 == a.host.try_now(TALLY, Tally.hit)
+            await a.host.drain()
+            await a.kill()
+        async with core(store, lock_id="L", node="b") as b:
+            assert 2 == await b.host.call(TALLY, Tally.value)
+
+    run_virtual(main)
+
+
+def test_a_checkpoint_that_met_a_running_turn_is_not_forgotten() -> None:
+    """The wave passes while the turn waits; the next one carries what it left."""
 
     async def main() -> None:
         store = memory()

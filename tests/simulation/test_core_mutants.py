@@ -1,0 +1,257 @@
+"""Broken variants of the running core, each of which a named test has to catch: the tests are worth what they detect.
+
+Most mutants replace one piece of the text of one method, so they break where the core reads otherwise, and say so;
+the others put another method in its place. Either lasts for one run of the test.
+"""
+
+import inspect
+import secrets
+import textwrap
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+
+from shared.errors import TenureError
+from shared.objects.activation import Activation, Call, Mailbox
+from shared.objects.committer import Committer
+from shared.objects.errors import OutcomeUnknownError
+from shared.objects.host import Host
+from shared.objects.loader import Loader
+from shared.objects.ownership import Ownership
+from shared.objects.state import ObjectState
+from shared.objects.store_clock import StoreClock
+from shared.objects.turns import Turns
+from shared.testing.faults import FaultKind, FaultyStore
+from shared.testing.store import MemoryStore
+from tests.simulation import test_core as tests
+
+REPLY_LOST_FOR_GOOD = partial(tests.test_a_commit_that_stays_in_doubt_is_decided_by_a_new_fence, FaultKind.REPLY_LOST)
+REQUEST_LOST_FOR_GOOD = partial(
+    tests.test_a_commit_that_stays_in_doubt_is_decided_by_a_new_fence, FaultKind.REQUEST_LOST
+)
+
+
+def reply_at_once(activation: Activation, call: Call, reply: Any, error: BaseException | None) -> None:
+    """In the place of `Activation.gate`."""
+    if error is None:
+        call.reply(reply)
+    else:
+        call.fail(error)
+
+
+def open_gate(activation: Activation, error: BaseException) -> None:
+    """In the place of `Activation.fail_gated`."""
+    gated, activation.gated = activation.gated, None
+    for _, call, reply, _ in gated or ():
+        call.reply(reply)
+
+
+async def give_up(committer: Committer, flight: Any, which: Any) -> None:
+    """In the place of `Committer._resolve`."""
+    for i in which:
+        committer._fail(flight, i, OutcomeUnknownError())
+
+
+async def send_under_a_new_id(store: FaultyStore, sections: Any, **limits: int) -> Any:
+    """In the place of `FaultyStore.commit`; the flight knows the id by which it was sent last."""
+    if store.calls.get("commit"):
+        for section in sections:
+            msgspec.structs.force_setattr(section, "commit_id", secrets.token_bytes(16))
+    return await store._run("commit", lambda: store._store.commit(sections, **limits))
+
+
+async def stored_soon_enough(committer: Committer) -> None:
+    """In the place of `Committer.flush`."""
+
+
+def nothing(*_: object) -> None:
+    """In the place of a method that would have done something."""
+
+
+class Text(NamedTuple):
+    """One change to the text of a method."""
+
+    old: str
+    new: str
+
+
+class Mutant(NamedTuple):
+    """A method of the core, what becomes of it, and the test that sees it."""
+
+    name: str
+    owner: type
+    method: str
+    change: Text | Callable[..., Any] | property
+    test: Callable[[], None]
+
+
+MUTANTS = (
+    Mutant("no_output_gate", Activation, "gate", reply_at_once, tests.test_a_reply_waits_for_its_commit),
+    Mutant("gate_opens_on_failure", Activation, "fail_gated", open_gate, tests.test_a_former_owner_cannot_write),
+    Mutant(
+        "alarm_removed_before_its_turn",
+        Turns,
+        "_start",
+        Text(
+            "call.started = True",
+            "if call.alarm is not None:\n"
+            "        activation.state.set_alarm(call.alarm, None)\n"
+            "        self._end(activation)\n"
+            "        self._host.committer.push(activation)\n"
+            "    call.started = True",
+        ),
+        tests.test_an_alarm_rings_again_if_its_owner_dies_during_its_turn,
+    ),
+    Mutant(
+        "unguarded_load",
+        MemoryStore,
+        "load",
+        Text("if shard.lease.held_by(order.fence):", "if True:"),
+        tests.test_a_former_owner_cannot_load,
+    ),
+    Mutant(
+        "refused_load_taken_for_absence",
+        Loader,
+        "_load",
+        Text("elif loaded.seq < 0:", "elif False:"),
+        tests.test_a_former_owner_cannot_load,
+    ),
+    Mutant(
+        "no_seq_check_at_the_loader",
+        Loader,
+        "_load",
+        Text("elif loaded.seq < seq:", "elif False:"),
+        tests.test_a_load_notices_that_the_store_went_back_in_time,
+    ),
+    Mutant(
+        "memory_kept_over_another_owner",
+        Ownership,
+        "claim_missing",
+        Text("if lease.previous_token != shard.fence.token and", "if False and"),
+        tests.test_what_another_owner_wrote_in_between_is_seen,
+    ),
+    Mutant("no_fence_on_doubt_applied", Committer, "_resolve", give_up, REPLY_LOST_FOR_GOOD),
+    Mutant("no_fence_on_doubt_not_applied", Committer, "_resolve", give_up, REQUEST_LOST_FOR_GOOD),
+    Mutant(
+        "resent_under_a_new_id",
+        FaultyStore,
+        "commit",
+        send_under_a_new_id,
+        tests.test_a_lost_reply_of_a_commit_is_resolved_by_its_id,
+    ),
+    Mutant(
+        "fast_way_past_the_lease",
+        Host,
+        "try_now",
+        Text("now_ms >= activation.shard.valid_until_ms or ", ""),
+        tests.test_nothing_starts_past_the_local_validity_of_the_lease,
+    ),
+    Mutant(
+        "turn_past_the_lease",
+        Turns,
+        "_start",
+        Text("if self._clock.monotonic_ms() >= activation.shard.valid_until_ms:", "if False:"),
+        tests.test_nothing_that_waited_starts_past_the_local_validity_of_the_lease,
+    ),
+    Mutant(
+        "renewal_counts_from_its_answer",
+        Ownership,
+        "renew",
+        Text("self.extend(shard, sent_ms)", "self.extend(shard, self._store_clock.monotonic_ms())"),
+        tests.test_a_lease_counts_from_when_it_was_asked_for,
+    ),
+    Mutant(
+        "claim_counts_from_its_answer",
+        Ownership,
+        "_adopt",
+        Text("sent_ms + self.valid_ms", "self._store_clock.monotonic_ms() + self.valid_ms"),
+        tests.test_a_lease_counts_from_when_it_was_asked_for,
+    ),
+    Mutant("failed_turn_kept", ObjectState, "drop_turn", nothing, tests.test_a_failed_handler_leaves_no_trace),
+    Mutant(
+        "alarm_early",
+        StoreClock,
+        "lower_ms",
+        StoreClock.upper_ms,
+        tests.test_an_alarm_fires_once_it_is_due_and_never_early,
+    ),
+    Mutant("alarm_without_retry", Turns, "_retry_alarm", nothing, tests.test_a_failed_alarm_waits_before_its_next_try),
+    Mutant(
+        "overlapping_turns",
+        Turns,
+        "pump",
+        Text(
+            "while activation.phase is Phase.ACTIVE and activation.running is None and",
+            "while activation.phase is Phase.ACTIVE and",
+        ),
+        tests.test_turns_of_one_object_run_one_after_another,
+    ),
+    Mutant(
+        "rollback_not_noticed",
+        Host,
+        "rolled_back",
+        nothing,
+        tests.test_a_store_that_went_back_in_time_is_reported_and_its_state_read_again,
+    ),
+    Mutant(
+        "passivated_with_unconfirmed_changes",
+        Activation,
+        "clean",
+        property(lambda activation: activation.idle),
+        tests.test_an_object_with_unconfirmed_changes_stays_in_memory,
+    ),
+    Mutant("drain_without_flush", Committer, "flush", stored_soon_enough, tests.test_a_drain_stores_everything),
+    Mutant(
+        "stale_checkpoint_ignored",
+        Committer,
+        "fast_until_ms",
+        property(lambda _: 1 << 62),
+        tests.test_a_stale_checkpoint_closes_the_fast_way,
+    ),
+    Mutant(
+        "checkpoint_forgotten_at_a_running_turn",
+        Committer,
+        "mark_dirty",
+        Text(
+            "activation.dirty = True", "if activation.running and activation.dirty: return\n    activation.dirty = True"
+        ),
+        tests.test_a_checkpoint_that_met_a_running_turn_is_not_forgotten,
+    ),
+    Mutant(
+        "unbounded_mailbox",
+        Mailbox,
+        "push",
+        Text("if len(calls) >= bounds.MAILBOX_CALLS_MAX:", "if False:"),
+        tests.test_a_full_mailbox_refuses_and_loses_nothing,
+    ),
+    Mutant(
+        "cycles_wait",
+        Host,
+        "call_from_turn",
+        Text("if address in chain or ", "if "),
+        tests.test_a_call_cycle_fails_at_once_and_is_named,
+    ),
+)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_the_named_test_detects_the_mutant(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test passes on the core as it is and fails on the changed one, by an assertion or an error of the core."""
+    method = vars(mutant.owner)[mutant.method]
+    change = _changed(method, mutant.change) if isinstance(mutant.change, Text) else mutant.change
+
+    mutant.test()
+    monkeypatch.setattr(mutant.owner, mutant.method, change)
+    with pytest.raises((AssertionError, pytest.fail.Exception, TenureError)):
+        mutant.test()
+
+
+def _changed(method: Callable[..., Any], change: Text) -> Any:
+    text = textwrap.dedent(inspect.getsource(method))
+    assert 1 == text.count(change.old), "the method no longer reads as the mutant expects"
+    made: dict[str, Any] = {}
+    exec(text.replace(change.old, change.new), method.__globals__, made)
+    return made[method.__name__]
