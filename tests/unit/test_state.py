@@ -6,8 +6,6 @@ cancelled, retried and given up. Whatever happens, memory, store and the store's
 """
 
 import copy
-from collections.abc import Coroutine
-from typing import Any, TypeVar
 
 import msgspec
 from hypothesis import settings
@@ -22,24 +20,14 @@ from shared.storage.codec import encode
 from shared.storage.interface import ClaimOrder, Fence, ObjectWrite, Section, Status
 from shared.testing.clock import ManualClock
 from shared.testing.store import MemoryStore, Shard
+from tests.support.stepping import at_once
 
-T = TypeVar("T")
 OBJECT = b"object/"
 TTL_MS = 10**9
 
 keys = st.sampled_from(["a", "ab", "b", "c"])
 names = st.sampled_from(["x", "y", "z"])
 spans_ms = st.sampled_from([1, 1_000, 3_000, 60_000, bounds.ALARM_GIVE_UP_MS])
-
-
-def at_once(step: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that waits for nothing but its turn."""
-    while True:
-        try:
-            step.send(None)
-        except StopIteration as end:
-            result: T = end.value
-            return result
 
 
 class Model(msgspec.Struct):
