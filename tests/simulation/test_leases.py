@@ -147,11 +147,13 @@ class LeaseMachine(RuleBasedStateMachine):
 
     @rule(at=nodes, weather=weathers)
     def renew(self, at, weather):
-        """A lease is kept unless somebody else was granted it; who is told so is closed."""
+        """A lease is kept unless somebody else was granted it; who is told so is closed and forgets."""
         node, fence, was_open = self.nodes[at], self.nodes[at].shard.fence, self.nodes[at].shard.open
         self.run(node, node.ownership.renew(), weather)
         answered = not weather.request_lost and not weather.reply_lost
         assert node.shard.open == (was_open and (not answered or self.lease.held_by(fence)))
+        if was_open and not node.shard.open:
+            assert node.remembered is None
 
     @precondition(lambda self: any(node.shard.open for node in self.nodes))
     @rule(at=nodes, weather=weathers)
@@ -208,6 +210,25 @@ class LeaseMachine(RuleBasedStateMachine):
         assert Status.FENCED is self.send(self.nodes[at], fence, self.lease.seq, b"late", Weather())
         assert before == self.store.snapshot()
 
+    @rule(at=nodes)
+    def suspend(self, at):
+        """The outcome of a commit of another object stays unknown: memory waits for the next claim."""
+        node = self.nodes[at]
+        node.ownership.suspend(node.shard)
+
+    @rule(at=nodes, by=nodes, aware=st.booleans())
+    def another_has_it_for_a_while(self, at, by, aware):
+        """A node stands still, aware of it or not, until its lease is over; another claims and writes."""
+        if aware:
+            self.suspend(at=at)
+        self.clock.advance(TTL_MS)
+        self.claim(at=by, weather=Weather())
+        self.commit(at=by, weather=Weather())
+        if aware:
+            self.release(at=by, taken_by=at)
+        else:
+            self.renew(at=at, weather=Weather())
+
     @rule(at=nodes, weather=weathers)
     def load(self, at, weather):
         """An owner reads what is stored; a former one is told that it is one."""
@@ -224,6 +245,7 @@ class LeaseMachine(RuleBasedStateMachine):
 
     @rule(ms=delays_ms)
     def stand_still(self, ms):
+        """No node runs, as when a machine is stopped."""
         self.clock.advance(ms)
 
     @rule()
@@ -238,6 +260,20 @@ class LeaseMachine(RuleBasedStateMachine):
         self.fences = [Fence(lease.epoch, lease.token)] if lease.token else []
         for node in self.nodes:
             node.link.misled = True
+
+    @rule(at=nodes, closed=st.booleans())
+    def lose_a_commit(self, at, closed):
+        """The store forgets what it has confirmed; a node hears of it by a renewal, or where it was closed by a claim."""
+        self.remember_the_store()
+        self.commit(at=at, weather=Weather())
+        if closed:
+            self.suspend(at=at)
+        self.restore_the_store()
+        if closed:
+            self.clock.advance(TTL_MS)
+            self.claim(at=at, weather=Weather())
+        else:
+            self.renew(at=at, weather=Weather())
 
     @invariant()
     def at_most_one_is_believed(self):
@@ -266,4 +302,4 @@ class LeaseMachine(RuleBasedStateMachine):
 
 
 TestLeaseMachine = LeaseMachine.TestCase
-TestLeaseMachine.settings = settings(max_examples=4 * settings().max_examples, stateful_step_count=40)
+TestLeaseMachine.settings = settings(max_examples=3 * settings().max_examples, stateful_step_count=40)
