@@ -6,10 +6,6 @@ from typing import Any, ClassVar
 import pytest
 
 from shared.objects.address import Address
-from shared.objects.errors import CallCycleError, CommitFailedError, HandlerError, OutcomeUnknownError, OverloadedError
-from shared.objects.handler import DurableObject
-
-
 from shared.objects.errors import (
     CallCycleError,
     CommitFailedError,
@@ -30,8 +26,6 @@ ONE = Address("counter", "acme", "one")
 TWO = Address("counter", "acme", "two")
 TALLY = Address("tally", "acme", "one")
 METER = Address("meter", "acme", "one")
-
-
 SLEEPER = Address("sleeper", "acme", "one")
 SLOW = Address("slow_tally", "acme", "one")
 
@@ -376,19 +370,6 @@ def test_nothing_starts_past_the_local_validity_of_the_lease() -> None:
     run_virtual(main)
 
 
-def test_an_answer_whose_commit_is_under_way_gets_the_verdict_of_the_store() -> None:
-    """The lease is lost while the commit flies; the commit was applied, so the caller is told that it was."""
-
-    async def main() -> None:
-        async with core(memory()) as a:
-            await a.host.call(ONE, Counter.value)
-            write = asyncio.ensure_future(a.host.call(ONE, Counter.add, 5))
-            await asyncio.sleep(0.003)
-            for shard in a.ownership.shards:
-                a.ownership.lose(shard)
-            assert 5 == await write
-
-
 def test_nothing_that_waited_starts_past_the_local_validity_of_the_lease() -> None:
     """A call that was accepted in time and comes to its turn too late is refused as not started."""
 
@@ -403,23 +384,6 @@ def test_nothing_that_waited_starts_past_the_local_validity_of_the_lease() -> No
             assert long.done()
 
     run_virtual(main)
-
-
-def test_a_write_that_was_not_sent_when_the_lease_was_lost_has_failed_for_certain() -> None:
-    """It waits behind a flight, so it was never sent: the caller may repeat it safely."""
-
-    async def main() -> None:
-        async with core(memory()) as a:
-            await a.host.call(ONE, Counter.value)
-            writes = [asyncio.ensure_future(a.host.call(ONE, Counter.add, 1))]
-            await asyncio.sleep(0.003)
-            writes.append(asyncio.ensure_future(a.host.call(ONE, Counter.add, 1)))
-            await asyncio.sleep(0)
-            for shard in a.ownership.shards:
-                a.ownership.lose(shard)
-            first, second = await asyncio.gather(*writes, return_exceptions=True)
-            assert 1 == first
-            assert isinstance(second, CommitFailedError)
 
 
 def test_a_lease_counts_from_when_it_was_asked_for() -> None:
@@ -437,10 +401,6 @@ def test_a_lease_counts_from_when_it_was_asked_for() -> None:
                 await asyncio.sleep(0.1)
 
     run_virtual(main)
-
-
-def test_an_object_is_read_again_only_when_the_store_has_decided() -> None:
-    """Its shard is lost and won while its commit flies slowly: the next activation sees what that commit wrote."""
 
 
 def test_a_former_owner_cannot_load() -> None:
@@ -588,6 +548,55 @@ def test_a_checkpoint_that_met_a_running_turn_is_not_forgotten() -> None:
 
     async def main() -> None:
         store = memory()
+        async with core(store, lock_id="L", kinds=(SlowTally,)) as a:
+            assert 1 == await a.host.call(SLOW, SlowTally.hit_slowly)
+            await asyncio.sleep(0.3)
+            await a.kill()
+        async with core(store, lock_id="L", node="b", kinds=(SlowTally,)) as b:
+            assert 1 == await b.host.call(SLOW, SlowTally.value)
+
+    run_virtual(main)
+
+
+def test_an_answer_whose_commit_is_under_way_gets_the_verdict_of_the_store() -> None:
+    """The lease is lost while the commit flies; the commit was applied, so the caller is told that it was."""
+
+    async def main() -> None:
+        async with core(memory()) as a:
+            await a.host.call(ONE, Counter.value)
+            write = asyncio.ensure_future(a.host.call(ONE, Counter.add, 5))
+            await asyncio.sleep(0.003)
+            for shard in a.ownership.shards:
+                a.ownership.lose(shard)
+            assert 5 == await write
+
+    run_virtual(main)
+
+
+def test_a_write_that_was_not_sent_when_the_lease_was_lost_has_failed_for_certain() -> None:
+    """It waits behind a flight, so it was never sent: the caller may repeat it safely."""
+
+    async def main() -> None:
+        async with core(memory()) as a:
+            await a.host.call(ONE, Counter.value)
+            writes = [asyncio.ensure_future(a.host.call(ONE, Counter.add, 1))]
+            await asyncio.sleep(0.003)
+            writes.append(asyncio.ensure_future(a.host.call(ONE, Counter.add, 1)))
+            await asyncio.sleep(0)
+            for shard in a.ownership.shards:
+                a.ownership.lose(shard)
+            first, second = await asyncio.gather(*writes, return_exceptions=True)
+            assert 1 == first
+            assert isinstance(second, CommitFailedError)
+
+    run_virtual(main)
+
+
+def test_an_object_is_read_again_only_when_the_store_has_decided() -> None:
+    """Its shard is lost and won while its commit flies slowly: the next activation sees what that commit wrote."""
+
+    async def main() -> None:
+        store = memory()
         delays = [Fault(operation="commit", kind=FaultKind.DELAY, delay_ms=200)]
         async with core(FaultyStore(store, delays)) as a:
             await a.host.call(ONE, Counter.value)
@@ -635,22 +644,6 @@ def test_a_native_object_that_fails_is_read_again_and_loses_nobody() -> None:
             assert 8 == slow
             assert isinstance(spoilt, HandlerError)
             assert value in (7, 8)
-
-    run_virtual(main)
-
-
-def test_a_checkpoint_that_meets_a_running_turn_comes_again() -> None:
-    """A slow turn of a native object is not cut in two: its checkpoint follows once it has ended."""
-
-    async def main() -> None:
-        store = memory()
-        async with core(store, lock_id="L") as a:
-            await a.host.call(METER, Meter.hit, 1)
-            await a.host.call(METER, Meter.hit_slowly)
-            await asyncio.sleep(0.6)
-            await a.kill()
-        async with core(store, lock_id="L", node="b") as b:
-            assert 2 == await b.host.call(METER, Meter.value)
 
     run_virtual(main)
 

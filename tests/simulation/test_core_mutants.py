@@ -49,10 +49,10 @@ def open_gate(activation: Activation, error: BaseException) -> None:
         call.reply(reply)
 
 
-async def give_up(committer: Committer, flight: Any, which: Any) -> None:
+async def give_up(committer: Committer, parts: Any) -> None:
     """In the place of `Committer._resolve`."""
-    for i in which:
-        committer._fail(flight, i, OutcomeUnknownError())
+    for part in parts:
+        committer._fail(part, OutcomeUnknownError())
 
 
 async def send_under_a_new_id(store: FaultyStore, sections: Any, **limits: int) -> Any:
@@ -109,7 +109,7 @@ MUTANTS = (
         "unguarded_load",
         MemoryStore,
         "load",
-        Text("if shard.lease.held_by(order.fence):", "if True:"),
+        Text("if not shard.lease.held_by(order.fence):", "if False:"),
         tests.test_a_former_owner_cannot_load,
     ),
     Mutant(
@@ -207,24 +207,36 @@ MUTANTS = (
     Mutant(
         "stale_checkpoint_ignored",
         Committer,
-        "fast_until_ms",
-        property(lambda _: 1 << 62),
+        "_set_fast",
+        nothing,
         tests.test_a_stale_checkpoint_closes_the_fast_way,
     ),
     Mutant(
         "checkpoint_forgotten_at_a_running_turn",
         Committer,
-        "mark_dirty",
-        Text(
-            "activation.dirty = True", "if activation.running and activation.dirty: return\n    activation.dirty = True"
-        ),
+        "_add",
+        Text("self.mark_dirty(activation)", "pass"),
         tests.test_a_checkpoint_that_met_a_running_turn_is_not_forgotten,
+    ),
+    Mutant(
+        "loaded_while_its_commit_flies",
+        Host,
+        "_activate",
+        Text("if address not in self._leaving:", "if True:"),
+        tests.test_an_object_is_read_again_only_when_the_store_has_decided,
+    ),
+    Mutant(
+        "answers_in_flight_failed_with_the_lease",
+        Activation,
+        "fail_gated",
+        Text("if waiting[0] > self.in_flight:", "if True:"),
+        tests.test_an_answer_whose_commit_is_under_way_gets_the_verdict_of_the_store,
     ),
     Mutant(
         "unbounded_mailbox",
         Mailbox,
         "push",
-        Text("if len(calls) >= bounds.MAILBOX_CALLS_MAX:", "if False:"),
+        Text("len(calls) >= bounds.MAILBOX_CALLS_MAX or ", ""),
         tests.test_a_full_mailbox_refuses_and_loses_nothing,
     ),
     Mutant(

@@ -99,9 +99,12 @@ class MailboxMachine(RuleBasedStateMachine):
         assert self.overtaken < bounds.ALARM_TURN_SHARE
 
     @rule()
-    def drain(self):
-        """Everything comes out, the callers first."""
-        assert [*self.calls, *self.alarms] == self.mailbox.drain()
+    def fail(self):
+        """Whoever still waits is told, and nothing waits any more."""
+        waiting = [call for call in (*self.living, *self.alarms) if not call.future.done()]
+        error = OverloadedError("gone", retry_after_ms=1)
+        self.mailbox.fail(error)
+        assert all(call.future.exception() is error for call in waiting)
         self.calls, self.alarms, self.overtaken = [], [], 0
 
     @invariant()
