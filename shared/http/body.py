@@ -43,14 +43,18 @@ class BodyReader:
         assert task is not None
         self._watch(task)
         try:
-            return await _read(receive, size_max)
+            message = await receive()
+            body: bytes = message.get("body", b"")
+            if message["type"] == "http.request" and not message.get("more_body") and len(body) <= size_max:
+                return body  # Nearly always: the body came in one piece.
+            return await _read_rest(message, receive, size_max)
         except asyncio.CancelledError:
             if task in self._late and task.uncancel() == 0:
                 raise BodyTimeoutError(self._deadline_ms) from None
             raise
         finally:
-            self._waiting.pop(task, None)
-            self._late.discard(task)
+            if self._waiting.pop(task, None) is None:
+                self._late.discard(task)
 
     def _watch(self, task: asyncio.Task[Any]) -> None:
         loop = task.get_loop()
@@ -70,21 +74,17 @@ class BodyReader:
             task.cancel()
 
 
-async def _read(receive: Receive, size_max: int) -> bytes:
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if message["type"] == "http.request" and not message.get("more_body") and len(body) <= size_max:
-        return body  # Nearly always: the body came in one piece.
-    parts = bytearray(body)
+async def _read_rest(message: Message, receive: Receive, size_max: int) -> bytes:
+    parts = bytearray()
     while True:
         if message["type"] != "http.request":
             raise ClientGoneError
+        parts += message.get("body", b"")
         if len(parts) > size_max:
             raise TooLargeError("The request body", size=len(parts), size_max=size_max)
         if not message.get("more_body"):
             return bytes(parts)
         message = await receive()
-        parts += message.get("body", b"")
 
 
 def declared_size(fields: dict[bytes, bytes], size_max: int) -> bool:

@@ -94,7 +94,10 @@ class Guard:
         try:
             if scope["path"].startswith(self._bare):
                 _check_bare(headers, arrival.fields)
-            elif await self._admit(scope, headers, arrival, receive):
+            elif (size_max := self._admit(scope, headers, arrival.fields)) is not None:
+                arrival.body = await self._reader.read(receive, size_max)
+                if arrival.body and b"content-length" not in arrival.fields:  # It may not have been announced at all.
+                    check_media_type(arrival.fields)
                 receive = replay(arrival.body, receive)
         except TenureError as error:
             await self._refuse(scope, send, error, arrival)
@@ -107,11 +110,9 @@ class Guard:
             report_fault(error, arrival, method=scope["method"], route=UNROUTED)
             await self._refuse(scope, send, error, arrival)
 
-    async def _admit(
-        self, scope: Scope, headers: list[tuple[bytes, bytes]], arrival: Arrival, receive: Receive
-    ) -> bool:
-        """Check an API request and read its body; whether there can have been one."""
-        fields, method, path = arrival.fields, scope["method"], scope["path"]
+    def _admit(self, scope: Scope, headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes]) -> int | None:
+        """Check the header of an API request; the cap of its body, None where there can be none."""
+        method, path = scope["method"], scope["path"]
         _check_header(headers, fields)
         if method in _REFUSED_METHODS:
             raise MethodNotAllowedError(_ALLOW)
@@ -120,15 +121,10 @@ class Guard:
         if scope["query_string"]:
             _check_query(scope["query_string"])
         size_max = self._body_bytes_max.get(path, BODY_BYTES_MAX)
-        declared = declared_size(fields, size_max)
-        if declared:
+        if declared_size(fields, size_max):
             check_media_type(fields)
-        elif method not in _BODY_METHODS:
-            return False
-        arrival.body = await self._reader.read(receive, size_max)
-        if not declared and arrival.body:  # HTTP/2 need not announce a body.
-            check_media_type(fields)
-        return True
+            return size_max
+        return size_max if method in _BODY_METHODS else None
 
     async def _refuse(self, scope: Scope, send: Send, error: Exception, arrival: Arrival) -> None:
         """Answer with the problem document of `error`; the connection ends where a body may be left unread."""
