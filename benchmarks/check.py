@@ -11,9 +11,6 @@ memory and answers with its header fields. A million keys are brought into memor
 import argparse
 import http.client
 import json
-import os
-import re
-import shutil
 import statistics
 import subprocess
 import sys
@@ -21,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.load import cpu_s, load, measure, wrk_is_here
 from tests.support.launching import free_ports
 from tests.support.service import Limiter, limiter
 
@@ -45,29 +43,6 @@ request = function()
   return wrk.format(nil, "/v1/check", nil, body)
 end
 """
-
-
-def cpu_s(pid: int) -> float:
-    """CPU seconds of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def wrk(port: int, script: Path, seconds: int) -> float:
-    """Requests a second, all answered with 2xx."""
-    command = ["wrk", "-t1", "-c64", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{port}/v1/check"]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "Non-2xx" not in text, text
-    found = re.search(r"Requests/sec:\s+([\d.]+)", text)
-    assert found, text
-    return float(found[1])
-
-
-def measure(port: int, pid: int, script: Path, seconds: int) -> tuple[float, float]:
-    """Requests a second and microseconds of the server's CPU for each."""
-    before = cpu_s(pid)
-    rate = wrk(port, script, seconds)
-    return rate, (cpu_s(pid) - before) * 1e6 / (rate * seconds)
 
 
 def batches(service: Limiter, keys: int, size: int, seconds: float) -> float:
@@ -102,8 +77,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--keys", type=int, nargs="*", default=[1_000, 1_000_000])
     options = parser.parse_args()
-    if shutil.which("wrk") is None:
-        print("wrk is needed (Debian: wrk)", file=sys.stderr)
+    if not wrk_is_here():
         return 1
     with tempfile.TemporaryDirectory() as folder, limiter(Path(folder) / "data") as service:
         service.policy("bench", ("second", 1_000_000, 1_000), ("minute", 10_000_000, 60_000))
@@ -120,8 +94,8 @@ def main() -> int:
                 script.write_text(WRK.format(key=service.key, keys=keys))
                 warm = batches(service, keys, 1_000, 120)
                 ours, bare = [], []
-                wrk(service.run.port, script, 1)
-                wrk(floor_port, script, 1)
+                load(service.run.port, script, 1)
+                load(floor_port, script, 1)
                 for _ in range(options.rounds):
                     bare.append(measure(floor_port, floor.pid, script, options.seconds))
                     ours.append(measure(service.run.port, pid, script, options.seconds))
