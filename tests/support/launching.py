@@ -51,6 +51,14 @@ def processes_of(data_dir: Path) -> dict[int, str]:
     return found
 
 
+def is_running(pid: int) -> bool:
+    """Whether the process has not ended; one that waits to be buried has."""
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 class Launched:
     """A running `tenure run`."""
 

@@ -1,4 +1,4 @@
-"""`tenure run` with the stand-in service in place of the real ones."""
+"""`tenure run` with a service of the tests in place of the real ones: `standin`, or the one that is named."""
 
 import os
 import sys
@@ -7,12 +7,11 @@ from pathlib import Path
 from shared.errors import ConfigurationError, TenureError
 from shared.runtime import launcher
 
-STANDIN = Path(__file__).with_name("standin_service.py")
-
 if __name__ == "__main__":
-    service = launcher.ServiceCommand("standin", (sys.executable, str(STANDIN)))
+    name = sys.argv[1] if len(sys.argv) > 1 else "standin"
+    script = Path(__file__).with_name(f"{name}_service.py")
     try:
-        sys.exit(launcher.run(os.environ, services=[service]))
+        sys.exit(launcher.run(os.environ, services=[launcher.ServiceCommand(name, (sys.executable, str(script)))]))
     except TenureError as exc:
         sys.stderr.write(f"tenure: {exc}\n")
         sys.exit(2 if isinstance(exc, ConfigurationError) else 1)
