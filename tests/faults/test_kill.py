@@ -45,9 +45,7 @@ def test_kills_lose_no_committed_turn_and_no_alarm(tmp_path: Path) -> None:
             load.stop()
         entries = entries_of(run.port, load.LEDGERS)
         assert [] == faults_of_appends(load.appends, entries)
-        eventually(
-            lambda: len(lateness_ms(load.armed, rings_of(run.port, load.BELLS))) == len(load.armed), within_s=15
-        )
+        eventually(lambda: len(lateness_ms(load.armed, rings_of(run.port, load.BELLS))) == len(load.armed), within_s=15)
         rings = rings_of(run.port, load.BELLS)
         assert [] == faults_of_alarms(load.armed, rings)
 
