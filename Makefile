@@ -15,7 +15,7 @@ COMPILE = UV_DEFAULT_INDEX="$$(.venv-lock/bin/python -m pip config get global.in
 	--generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade)
 
 # What a developer's shell may have set must not decide what is tested.
-unexport PYTHONPATH PYTHONHOME PYTHONOPTIMIZE PYTHONWARNINGS VIRTUAL_ENV
+unexport PYTHONPATH PYTHONHOME PYTHONOPTIMIZE PYTHONWARNINGS PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help

@@ -69,6 +69,6 @@ def build_app(node: Node) -> tuple[ASGIApp, ASGIApp]:
         observe=node.metrics.http_request,
     )
     admin = create_admin_app(
-        ready=node.ready, metrics_render=node.metrics.render_prometheus, openapi=openapi_json(documented)
+        ready=node.ready, metrics_render=node.metrics.render_prometheus, openapi=lambda: openapi_json(documented)
     )
     return public, admin

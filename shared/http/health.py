@@ -7,6 +7,7 @@ for the public either: the listener binds to loopback unless told otherwise.
 """
 
 from collections.abc import Callable
+from functools import cache
 
 import msgspec
 
@@ -34,15 +35,17 @@ def create_admin_app(
     *,
     ready: Callable[[], list[str]],
     metrics_render: Callable[[], bytes],
-    openapi: bytes,
+    openapi: Callable[[], bytes],
     metrics_type: bytes = METRICS_TYPE,
 ) -> ASGIApp:
     """The ASGI application of the admin listener.
 
     `ready` returns the reasons why traffic should not come; none means ready. Neither it nor
-    `metrics_render` may wait. `openapi` is the document that `/openapi.json` and `/docs` show.
+    `metrics_render` may wait. `openapi` makes the document that `/openapi.json` and `/docs` show,
+    once and only when somebody asks: a process that was killed answers sooner without it.
     """
-    docs = render_docs(openapi)
+    document = cache(openapi)
+    docs = cache(lambda: render_docs(document()))
 
     def answer_ready() -> Answer:
         reasons = ready()
@@ -53,8 +56,8 @@ def create_admin_app(
         "/health/live": lambda: _plain(_LIVE, _JSON),
         "/health/ready": answer_ready,
         "/metrics": lambda: _plain(metrics_render(), metrics_type),
-        "/openapi.json": lambda: _plain(openapi, _JSON),
-        "/docs": lambda: (200, [*_typed(docs, b"text/html; charset=utf-8"), *_DOCS_HEADERS], docs),
+        "/openapi.json": lambda: _plain(document(), _JSON),
+        "/docs": lambda: (200, [*_typed(docs(), b"text/html; charset=utf-8"), *_DOCS_HEADERS], docs()),
     }
 
     async def admin(scope: Scope, _: Receive, send: Send) -> None:

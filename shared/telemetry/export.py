@@ -19,23 +19,14 @@ from importlib import metadata
 from threading import Thread
 
 import msgspec
-from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.metrics import CallbackOptions, Observation
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
-from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from shared.clock import SystemClock
 from shared.errors import ConfigurationError
 from shared.telemetry import logs
 from shared.telemetry.metrics import Metrics
-from shared.telemetry.otlp import RegistryExporter, SpanBatches
 from shared.telemetry.sampling import Sampler, read_sampler
 from shared.telemetry.spans import SpanSink
 
-NAMESPACE = "tenure"
 SHUTDOWN_MS = 5_000
 """How long a stopping process waits for the collector, at most."""
 
@@ -75,40 +66,17 @@ def open_export(*, service: str, node: str, metrics: Metrics) -> Export:
     pushes = _exports(environ, "METRICS")
     if not (traces or pushes):
         return Export(sampler=sampler)
-    resource = resource_of(service=service, node=node)
-    scope = InstrumentationScope("tenure", _version())
+    # Imported here: it is a seventh of what a service imports at start, and without a collector nobody needs it.
+    from shared.telemetry.otlp import Origin, push_metrics, span_batches
+
+    origin = Origin(service=service, node=node, version=_version())
     closers: list[Callable[[], object]] = []
-    spans = SpanBatches(OTLPSpanExporter(), resource, scope) if traces else None
+    spans = span_batches(origin) if traces else None
     if spans is not None:
         closers.append(spans.shutdown)
     if pushes:
-        closers.append(_push(metrics, resource, scope))
+        closers.append(push_metrics(metrics, origin))
     return Export(sampler=sampler, spans=spans, closers=closers)
-
-
-def resource_of(*, service: str, node: str) -> Resource:
-    """Who exports. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES go before our own words."""
-    ours = {
-        "service.name": service,
-        "service.namespace": NAMESPACE,
-        "service.version": _version(),
-        "service.instance.id": node,
-    }
-    return Resource.create({**ours, **OTELResourceDetector().detect().attributes})
-
-
-def _push(metrics: Metrics, resource: Resource, scope: InstrumentationScope) -> Callable[[], object]:
-    exporter = RegistryExporter(metrics, OTLPMetricExporter(), resource, scope)
-    provider = MeterProvider(
-        metric_readers=[PeriodicExportingMetricReader(exporter)], resource=resource, shutdown_on_exit=False
-    )
-    # A reader calls its exporter only if the SDK has collected something. This is that something.
-    provider.get_meter(NAMESPACE).create_observable_gauge("tenure.export", [_one])
-    return provider.shutdown
-
-
-def _one(_: CallbackOptions) -> list[Observation]:
-    return [Observation(1)]
 
 
 def _exports(environ: Mapping[str, str], signal: str) -> bool:

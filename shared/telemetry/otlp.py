@@ -5,11 +5,14 @@ the real one and puts the registry's families in the place of what the SDK colle
 buckets are cumulative, whatever temporality is preferred.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
-from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.metrics import CallbackOptions, NoOpMeterProvider, Observation
 from opentelemetry.sdk.metrics import Exemplar as ExemplarData
+from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     Gauge,
@@ -19,12 +22,13 @@ from opentelemetry.sdk.metrics.export import (
     MetricExportResult,
     MetricsData,
     NumberDataPoint,
+    PeriodicExportingMetricReader,
     ResourceMetrics,
     ScopeMetrics,
     Sum,
 )
 from opentelemetry.sdk.metrics.export import Histogram as HistogramData
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -36,6 +40,7 @@ from shared.telemetry.metrics import Metrics
 from shared.telemetry.series import Exemplar, HistogramPoint, NumberPoint, Snapshot
 from shared.telemetry.spans import SpanData
 
+NAMESPACE = "tenure"
 _NS_PER_MS = 1_000_000
 _KINDS = {
     "internal": SpanKind.INTERNAL,
@@ -46,6 +51,38 @@ _KINDS = {
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _ERROR = Status(StatusCode.ERROR)
 _UNSET = Status(StatusCode.UNSET)
+
+
+class Origin:
+    """Who exports. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES go before our own words."""
+
+    __slots__ = ("resource", "scope")
+
+    def __init__(self, *, service: str, node: str, version: str) -> None:
+        ours = {
+            "service.name": service,
+            "service.namespace": NAMESPACE,
+            "service.version": version,
+            "service.instance.id": node,
+        }
+        self.resource = Resource.create({**ours, **OTELResourceDetector().detect().attributes})
+        self.scope = InstrumentationScope(NAMESPACE, version)
+
+
+def span_batches(origin: Origin) -> "SpanBatches":
+    """Where spans go: the collector that the SDK's variables name."""
+    return SpanBatches(OTLPSpanExporter(), origin.resource, origin.scope)
+
+
+def push_metrics(metrics: Metrics, origin: Origin) -> Callable[[], object]:
+    """Start to send `metrics` there, at the SDK's interval. Call what is returned to send the last and end."""
+    exporter = RegistryExporter(metrics, OTLPMetricExporter(), origin.resource, origin.scope)
+    provider = MeterProvider(
+        metric_readers=[PeriodicExportingMetricReader(exporter)], resource=origin.resource, shutdown_on_exit=False
+    )
+    # A reader calls its exporter only if the SDK has collected something. This is that something.
+    provider.get_meter(NAMESPACE).create_observable_gauge("tenure.export", [_one])
+    return provider.shutdown
 
 
 class SpanBatches:
@@ -113,6 +150,10 @@ class RegistryExporter(MetricExporter):
         ]
         scope_metrics = ScopeMetrics(scope=self._scope, metrics=families, schema_url="")
         return MetricsData([ResourceMetrics(resource=self._resource, scope_metrics=[scope_metrics], schema_url="")])
+
+
+def _one(_: CallbackOptions) -> list[Observation]:
+    return [Observation(1)]
 
 
 def _metric(snapshot: Snapshot, start_ns: int, now_ns: int) -> Metric:

@@ -167,14 +167,13 @@ def _encoded_whole(subject: str) -> str:
 
 
 def test_kill_9_of_the_service_keeps_what_was_checkpointed(tmp_path: Path) -> None:
-    """It answers again within a second, remembers the window, and admits no more than the bound."""
+    """It answers again, remembers the window, and admits no more than the bound; tests/faults say how soon."""
     with limiter(tmp_path / "data") as service:
         service.policy("ten", ("hour", 10, 3_600_000))
         for _ in range(6):
             service.check("ten", "k")
         time.sleep(1)  # Longer than the checkpoint: real processes keep real time.
         os.kill(service.run.pid_of("services.ratelimiter"), signal.SIGKILL)
-        killed_s = time.monotonic()
         admitted = 0
 
         def answers() -> bool:
@@ -185,12 +184,10 @@ def test_kill_9_of_the_service_keeps_what_was_checkpointed(tmp_path: Path) -> No
             return True
 
         eventually(answers, within_s=5)
-        down_s = time.monotonic() - killed_s
         for _ in range(10):
             admitted += service.check("ten", "k")["allowed"]
 
         assert 4 == admitted
-        assert down_s < 3, f"answered again after {down_s:.2f} s"
 
 
 @pytest.mark.slow

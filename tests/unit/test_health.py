@@ -77,7 +77,7 @@ class Process:
 
     @property
     def admin(self) -> ASGIApp:
-        return create_admin_app(ready=self.ready, metrics_render=self.metrics, openapi=OPENAPI)
+        return create_admin_app(ready=self.ready, metrics_render=self.metrics, openapi=lambda: OPENAPI)
 
 
 def ask(process: Process, path: str, method: str = "GET") -> httpx.Response:
