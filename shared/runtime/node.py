@@ -13,10 +13,10 @@ import asyncio
 import gc
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
@@ -40,7 +40,6 @@ from shared.storage import keys
 from shared.storage.interface import StoreError, StoreFullError
 from shared.storage.lockfile import hold_node_lock
 from shared.storage.redis.inspect import (
-    StoreFacts,
     configuration_finding,
     durability_reached,
     findings,
@@ -57,12 +56,13 @@ from shared.telemetry.traces import Tracer
 _log = logs.get_logger()
 _SWEEP_SECONDS = 10
 _STORE_START_MS = 10_000
-_STORE_START_PAUSES = Backoff(base_ms=200, cap_ms=200, factor=1)
+_STORE_START_PAUSES = Backoff(base_ms=50, cap_ms=50, factor=1)
 # New containers before the collector looks. Objects in memory are freed without it; it is there for the odd cycle,
 # and at its defaults it took a quarter of a busy node's time, looking through objects that live on.
 _GC_THRESHOLDS = (50_000, 20, 50)
 
 AsgiApp = Callable[..., Any]
+T = TypeVar("T")
 
 
 class Node:
@@ -252,9 +252,10 @@ def _server(app: AsgiApp, host: str, port: int, *, backlog: int) -> Server:
 
 async def _check_store(store: RedisStore, settings: NodeSettings, prefix: str, clock: Clock) -> int:
     """Refuse a store that must not be used, warn of weaknesses, and return the durability level of this one."""
-    facts = await _store_facts(store, clock)
+    facts = await _patiently(lambda: inspect(store.command, clock), clock)
     found = findings(facts, declared=settings.durability, strict=settings.durability_strict)
-    stored = await read_configuration(store.command, prefix)
+    # A store that still reads its log has answered up to here, and refuses this.
+    stored = await _patiently(lambda: read_configuration(store.command, prefix), clock)
     found.append(configuration_finding(stored, shards=settings.shards))
     for finding in found:
         if finding.level == "fail":
@@ -268,11 +269,15 @@ async def _check_store(store: RedisStore, settings: NodeSettings, prefix: str, c
     return durability_reached(facts, declared=settings.durability)
 
 
-async def _store_facts(store: RedisStore, clock: Clock) -> StoreFacts:
-    """What the store says of itself; one that is still starting gets 10 s."""
+async def _patiently(ask: Callable[[], Awaitable[T]], clock: Clock) -> T:
+    """What the store answers; one that is still starting gets 10 s.
+
+    Raises:
+        ConfigurationError: that was not enough.
+    """
     try:
         return await retrying(
-            lambda: inspect(store.command, clock),
+            ask,
             backoff=_STORE_START_PAUSES,
             budget_ms=_STORE_START_MS,
             clock=clock,
