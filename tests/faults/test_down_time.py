@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ pytestmark = [
 def test_after_kill_9_of_the_limiter_it_answers_within_a_second(tmp_path: Path) -> None:
     """The half of all kills is over within a second, from the kill to the first decision."""
     with limiter(tmp_path / "data") as service:
-        downs_s = [_down_s(service.run, "services.ratelimiter", lambda: _decides(service)) for _ in range(KILLS)]
+        downs_s = [_down_s(service.run, "services.ratelimiter", partial(_decides, service)) for _ in range(KILLS)]
 
     _say("the limiter", downs_s)
     assert quantile(downs_s, 0.5) <= DOWN_S_MEDIAN_MAX
@@ -45,7 +46,7 @@ def test_after_kill_9_of_the_store_commits_go_on_within_a_second(tmp_path: Path)
     """From the kill of the store to the first commit that was asked for after it."""
     with ledger_run(tmp_path / "data") as run:
         client = Client(run.ready().port)
-        downs_s = [_down_s(run, "valkey-server", lambda: _commits(client)) for _ in range(KILLS)]
+        downs_s = [_down_s(run, "valkey-server", partial(_commits, client)) for _ in range(KILLS)]
         client.close()
 
     _say("the store", downs_s)
@@ -58,7 +59,7 @@ def test_after_kill_9_of_the_launcher_all_is_gone_and_the_next_run_starts_at_onc
     for _ in range(3):
         began_s = time.monotonic()
         with limiter(tmp_path / "data") as service:
-            assert eventually(lambda service=service: _decides(service), within_s=BACK_S_MAX)
+            assert eventually(partial(_decides, service), within_s=BACK_S_MAX)
             back_s.append(time.monotonic() - began_s)
             service.run.process.kill()
             killed_s = time.monotonic()

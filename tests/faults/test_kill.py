@@ -43,7 +43,7 @@ def test_kills_lose_no_committed_turn_and_no_alarm(tmp_path: Path) -> None:
             downs_s = [_kill_under_load(run, load, VICTIMS[i % len(VICTIMS)]) for i in range(kills)]
         finally:
             load.stop()
-        entries = entries_of(run.port, load.LEDGERS)
+        entries = entries_of(run.port, load.ledgers)
         assert [] == faults_of_appends(load.appends, entries)
         eventually(lambda: len(lateness_ms(load.armed, rings_of(run.port, load.BELLS))) == len(load.armed), within_s=15)
         rings = rings_of(run.port, load.BELLS)

@@ -6,7 +6,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -65,7 +65,8 @@ class Client:
 class Load:
     """Threads that append and arm until they are stopped. Reading `appends` and `armed` meanwhile is safe."""
 
-    LEDGERS = tuple(f"ledger-{i}" for i in range(4))
+    LEDGERS = 4  # That are appended to at the same time.
+    LEDGER_APPENDS = 2_000  # Of each thread, to all of these; then it goes on to new ones, as an object has its bound.
     BELLS = tuple(f"bell-{i}" for i in range(16))
     ARM_S = 0.03
 
@@ -88,6 +89,11 @@ class Load:
         for thread in self._threads:
             thread.join()
 
+    @property
+    def ledgers(self) -> list[str]:
+        """The names of all ledgers that an append was sent to."""
+        return sorted({append.ledger for append in self.appends})
+
     def answered_after(self, moment_s: float) -> float | None:
         """When the first append that was sent after `moment_s` was acknowledged, if one was yet."""
         recent = self.appends[-2_000:]
@@ -99,7 +105,8 @@ class Load:
         for number in count():
             if self._stop.is_set():
                 break
-            append = client.append(self.LEDGERS[number % len(self.LEDGERS)], f"{who}-{number}")
+            ledger = f"ledger-{number // self.LEDGER_APPENDS}-{number % self.LEDGERS}"
+            append = client.append(ledger, f"{who}-{number}")
             self.appends.append(append)
             if append.outcome != "acknowledged":
                 time.sleep(_PAUSE_S)
@@ -118,7 +125,7 @@ class Load:
         client.close()
 
 
-def entries_of(port: int, ledgers: tuple[str, ...]) -> Mapping[str, list[str]]:
+def entries_of(port: int, ledgers: Sequence[str]) -> Mapping[str, list[str]]:
     """What the ledgers hold."""
     client = Client(port)
     try:
@@ -127,7 +134,7 @@ def entries_of(port: int, ledgers: tuple[str, ...]) -> Mapping[str, list[str]]:
         client.close()
 
 
-def rings_of(port: int, bells: tuple[str, ...]) -> Mapping[str, Mapping[str, list[tuple[int, int]]]]:
+def rings_of(port: int, bells: Sequence[str]) -> Mapping[str, Mapping[str, list[tuple[int, int]]]]:
     """What has rung."""
     client = Client(port)
     try:

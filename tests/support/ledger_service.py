@@ -29,7 +29,7 @@ from shared.runtime.node import Node, run_service
 from shared.settings import NodeSettings, read_settings
 
 SLOWLY_MS = 300
-DEFINITE = frozenset({"overloaded", "unavailable", "commit_failed"})
+DEFINITE = frozenset({"overloaded", "unavailable", "commit_failed", "too_large"})
 """Codes of errors after which the change surely did not happen."""
 
 Rings = tuple[tuple[int, int], ...]
