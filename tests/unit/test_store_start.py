@@ -1,14 +1,15 @@
 """A node waits for a store that is still starting, and not for ever."""
 
 import asyncio
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 import pytest
 
 from shared.errors import ConfigurationError
 from shared.runtime import node
 from shared.storage.interface import StoreAwayError
-from shared.storage.redis.store import RedisStore
+from shared.storage.redis.inspect import inspect
 from shared.testing.clock import LoopClock, run_virtual
 
 
@@ -24,8 +25,9 @@ def test_a_store_that_never_answers_is_given_up_after_ten_seconds() -> None:
 
     async def start() -> int:
         loop = asyncio.get_running_loop()
+        clock = LoopClock(loop)
         with pytest.raises(ConfigurationError, match="The store does not answer: The store cannot be reached"):
-            await node._store_facts(cast("RedisStore", AwayStore()), LoopClock(loop))
+            await node._patiently(partial(inspect, AwayStore().command, clock), clock)
         return round(loop.time())
 
     assert 10 == run_virtual(start)
