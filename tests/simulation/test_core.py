@@ -20,7 +20,7 @@ from shared.storage.interface import StoreAwayError, StoreInDoubtError
 from shared.testing.clock import START_MS, LoopClock, run_virtual
 from shared.testing.faults import Fault, FaultKind, FaultyStore
 from shared.testing.store import MemoryStore
-from tests.support.simulated import Counter, Meter, Tally, core
+from tests.support.simulated import Counter, Tally, core
 
 ONE = Address("counter", "acme", "one")
 TWO = Address("counter", "acme", "two")
@@ -215,75 +215,6 @@ def test_a_store_that_went_back_in_time_is_reported_and_its_state_read_again() -
     run_virtual(main)
 
 
-def test_an_alarm_fires_once_it_is_due_and_never_early() -> None:
-    """Its turn runs at or after the due time of the store's clock, and it is gone afterwards."""
-
-    async def main() -> None:
-        Counter.rung.clear()
-        async with core(memory()) as a:
-            await a.host.call(ONE, Counter.arm, "x", 10_000)
-            await asyncio.sleep(9.9)
-            assert [] == Counter.rung
-            await asyncio.sleep(0.2)
-            assert 1 == len(Counter.rung)
-            assert 0 <= Counter.rung[0] <= 50
-            assert [] == await a.host.call(ONE, Counter.names)
-
-    run_virtual(main)
-
-
-def test_an_alarm_survives_the_death_of_its_owner() -> None:
-    """It rings at the next owner, though nobody calls the object."""
-
-    async def main() -> None:
-        store = memory()
-        async with core(store, lock_id="L") as a:
-            await a.host.call(ONE, Counter.arm, "x", 5_000)
-            await a.kill()
-        Counter.rung.clear()
-        async with core(store, lock_id="L", node="b"):
-            await asyncio.sleep(5.5)
-            assert 1 == len(Counter.rung)
-            assert Counter.rung[0] >= 0
-
-    run_virtual(main)
-
-
-def test_a_failing_alarm_is_tried_again_and_then_shown_as_dead() -> None:
-    """Retries back off for a day; then the alarm is listed as dead, not lost."""
-
-    async def main() -> None:
-        store = memory()
-        Counter.rung.clear()
-        async with core(store) as a:
-            await a.host.call(ONE, Counter.arm, "bad", 1_000)
-            await asyncio.sleep(10)
-            assert 2 <= len(Counter.rung) <= 4
-            assert 0 == await a.host.call(ONE, Counter.rings)
-            await asyncio.sleep(25 * 3_600)
-            tried = len(Counter.rung)
-            assert 280 <= tried
-            assert [] == await a.host.call(ONE, Counter.names)
-            await asyncio.sleep(3_600)
-            assert tried == len(Counter.rung)
-
-    run_virtual(main, limit_ms=100 * 3_600_000)
-
-
-def test_a_cancelled_alarm_does_not_ring() -> None:
-    """Not after its cancelling turn was answered."""
-
-    async def main() -> None:
-        Counter.rung.clear()
-        async with core(memory()) as a:
-            await a.host.call(ONE, Counter.arm, "x", 1_000)
-            assert await a.host.call(ONE, Counter.cancel, "x")
-            await asyncio.sleep(3)
-            assert [] == Counter.rung
-
-    run_virtual(main)
-
-
 def test_checkpointed_replies_leave_at_once_and_reach_the_store_within_the_checkpoint() -> None:
     """The fast way answers without the store; 300 ms later a crash loses nothing of it."""
 
@@ -474,40 +405,6 @@ def test_a_commit_that_stays_in_doubt_is_decided_by_a_new_fence(lost: FaultKind)
     run_virtual(main)
 
 
-def test_an_alarm_rings_again_if_its_owner_dies_during_its_turn() -> None:
-    """It leaves the store with the commit of its turn, not before."""
-
-    async def main() -> None:
-        store = memory()
-        Sleeper.rung.clear()
-        async with core(store, lock_id="L", kinds=(Sleeper,)) as a:
-            await a.host.call(SLEEPER, Sleeper.arm, "x", 1_000)
-            await asyncio.sleep(1.2)
-            assert ["x"] == Sleeper.rung
-            await a.kill()
-        async with core(store, lock_id="L", node="b", kinds=(Sleeper,)):
-            await asyncio.sleep(1)
-            assert ["x", "x"] == Sleeper.rung
-
-    run_virtual(main)
-
-
-def test_a_failed_alarm_waits_before_its_next_try() -> None:
-    """About 2 s after the failure, a quarter more or less; what its turn wrote is gone."""
-
-    async def main() -> None:
-        Counter.rung.clear()
-        async with core(memory()) as a:
-            await a.host.call(ONE, Counter.arm, "bad", 1_000)
-            await asyncio.sleep(2.4)
-            assert 1 == len(Counter.rung)
-            await asyncio.sleep(1.3)
-            assert 2 == len(Counter.rung)
-            assert 0 == await a.host.call(ONE, Counter.rings)
-
-    run_virtual(main)
-
-
 def test_an_object_with_unconfirmed_changes_stays_in_memory() -> None:
     """However long nobody touches it: the store does not have them."""
 
@@ -609,56 +506,6 @@ def test_an_object_is_read_again_only_when_the_store_has_decided() -> None:
             assert 5 == await write
 
     run_virtual(main)
-
-
-def test_a_native_state_survives_its_owner() -> None:
-    """The next owner starts from the last checkpoint; an object that has nothing left is not stored."""
-
-    async def main() -> None:
-        store = memory()
-        async with core(store, lock_id="L") as a:
-            await a.host.call(METER, Meter.hit, 7)
-            await asyncio.sleep(0.3)
-            assert 8 == a.host.try_now(METER, Meter.hit)
-            await a.kill()
-        async with core(store, lock_id="L", node="b") as b:
-            assert 7 == await b.host.call(METER, Meter.value)
-            await b.host.call(METER, Meter.hit, -7, durability="committed")
-        assert [] == [shard for shard in store.snapshot().shards.values() if shard.natives]
-
-    run_virtual(main)
-
-
-def test_a_native_object_that_fails_is_read_again_and_loses_nobody() -> None:
-    """What the failed handler left in memory is gone, and the calls behind it run on the last checkpoint."""
-
-    async def main() -> None:
-        async with core(memory()) as a:
-            await a.host.call(METER, Meter.hit, 7)
-            await asyncio.sleep(0.3)
-            calls = [
-                asyncio.ensure_future(a.host.call(METER, method))
-                for method in (Meter.hit_slowly, Meter.spoil, Meter.value)
-            ]
-            slow, spoilt, value = await asyncio.gather(*calls, return_exceptions=True)
-            assert 8 == slow
-            assert isinstance(spoilt, HandlerError)
-            assert value in (7, 8)
-
-    run_virtual(main)
-
-
-def test_a_native_kind_has_no_keys_and_no_alarms() -> None:
-    """Asking for them is a mistake of its author, and says so."""
-
-    async def main() -> None:
-        async with core(memory()) as a:
-            await a.host.call(METER, Meter.hit)
-            instance = a.host._activations[METER].instance
-            with pytest.raises(TypeError, match="native kind"):
-                instance.storage  # noqa: B018  # The look is what fails.
-            with pytest.raises(TypeError, match="native kind"):
-                instance.alarms.set("x", at_ms=1)
 
 
 def test_an_object_whose_activation_fails_fails_alone() -> None:

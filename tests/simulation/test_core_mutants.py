@@ -26,6 +26,7 @@ from shared.objects.store_clock import StoreClock
 from shared.objects.turns import Turns
 from shared.testing.faults import FaultKind, FaultyStore
 from shared.testing.store import MemoryStore
+from tests.simulation import test_alarm_turns as alarm_tests
 from tests.simulation import test_core as tests
 
 REPLY_LOST_FOR_GOOD = partial(tests.test_a_commit_that_stays_in_doubt_is_decided_by_a_new_fence, FaultKind.REPLY_LOST)
@@ -103,7 +104,7 @@ MUTANTS = (
             "        self._host.committer.push(activation)\n"
             "    call.started = True",
         ),
-        tests.test_an_alarm_rings_again_if_its_owner_dies_during_its_turn,
+        alarm_tests.test_an_alarm_rings_again_if_its_owner_dies_during_its_turn,
     ),
     Mutant(
         "unguarded_load",
@@ -176,9 +177,11 @@ MUTANTS = (
         StoreClock,
         "lower_ms",
         StoreClock.upper_ms,
-        tests.test_an_alarm_fires_once_it_is_due_and_never_early,
+        alarm_tests.test_an_alarm_fires_once_it_is_due_and_never_early,
     ),
-    Mutant("alarm_without_retry", Turns, "_retry_alarm", nothing, tests.test_a_failed_alarm_waits_before_its_next_try),
+    Mutant(
+        "alarm_without_retry", Turns, "_retry_alarm", nothing, alarm_tests.test_a_failed_alarm_waits_before_its_next_try
+    ),
     Mutant(
         "overlapping_turns",
         Turns,
