@@ -5,6 +5,7 @@ from typing import cast
 
 from litestar.di import Provide
 
+from services.ratelimiter.batch import PATH as BATCH_PATH
 from services.ratelimiter.book import PolicyBook
 from services.ratelimiter.checking import Checker
 from services.ratelimiter.fastlane import FastLane
@@ -24,7 +25,6 @@ from shared.runtime.node import Node
 TITLE = "Tenure rate limiter"
 API_VERSION = "1.0.0"
 DESCRIPTION = "Never more than the limit in any window of the stated length; several limits all or nothing."
-BATCH_PATH = "/v1/check/batch"
 BATCH_BYTES_MAX = 256 * 1024
 PROBLEMS: Mapping[type[TenureError], Row] = {CostTooLargeError: Row(422, "Cost too large", ("cost_max",))}
 
@@ -60,6 +60,7 @@ def build_app(node: Node) -> tuple[ASGIApp, ASGIApp]:
         checker=checker,
         gate=gate,
         traced=node.tracer.enabled,
+        observe=node.metrics.http_request,
     )
     public = Guard(
         lane,

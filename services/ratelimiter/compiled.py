@@ -76,7 +76,7 @@ class CompiledPolicy:
 
     def api_headers(self, decision: Decision, body: bytes) -> Headers:
         """All fields of an API answer but the security headers and the request id."""
-        return [_JSON, (b"content-length", b"%d" % len(body)), *self.headers(decision)]
+        return [*json_headers(body), *self.headers(decision)]
 
     def gateway_answer(self, decision: Decision, cost: int, deny_status: int) -> tuple[int, Headers, bytes]:
         """Status, fields (but the security headers) and body of an answer to a gateway."""
@@ -113,6 +113,11 @@ class CompiledPolicy:
         tightest = pairs.index(min(pairs, key=_left))
         flat = [number for pair in (pairs.pop(tightest), *pairs) for number in pair]
         return self._states[tightest] % tuple(flat)
+
+
+def json_headers(body: bytes) -> Headers:
+    """What every answer of JSON carries: its type and its length."""
+    return [_JSON, (b"content-length", b"%d" % len(body))]
 
 
 API_FIELDS = SECURITY_HEADERS

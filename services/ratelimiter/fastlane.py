@@ -14,16 +14,19 @@ from collections.abc import Callable
 import msgspec
 
 from services.ratelimiter import subjects
+from services.ratelimiter.batch import PATH as BATCH_PATH
+from services.ratelimiter.batch import decide_batch
 from services.ratelimiter.book import PolicyBook
 from services.ratelimiter.checking import CHECK, Checker
-from services.ratelimiter.compiled import CompiledPolicy
+from services.ratelimiter.compiled import CompiledPolicy, json_headers
 from services.ratelimiter.gate import PREFIX, Answer, Gate
-from services.ratelimiter.schemas import CheckRequest
+from services.ratelimiter.schemas import BatchRequest, CheckRequest
 from services.ratelimiter.subjects import SUBJECTS
 from shared.errors import TenureError
-from shared.http.arrival import SECURITY_HEADERS, Arrival, arrival_of
+from shared.http.arrival import SECURITY_HEADERS, Arrival, arrival_of, response_headers
 from shared.http.asgi import ASGIApp, Receive, Scope, Send
 from shared.http.auth import KeyRing, bearer_secret
+from shared.http.observe import Observe
 
 PATH = "/v1/check"
 _ODD = b"13579bdf"  # The last digit of a traceparent whose sampled flag is set.
@@ -34,6 +37,7 @@ class FastLane:
     """An ASGI application that answers what it can and hands everything else to `app`.
 
     `traced` says whether spans are recorded anywhere; then sampled requests take the ordinary path.
+    `observe` is told of every batch; single checks are timed under their policy alone.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class FastLane:
         checker: Checker,
         gate: Gate,
         traced: bool,
+        observe: Observe | None = None,
         stopwatch: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._app = app
@@ -54,7 +59,9 @@ class FastLane:
         self._gate = gate
         self._traced = traced
         self._stopwatch = stopwatch
+        self._observe = observe
         self._decode = msgspec.json.Decoder(CheckRequest).decode
+        self._decode_batch = msgspec.json.Decoder(BatchRequest).decode
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a check, or hand the request on."""
@@ -62,6 +69,8 @@ class FastLane:
             path = scope["path"]
             if path == PATH:
                 answer = self._check(scope)
+            elif path == BATCH_PATH:
+                answer = await self._check_batch(scope)
             elif path.startswith(PREFIX):
                 answer = self._ask_gate(scope, path)
                 if answer is None:
@@ -99,6 +108,24 @@ class FastLane:
         body = policy.body(decision, request.subject)
         request_id = (b"x-request-id", arrival.request_id.encode("ascii"))
         return self._finish(policy, arrival, (200, [*policy.api_headers(decision, body), request_id], body))
+
+    async def _check_batch(self, scope: Scope) -> Answer | None:
+        arrival = arrival_of(scope)
+        fields = arrival.fields
+        if scope["method"] != "POST" or self._is_sampled(fields):
+            return None
+        try:
+            credential = self._authenticate(bearer_secret(fields.get(b"authorization")) or b"")
+            if credential is None or CHECK not in credential.scopes:
+                return None
+            checks = self._decode_batch(arrival.body).checks
+        except _NOT_ORDINARY:
+            return None
+        body = await decide_batch(self._checker, credential.tenant, checks)
+        arrival.status = 200
+        if self._observe is not None:
+            self._observe("POST", BATCH_PATH, 200, self._stopwatch() - arrival.started_s, None)
+        return 200, [*json_headers(body), *response_headers(arrival)], body
 
     def _ask_gate(self, scope: Scope, path: str) -> Answer | None:
         arrival = arrival_of(scope)

@@ -1,18 +1,17 @@
 """The documented routes of the limiter. What a fast lane answers first has its contract here."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Annotated, Any, TypeAlias, TypeVar, cast
 
-import msgspec
 from litestar import Request, Response, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody
 from litestar.response.base import ASGIResponse
 
+from services.ratelimiter.batch import decide_batch, degraded
 from services.ratelimiter.checking import API_DEADLINE_MS, CHECK, KIND, Checker
-from services.ratelimiter.compiled import CompiledPolicy, Decision, Headers
+from services.ratelimiter.compiled import Headers, json_headers
 from services.ratelimiter.gate import Gate
 from services.ratelimiter.limiter import Limiter
 from services.ratelimiter.policy import (
@@ -27,11 +26,9 @@ from services.ratelimiter.publishing import Publishing, condition_of, etag
 from services.ratelimiter.schemas import (
     BatchRequest,
     BatchResult,
-    CheckError,
     CheckRequest,
     CheckResult,
     Denial,
-    FailedCheck,
     PolicyList,
     PolicyView,
     ProfileList,
@@ -40,7 +37,7 @@ from services.ratelimiter.schemas import (
     SubjectUsage,
 )
 from services.ratelimiter.subjects import SUBJECTS, subject_of
-from shared.errors import ConflictError, PreconditionFailedError, RefusedError, TenureError
+from shared.errors import ConflictError, PreconditionFailedError
 from shared.http.arrival import arrival_of
 from shared.http.auth import Caller, require
 from shared.objects.address import Address
@@ -67,7 +64,6 @@ _DENIED = ResponseSpec(
     description="Over the limit; 403 where the profile says so.",
     generate_examples=False,
 )
-_encode = msgspec.json.Encoder().encode
 T = TypeVar("T")
 
 
@@ -93,8 +89,8 @@ async def check(credential: Caller, checker: Checks, data: JSONBody[CheckRequest
         credential.tenant, policy, data.subject, cost=data.cost, peek=data.peek, deadline_ms=API_DEADLINE_MS
     )
     if decision is None:
-        body = _degraded(policy, data.subject)
-        return Prepared(200, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))], body)
+        body = degraded(policy, data.subject)
+        return Prepared(200, json_headers(body), body)
     body = policy.body(decision, data.subject)
     return Prepared(200, policy.api_headers(decision, body), body)
 
@@ -102,27 +98,8 @@ async def check(credential: Caller, checker: Checks, data: JSONBody[CheckRequest
 @post("/v1/check/batch", status_code=200, guards=[require(CHECK)], tags=["checks"])
 async def check_batch(credential: Caller, checker: Checks, data: JSONBody[BatchRequest]) -> Response[BatchResult]:
     """Decide up to 1,000 checks. Each stands alone: an error of one is told in its place."""
-    results: list[bytes] = []
-    waiting: dict[int, CompiledPolicy] = {}
-    tenant = credential.tenant
-    for index, one in enumerate(data.checks):
-        result = b""
-        try:
-            policy = checker.policy(tenant, one.policy, one.cost)
-            decision = checker.check_now(tenant, policy, one.subject, cost=one.cost, peek=one.peek)
-            if decision is None:
-                waiting[index] = policy
-            else:
-                result = policy.body(decision, one.subject)
-        except TenureError as exc:
-            result = _failure(exc)
-        results.append(result)
-    if waiting:
-        late = (_check_late(checker, tenant, policy, data.checks[index]) for index, policy in waiting.items())
-        for index, result in zip(waiting, await asyncio.gather(*late), strict=True):
-            results[index] = result
-    body = b'{"results":[%b]}' % b",".join(results)
-    return Prepared(200, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))], body)
+    body = await decide_batch(checker, credential.tenant, data.checks)
+    return Prepared(200, json_headers(body), body)
 
 
 @get(
@@ -284,35 +261,6 @@ HANDLERS: Sequence[Any] = (
     get_subject,
     reset_subject,
 )
-
-
-async def _check_late(checker: Checker, tenant: str, policy: CompiledPolicy, one: CheckRequest) -> bytes:
-    try:
-        decision: Decision | None = await checker.check(
-            tenant, policy, one.subject, cost=one.cost, peek=one.peek, deadline_ms=API_DEADLINE_MS
-        )
-    except TenureError as exc:
-        return _failure(exc)
-    return _degraded(policy, one.subject) if decision is None else policy.body(decision, one.subject)
-
-
-def _degraded(policy: CompiledPolicy, subject: str) -> bytes:
-    return _encode(
-        CheckResult(
-            allowed=True,
-            policy=policy.name,
-            version=policy.version,
-            subject=subject,
-            limits=(),
-            retry_after_ms=0,
-            degraded=True,
-        )
-    )
-
-
-def _failure(error: TenureError) -> bytes:
-    retry_after_ms = error.retry_after_ms if isinstance(error, RefusedError) else 0
-    return _encode(FailedCheck(error=CheckError(code=error.code, detail=str(error), retry_after_ms=retry_after_ms)))
 
 
 def _versioned(view: T, *, created: bool = False) -> Response[T]:
