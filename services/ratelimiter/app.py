@@ -69,7 +69,5 @@ def build_app(node: Node) -> tuple[ASGIApp, ASGIApp]:
         table=ProblemTable(PROBLEMS),
         observe=node.metrics.http_request,
     )
-    admin = create_admin_app(
-        ready=node.ready, metrics_render=node.metrics.render_prometheus, openapi=lambda: openapi_json(documented)
-    )
+    admin = create_admin_app(ready=node.ready, scrape=node.metrics.scrape, openapi=lambda: openapi_json(documented))
     return public, admin

@@ -223,7 +223,7 @@ class Metrics:
         return prometheus.render(self.iter_families, accept)
 
     def _check_families(self) -> Iterator[Snapshot]:
-        handles = list(self._checks.items())
+        handles = self._checks.copy().items()
         decisions: list[NumberPoint | HistogramPoint] = [
             NumberPoint(labels=(("policy", policy), ("decision", decision)), value=count)
             for policy, handle in handles
@@ -235,7 +235,7 @@ class Metrics:
 
     def _read(self, family: Family) -> list[NumberPoint]:
         points = []
-        for key, read in list(self._reads[family.name].items()):
+        for key, read in self._reads[family.name].copy().items():
             try:
                 value = read()
             except Exception as exc:  # noqa: BLE001  # One broken gauge must not cost the whole scrape.

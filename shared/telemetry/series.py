@@ -2,7 +2,9 @@
 
 A record costs a dictionary look-up and an addition, with no lock: the event loop alone writes.
 A scrape or an export in another thread reads copies, and may see a record half done (its bucket
-but not yet its sum); the next one sees it whole.
+but not yet its sum); the next one sees it whole. A dictionary is copied by its own `copy`, which
+nothing can interrupt; making a list of its items can: each item is a new tuple, which may start
+the garbage collector, whose finalizers let the other thread run.
 
 A label value that is not in its family's closed set, and any new value once a family has all the
 series it may have, is counted as `_OTHER`: what a client sends cannot grow a process.
@@ -123,7 +125,7 @@ class Counters:
     def points(self) -> list[NumberPoint]:
         """Every series."""
         family = self.family
-        return [NumberPoint(labels=labels_of(family, key), value=value) for key, value in list(self._values.items())]
+        return [NumberPoint(labels=labels_of(family, key), value=value) for key, value in self._values.copy().items()]
 
 
 class Histograms:
@@ -150,7 +152,7 @@ class Histograms:
 
     def points(self) -> list[HistogramPoint]:
         """Every series."""
-        return [series.point(labels_of(self.family, key)) for key, series in list(self._series.items())]
+        return [series.point(labels_of(self.family, key)) for key, series in self._series.copy().items()]
 
 
 def admitted(family: Family, key: Key, series: int) -> Key:

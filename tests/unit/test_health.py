@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import threading
 
 import httpx
 import pytest
@@ -63,6 +64,8 @@ class Process:
         self.reasons: list[str] = []
         self.asked = 0
         self.broken = False
+        self.accepted: list[str] = []
+        self.scraping: list[int] = []
 
     def ready(self) -> list[str]:
         self.asked += 1
@@ -70,23 +73,25 @@ class Process:
             raise ValueError("secret=1")
         return self.reasons
 
-    def metrics(self) -> bytes:
+    def scrape(self, accept: str) -> tuple[bytes, str]:
         if self.broken:
             raise ValueError("secret=1")
-        return b"tenure_up 1\n"
+        self.accepted.append(accept)
+        self.scraping.append(threading.get_ident())
+        return b"tenure_up 1\n", "text/plain; version=0.0.4; charset=utf-8"
 
     @property
     def admin(self) -> ASGIApp:
-        return create_admin_app(ready=self.ready, metrics_render=self.metrics, openapi=lambda: OPENAPI)
+        return create_admin_app(ready=self.ready, scrape=self.scrape, openapi=lambda: OPENAPI)
 
 
-def ask(process: Process, path: str, method: str = "GET") -> httpx.Response:
+def ask(process: Process, path: str, method: str = "GET", **headers: str) -> httpx.Response:
     """One request."""
 
     async def run() -> httpx.Response:
         transport = httpx.ASGITransport(process.admin)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-            return await client.request(method, path)
+            return await client.request(method, path, headers=headers)
 
     return asyncio.run(run())
 
@@ -118,6 +123,35 @@ def test_metrics_and_document_are_given_as_they_are() -> None:
     assert (b"tenure_up 1\n", OPENAPI) == (metrics.content, document.content)
     assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert document.headers["content-type"] == "application/json"
+
+
+def test_a_scrape_gets_the_format_it_asks_for_and_leaves_the_event_loop_free() -> None:
+    """The `Accept` field reaches the renderer, which works in a thread of its own."""
+    process = Process()
+    ask(process, "/metrics", accept="application/openmetrics-text;version=1.0.0")
+    assert ["application/openmetrics-text;version=1.0.0"] == process.accepted
+    assert threading.get_ident() not in process.scraping
+
+
+def test_scrapes_are_rendered_one_at_a_time() -> None:
+    """Ten that come together never hold more than one thread."""
+    inside, most = [0], [0]
+
+    def scrape(_: str) -> tuple[bytes, str]:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        threading.Event().wait(0.001)
+        inside[0] -= 1
+        return b"", "text/plain"
+
+    async def run() -> list[int]:
+        app = create_admin_app(ready=list, scrape=scrape, openapi=OPENAPI)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+            answers = await asyncio.gather(*(client.get("/metrics") for _ in range(10)))
+            return [answer.status_code for answer in answers]
+
+    assert [200] * 10 == asyncio.run(run())
+    assert [1] == most
 
 
 @pytest.mark.parametrize(

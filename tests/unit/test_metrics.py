@@ -1,9 +1,13 @@
 """What is recorded is what a scrape and an export say, under the same names, within bounds."""
 
+import gc
 import re
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -18,7 +22,7 @@ from shared.telemetry.context import TraceContext
 from shared.telemetry.metrics import POLICIES_MAX, Metrics
 from shared.telemetry.process import observe_process
 from shared.telemetry.prometheus import metric_name
-from shared.telemetry.series import OTHER, SERIES_MAX, Family, Histogram
+from shared.telemetry.series import OTHER, SERIES_MAX, Counters, Family, Histogram, Histograms
 from shared.telemetry.traces import Tracer
 from tests.support.otlp_receiver import OtlpReceiver, attributes, export_to, otlp_receiver
 
@@ -285,6 +289,65 @@ def test_an_export_carries_the_trace_of_a_sampled_request(receiver: OtlpReceiver
     (exemplar,) = metric.histogram.data_points[0].exemplars
     assert exemplar.trace_id.hex() == f"{TRACE.trace_id:032x}"
     assert (exemplar.as_double, exemplar.time_unix_nano) == (0.00002, 1_700_000_000_000_000_000)
+
+
+def test_series_may_be_added_wherever_a_scrape_is_interrupted() -> None:
+    """The garbage collector can let other code run in the middle of a copy; new series then break nothing."""
+    counters = Counters(catalogue.ACTIVATIONS)
+    histograms = Histograms(catalogue.QUEUE_DURATION, FixedClock())
+    added = [("kind0",)]
+    counters.add(added[0])
+    histograms.of(added[0])
+
+    def add(_phase: str, _info: dict[str, int]) -> None:
+        added.append((f"kind{len(added)}",))
+        counters.add(added[-1])
+        histograms.of(added[-1])
+
+    thresholds = gc.get_threshold()
+    gc.callbacks.append(add)
+    gc.set_threshold(1)
+    try:
+        reads = [len(points()) for _ in range(5) for points in (counters.points, histograms.points)]
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.callbacks.remove(add)
+    assert reads == sorted(reads)
+    assert len(added) > 10
+
+
+def test_scrapes_in_threads_and_records_of_the_loop_do_not_disturb_each_other() -> None:
+    """Hammered: 4 threads scrape while every map grows to its bound; all scrapes are whole, and nothing is lost."""
+    metrics = Metrics()
+    recording = Event()
+    recording.set()
+
+    def scrape_on() -> int:
+        scrapes = 0
+        while recording.is_set() or not scrapes:
+            body, _ = metrics.scrape(OPENMETRICS)
+            assert body.endswith(b"# EOF\n")
+            scrapes += 1
+        return scrapes
+
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            scraping = [pool.submit(scrape_on) for _ in range(4)]
+            for number in range(SERIES_MAX * 2):
+                metrics.activations(f"kind{number}")
+                metrics.turn("limiter", f"method{number}", "ok", 0.001, TRACE)
+                metrics.bind_check(f"p{number}").observe(0.001, TRACE)
+            recording.clear()
+            assert all(done.result() for done in scraping)
+    finally:
+        sys.setswitchinterval(interval_s)
+    assert value_of(metrics, "tenure_object_activations_total", kind=OTHER) == SERIES_MAX
+    assert (
+        value_of(metrics, "tenure_ratelimit_check_duration_seconds_count", policy=OTHER)
+        == SERIES_MAX * 2 - POLICIES_MAX
+    )
 
 
 def test_without_a_wish_a_scrape_is_plain_text() -> None:
