@@ -5,6 +5,9 @@ says: `open` lets it pass, unmetered, counted and marked; `closed` refuses it wi
 wrong with the request itself is never answered with a yes.
 """
 
+import time
+from collections.abc import Callable
+
 from services.ratelimiter.book import PolicyBook
 from services.ratelimiter.compiled import CompiledPolicy, Decision
 from services.ratelimiter.limiter import Limiter
@@ -15,6 +18,7 @@ from shared.objects.address import Address
 from shared.objects.errors import CommitFailedError, DeadlineExceededError, OutcomeUnknownError, UnavailableError
 from shared.objects.host import NOT_NOW, Host
 from shared.storage.interface import StoreError
+from shared.telemetry.traces import current_trace
 
 CHECK = "limits:check"
 """The scope that a credential needs for a check."""
@@ -29,9 +33,10 @@ _AWAY = (RefusedError, StoreError, DeadlineExceededError, CommitFailedError, Out
 class Checker:
     """Checks subjects of any tenant, by name of policy."""
 
-    def __init__(self, host: Host, book: PolicyBook) -> None:
+    def __init__(self, host: Host, book: PolicyBook, stopwatch: Callable[[], float] = time.perf_counter) -> None:
         self._host = host
         self._book = book
+        self._stopwatch = stopwatch
 
     def policy(self, tenant: str, name: str, cost: int) -> CompiledPolicy:
         """The policy in force, if it can ever admit `cost`.
@@ -58,6 +63,7 @@ class Checker:
         address = Address(KIND, tenant, subject)
         address.encode()
         counters = policy.counters
+        started_s = self._stopwatch()
         try:
             decision = await self._host.call(address, Limiter.check, policy, cost, peek, deadline_ms=deadline_ms)
         except _AWAY as exc:
@@ -70,6 +76,7 @@ class Checker:
             raise UnavailableError("The check cannot be decided at the moment.", retry_after_ms=RETRY_AFTER_MS) from exc
         assert isinstance(decision, Decision)
         count(policy, decision, peek=peek)
+        counters.observe(self._stopwatch() - started_s, current_trace.get())
         return decision
 
     def check_now(

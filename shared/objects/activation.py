@@ -19,6 +19,7 @@ from shared.objects.handler import DurableObject, Kind
 from shared.objects.native import NativeState
 from shared.objects.state import ObjectState
 from shared.telemetry.context import TraceContext
+from shared.telemetry.traces import NoSpan, Span
 
 if TYPE_CHECKING:
     from shared.objects.host import Host
@@ -41,13 +42,18 @@ class Call:
         "args",
         "arrived_ms",
         "chain",
+        "cold",
         "durable",
         "future",
         "method",
+        "queued",
         "size_bytes",
+        "span",
         "started",
         "started_ns",
         "trace",
+        "written_before",
+        "wrote",
     )
 
     def __init__(
@@ -69,9 +75,14 @@ class Call:
         self.arrived_ms = arrived_ms
         self.chain = chain
         self.durable = durable
-        self.trace = trace
+        self.trace = trace  # The sampled span that the call belongs to: its caller's, and from the start its turn's.
+        self.span: Span | NoSpan | None = None  # Of the alarm, and from the start of the turn.
         self.alarm = alarm
         self.size_bytes = size_bytes
+        self.cold = False  # The object was not in memory.
+        self.queued = False  # It had to wait in the mailbox.
+        self.wrote = False  # Its turn wrote something; known once it has ended.
+        self.written_before = 0  # Writes of the object when the turn started.
         self.started = False
         self.started_ns = 0
 
@@ -86,12 +97,22 @@ class Call:
             self.future.set_exception(error)
 
 
+class Backlog:
+    """How many calls wait in all mailboxes of a host: a number to look at, from any thread."""
+
+    __slots__ = ("calls",)
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+
 class Mailbox:
     """Calls that have not started. Bounded by count, bytes and age; alarms have a lane of their own."""
 
-    __slots__ = ("_alarms", "_calls", "_since_alarm", "_size_bytes")
+    __slots__ = ("_alarms", "_backlog", "_calls", "_since_alarm", "_size_bytes")
 
-    def __init__(self) -> None:
+    def __init__(self, backlog: Backlog) -> None:
+        self._backlog = backlog
         self._calls: deque[Call] = deque()
         self._alarms: deque[Call] = deque()
         self._since_alarm = 0
@@ -99,6 +120,12 @@ class Mailbox:
 
     def __len__(self) -> int:
         return len(self._calls) + len(self._alarms)
+
+    @property
+    def trace(self) -> TraceContext | None:
+        """The sampled span of the call that waits first, if it has one: what is done for the mailbox belongs to it."""
+        waiting = self._calls or self._alarms
+        return waiting[0].trace if waiting else None
 
     def push(self, call: Call, *, address: Address) -> None:
         """Queue a call.
@@ -109,6 +136,7 @@ class Mailbox:
         if call.alarm is not None:
             if all(waiting.alarm != call.alarm for waiting in self._alarms):
                 self._alarms.append(call)
+                self._backlog.calls += 1
             return
         calls = self._calls
         size_bytes = self._size_bytes + call.size_bytes
@@ -120,10 +148,12 @@ class Mailbox:
             raise OverloadedError(f"Calls to {address.kind} wait for over 10 s", retry_after_ms=bounds.RETRY_AFTER_MS)
         calls.append(call)
         self._size_bytes = size_bytes
+        self._backlog.calls += 1
 
     def pop(self) -> Call | None:
         """The next call that somebody still waits for: in order, at least every eighth an alarm if one is due."""
         while self._calls or self._alarms:
+            self._backlog.calls -= 1
             if self._alarms and (not self._calls or self._since_alarm >= bounds.ALARM_TURN_SHARE - 1):
                 self._since_alarm = 0
                 return self._alarms.popleft()
@@ -136,6 +166,7 @@ class Mailbox:
 
     def fail(self, error: Exception) -> None:
         """Take out everything and answer it with `error`."""
+        self._backlog.calls -= len(self)
         for call in (*self._calls, *self._alarms):
             call.fail(error)
         self._calls.clear()

@@ -49,8 +49,9 @@ class AlarmQueue:
             heappush(self._heap, entry)
 
     def next_ms(self) -> int | None:
-        """When the earliest is due."""
-        return self._heap[0][0] if self._heap else None
+        """When the earliest is due. May be asked in any thread."""
+        first = self._heap[:1]
+        return first[0][0] if first else None
 
     def pop_due(self, now_ms: int, count_max: int) -> list[tuple[int, bytes]]:
         """Take at most `count_max` that are due at `now_ms`, oldest first."""
@@ -73,6 +74,7 @@ class AlarmClock:
         self._clock = store_clock
         self._ring = ring
         self.queue = AlarmQueue()
+        self._ringing: dict[bytes, int] = {}  # Rung and not settled; by the time they were due first.
         self._changed = asyncio.Event()
 
     def armed(self, due_ms: int, member: bytes) -> None:
@@ -80,6 +82,16 @@ class AlarmClock:
         if due_ms <= self._clock.lower_ms() + bounds.ALARM_HORIZON_MS:
             self.queue.push(due_ms, member)
             self._changed.set()
+
+    def settled(self, member: bytes) -> None:
+        """What became of this alarm is stored, or it is not due any more, or not ours."""
+        self._ringing.pop(member, None)
+
+    def overdue_ms(self) -> int:
+        """How long the oldest alarm is due and not settled; 0 if none is. May be asked in any thread."""
+        now_ms = self._clock.lower_ms()
+        oldest_ms = min([self.queue.next_ms() or now_ms, *self._ringing.copy().values()])
+        return max(0, now_ms - oldest_ms)
 
     async def scan(self, shards: Sequence[Shard]) -> None:
         """Read what is due within the horizon from the store.
@@ -110,7 +122,8 @@ class AlarmClock:
         while True:
             now_ms, next_ms = self._clock.lower_ms(), self.queue.next_ms()
             rung = self.queue.pop_due(now_ms, _BATCH)
-            for _, member in rung:
+            for due_ms, member in rung:
+                self._ringing.setdefault(member, due_ms)  # One put off keeps the time it was due first.
                 address_end = split_address(member)[1]
                 self._ring(member[:address_end], member[address_end:].decode())
             left_ms = rescan_at_ms - self._clock.monotonic_ms()

@@ -31,7 +31,8 @@ from shared.storage.interface import (
     StoreInDoubtError,
 )
 from shared.telemetry import logs
-from shared.telemetry.metrics import Metrics
+from shared.telemetry.metrics import CommitOutcome, Metrics
+from shared.telemetry.traces import Started, TraceContext
 
 if TYPE_CHECKING:
     from shared.objects.host import Host
@@ -39,19 +40,19 @@ if TYPE_CHECKING:
 _RESEND_AT_MS = (300, 1_000, 2_000)  # When a flight is sent again, and at the last, when it is resolved by a fence.
 _FENCE_RETRY_MS = 200
 _NEVER = 1 << 62
+_OUTCOMES: tuple[CommitOutcome, ...] = ("ok", "full", "fenced", "conflict", "away")  # The worst last.
 _log = logs.get_logger()
 
 
 class _Part:
     """What a flight does to one shard: the writes, and the objects that they cover."""
 
-    __slots__ = ("covered", "section", "shard", "started_ms", "writes")
+    __slots__ = ("covered", "section", "shard", "writes")
 
     section: Section
 
-    def __init__(self, shard: Shard, started_ms: int) -> None:
+    def __init__(self, shard: Shard) -> None:
         self.shard = shard
-        self.started_ms = started_ms
         self.writes: list[ObjectWrite] = []
         self.covered: list[Activation] = []
 
@@ -66,10 +67,10 @@ class _Part:
         return self.section
 
 
-class _Flight:
+class Flight:
     """What is on its way, or is being gathered: one part a shard."""
 
-    __slots__ = ("objects", "parts", "sections", "size_bytes", "started_ms")
+    __slots__ = ("began", "objects", "outcome", "parts", "sections", "size_bytes", "started_ms", "trace", "worst")
 
     def __init__(self, started_ms: int) -> None:
         self.parts: dict[Shard, _Part] = {}
@@ -77,6 +78,10 @@ class _Flight:
         self.objects = 0
         self.size_bytes = 0
         self.started_ms = started_ms
+        self.began = Started()
+        self.outcome: CommitOutcome = "ok"  # Of the part that did not land last,
+        self.worst: CommitOutcome = "ok"  # and of all parts so far.
+        self.trace: TraceContext | None = None  # The span of a sampled turn's commit.
 
     @property
     def full(self) -> bool:
@@ -87,8 +92,13 @@ class _Flight:
         """The part of `shard`."""
         part = self.parts.get(shard)
         if part is None:
-            part = self.parts[shard] = _Part(shard, self.started_ms)
+            part = self.parts[shard] = _Part(shard)
         return part
+
+    def came_to(self, outcome: CommitOutcome) -> None:
+        """A part of it did not simply land."""
+        self.outcome = outcome
+        self.worst = max(self.worst, outcome, key=_OUTCOMES.index)
 
 
 class _Wave:
@@ -210,8 +220,8 @@ class Committer:
 
     # Gathering.
 
-    def _gather(self) -> _Flight:
-        flight = _Flight(self._clock.monotonic_ms())
+    def _gather(self) -> Flight:
+        flight = Flight(self._clock.monotonic_ms())
         self._gather_urgent(flight)
         for wave in self._waves:
             self._gather_wave(flight, wave)
@@ -219,7 +229,7 @@ class Committer:
         flight.sections = [part.seal() for part in flight.parts.values()]
         return flight
 
-    def _gather_urgent(self, flight: _Flight) -> None:
+    def _gather_urgent(self, flight: Flight) -> None:
         waiting: list[Activation] = []
         while self._urgent and not flight.full:
             activation = self._urgent.popleft()
@@ -230,7 +240,7 @@ class Committer:
                 waiting.append(activation)
         self._urgent.extendleft(reversed(waiting))
 
-    def _gather_wave(self, flight: _Flight, wave: _Wave) -> None:
+    def _gather_wave(self, flight: Flight, wave: _Wave) -> None:
         for shard, queue in list(wave.objects.items()):
             if not shard.open:
                 continue
@@ -242,7 +252,7 @@ class Committer:
                 return
             del wave.objects[shard]
 
-    def _add(self, flight: _Flight, activation: Activation) -> None:
+    def _add(self, flight: Flight, activation: Activation) -> None:
         if activation.closed:
             return
         if activation.dirty and activation.running is not None:
@@ -261,7 +271,7 @@ class Committer:
             flight.size_bytes += write.size_bytes
         flight.objects += 1
 
-    def _gather_sweeps(self, flight: _Flight) -> None:
+    def _gather_sweeps(self, flight: Flight) -> None:
         while self._sweeps and flight.objects < bounds.FLIGHT_OBJECTS_MAX:
             shard, object_id, until_ms = self._sweeps.pop()
             if shard.open and not self._host.resident(object_id):
@@ -271,7 +281,7 @@ class Committer:
 
     # Flying.
 
-    async def _fly(self, flight: _Flight) -> None:
+    async def _fly(self, flight: Flight) -> None:
         doubtful = False
         for resend_at_ms in _RESEND_AT_MS:
             sent_ms = self._clock.monotonic_ms()
@@ -289,42 +299,47 @@ class Committer:
             await self._landed(flight, committed.replies, sent_ms=sent_ms, doubtful=doubtful)
             break
         else:
-            await self._resolve(list(flight.parts.values()))
+            flight.came_to("away")
+            await self._resolve(flight, list(flight.parts.values()))
         seconds = (self._clock.monotonic_ms() - flight.started_ms) / 1000
         self._metrics.commit(
-            "in_doubt" if doubtful else "ok",
+            "in_doubt" if doubtful else flight.worst,
             seconds,
             flight.objects,
             len(flight.sections),
             size_bytes=flight.size_bytes,
+            trace=flight.trace,
         )
 
-    async def _landed(self, flight: _Flight, replies: Sequence[SectionReply], *, sent_ms: int, doubtful: bool) -> None:
+    async def _landed(self, flight: Flight, replies: Sequence[SectionReply], *, sent_ms: int, doubtful: bool) -> None:
         conflicts = []
         for part, reply in zip(flight.parts.values(), replies, strict=True):
             shard = part.shard
             if reply.status is Status.OK:
                 shard.seq = reply.seq
                 self._ownership.extend(shard, sent_ms)
-                self._confirm(part)
+                self._confirm(flight, part)
             elif reply.status is Status.FENCED:
                 self._metrics.fenced()
+                flight.came_to("fenced")
                 mine = reply.previous_token == part.section.fence.token
                 if mine and reply.previous_commit_id == part.section.commit_id:
-                    self._confirm(part)
+                    self._confirm(flight, part)
                 elif doubtful and not mine:
-                    self._fail(part, OutcomeUnknownError())
+                    self._fail(flight, part, OutcomeUnknownError())
                 else:
-                    self._fail(part, CommitFailedError("another process owns the object now"))
+                    self._fail(flight, part, CommitFailedError("another process owns the object now"))
                 self._ownership.lose(shard)
             elif reply.status is Status.FULL and not doubtful:
-                self._fail(part, NoRoomError())
+                flight.came_to("full")
+                self._fail(flight, part, NoRoomError())
             else:  # Also where the store is full and an earlier copy of the flight may still arrive.
                 conflicts.append(part)
         if conflicts:
-            await self._resolve(conflicts)
+            flight.came_to("conflict")
+            await self._resolve(flight, conflicts)
 
-    async def _resolve(self, parts: Sequence[_Part]) -> None:
+    async def _resolve(self, flight: Flight, parts: Sequence[_Part]) -> None:
         """Fence the shards anew; then the id of the last commit under the old token is the truth."""
         shards = [part.shard for part in parts]
         while any(self._clock.monotonic_ms() < shard.valid_until_ms for shard in shards):
@@ -334,31 +349,32 @@ class Committer:
                 await asyncio.sleep(_FENCE_RETRY_MS / 1000)
                 continue
             for part, lease in zip(parts, claimed, strict=True):
-                self._settle(part, lease)
+                self._settle(flight, part, lease)
             return
         for part in parts:
             self._ownership.suspend(part.shard)
-            self._fail(part, OutcomeUnknownError())
+            self._fail(flight, part, OutcomeUnknownError())
 
-    def _settle(self, part: _Part, lease: Claimed) -> None:
+    def _settle(self, flight: Flight, part: _Part, lease: Claimed) -> None:
         if not lease.granted:
             self._ownership.lose(part.shard)
-            self._fail(part, OutcomeUnknownError())
+            self._fail(flight, part, OutcomeUnknownError())
         elif lease.previous_commit_id == part.section.commit_id:
-            self._confirm(part)
+            self._confirm(flight, part)
         else:
             if lease.seq != part.section.seq:
-                self._host.rolled_back(part.shard)
-            self._fail(part, CommitFailedError("the store did not take it"))
+                self._host.residents.rolled_back(part.shard)
+            self._fail(flight, part, CommitFailedError("the store did not take it"))
 
-    def _confirm(self, part: _Part) -> None:
+    def _confirm(self, flight: Flight, part: _Part) -> None:
+        part.shard.landed()
+        confirmed = self._host.residents.confirmed
+        for activation in part.covered:
+            confirmed(activation, flight)
+
+    def _fail(self, flight: Flight, part: _Part, error: CommitFailedError | OutcomeUnknownError) -> None:
         part.shard.landed()
         for activation in part.covered:
-            self._host.confirmed(activation, part.started_ms)
-
-    def _fail(self, part: _Part, error: CommitFailedError | OutcomeUnknownError) -> None:
-        part.shard.landed()
-        for activation in part.covered:
-            self._host.commit_failed(activation, error)
+            self._host.residents.commit_failed(activation, flight, error)
         if self._lazy is not None and self._waves:  # What has failed is as old as before.
             self._lazy.since_ms = min(self._lazy.since_ms, self._waves[0].since_ms)

@@ -24,6 +24,7 @@ from shared import bounds
 from shared.objects.errors import TooLargeError
 from shared.objects.native import NativeState
 from shared.storage.codec import AlarmRecord
+from shared.telemetry.context import current_traceparent
 
 if TYPE_CHECKING:
     from shared.objects.activation import Activation
@@ -79,7 +80,7 @@ class Alarms:
         names = self._state.alarm_names()
         if name not in names and len(names) >= bounds.ALARMS_MAX:
             raise TooLargeError("The object's alarms", size=len(names) + 1, size_max=bounds.ALARMS_MAX)
-        self._state.set_alarm(name, AlarmRecord(due_ms=at_ms, serial=0))
+        self._state.set_alarm(name, AlarmRecord(due_ms=at_ms, serial=0, trace=current_traceparent()))
 
     def set_if_absent(self, name: str, *, at_ms: int) -> bool:
         """Arm `name` unless it is armed; say whether it was set now."""

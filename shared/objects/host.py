@@ -7,14 +7,12 @@ depends on (for checkpointed kinds: while the last checkpoint is younger than 1 
 """
 
 import asyncio
-import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 from shared import bounds
-from shared.objects.activation import Activation, Call, Mailbox, Phase
+from shared.objects.activation import Activation, Backlog, Call, Mailbox, Phase
 from shared.objects.address import Address, shard_of
 from shared.objects.admission import Admission
 from shared.objects.alarms import AlarmClock
@@ -33,15 +31,18 @@ from shared.objects.handler import DurableObject, Kind
 from shared.objects.loader import Loader
 from shared.objects.native import NativeState
 from shared.objects.ownership import Ownership, Shard
+from shared.objects.residents import Residents
 from shared.objects.state import ObjectState
 from shared.objects.store_clock import StoreClock
+from shared.objects.tracing import begin_alarm
 from shared.objects.turns import Turns
 from shared.storage.interface import Store
 from shared.telemetry import logs
 from shared.telemetry.metrics import Metrics
-from shared.telemetry.traces import Tracer, current_trace
+from shared.telemetry.traces import NO_SPAN, Tracer, current_trace
 
 _log = logs.get_logger()
+_NOT_STORED = (CommitFailedError, OutcomeUnknownError)
 
 
 class NotNow:
@@ -74,17 +75,17 @@ class Host:
         self._kinds = {cls.kind: Kind(cls) for cls in kinds}
         self._shards = ownership.shards
         self._ownership = ownership
-        self._activations: dict[Address, Activation] = {}
-        self._leaving: dict[Address, Activation] = {}  # Closed, and a commit of theirs is on its way.
-        self._hand: deque[Activation] = deque()  # The clock hand of passivation goes round here.
+        self.backlog = Backlog()
         self._admission = Admission(metrics)
         self._draining = False
         self._turns = Turns(self)
         self._loader = Loader(self, store, ownership)
+        self.residents = Residents(self, self._turns, self._loader)
+        self._activations = self.residents.by_address
         self._monotonic_ms = store_clock.monotonic_ms
         ownership.on_open = self._opened
-        ownership.on_lost = self._lost
-        ownership.on_rollback = self.rolled_back
+        ownership.on_lost = self.residents.lost
+        ownership.on_rollback = self.residents.rolled_back
 
     # The two ways in.
 
@@ -199,6 +200,7 @@ class Host:
         with suppress(TimeoutError):
             async with asyncio.timeout(bounds.DRAIN_FLUSH_MS / 1000):
                 await self.committer.flush()
+        self.residents.drained()
 
     async def run_committer(self) -> None:
         """Carry commits for ever."""
@@ -210,17 +212,7 @@ class Host:
 
     def passivate_idle(self) -> None:
         """Let objects leave memory that were not touched for their idle time; look at 20,000 at most."""
-        now_ms = self._monotonic_ms()
-        for _ in range(min(len(self._hand), bounds.PASSIVATION_SCAN_OBJECTS)):
-            activation = self._hand.popleft()
-            if activation.phase is Phase.CLOSED:
-                continue
-            if activation.touched:
-                activation.touched, activation.idle_since_ms = False, now_ms
-            elif now_ms - activation.idle_since_ms >= activation.kind.idle_ms and activation.clean:
-                self._passivate(activation)
-                continue
-            self._hand.append(activation)
+        self.residents.passivate_idle(self._monotonic_ms())
 
     # Deliveries.
 
@@ -228,7 +220,7 @@ class Host:
         if self._draining:
             raise UnavailableError("The node is stopping")
         self._admission.check(address.kind, call)
-        activation = self._activations.get(address) or self._activate(address)
+        activation = self._activations.get(address) or self._activate(address, call)
         shard = activation.shard
         if call.arrived_ms >= shard.valid_until_ms:
             raise UnavailableError("This node does not own the object at the moment")
@@ -238,39 +230,53 @@ class Host:
             self._begin_anew(activation)
         activation.touched = True
         if activation.mailbox is None:
-            activation.mailbox = Mailbox()
+            activation.mailbox = Mailbox(self.backlog)
         try:
             activation.mailbox.push(call, address=address)
         except OverloadedError:
             self.metrics.queue_rejected(address.kind, "mailbox")
             raise
         activation.idle = False
+        call.cold = activation.phase is Phase.LOADING
         self._turns.pump(activation)
+        call.queued = not call.started
 
     def _ring(self, object_id: bytes, name: str) -> None:
         address = Address.decode(object_id)
         kind = self._kinds.get(address.kind)
         if kind is None:
             return
+        shard = self._shards[shard_of(object_id, len(self._shards))]
+        span = begin_alarm(self.tracer, address, name) if self.tracer.enabled else NO_SPAN
         future = asyncio.get_running_loop().create_future()
-        future.add_done_callback(_swallow)
         call = Call(kind.cls.on_alarm, (), future=future, arrived_ms=self._monotonic_ms(), durable=True, alarm=name)
+        call.span, call.trace = span, span.context
+
+        def answered(future: "asyncio.Future[Any]") -> None:  # Nobody waits for it; an error has been dealt with.
+            error = None if future.cancelled() else future.exception()
+            if error is not None:
+                span.fail(error)
+            span.finish()
+            still_set = error is not None and (not call.started or isinstance(error, _NOT_STORED))
+            if not (still_set and shard.open):
+                self.alarms.settled(object_id + name.encode())
+
+        future.add_done_callback(answered)
         try:
             self._deliver(address, call)
-        except (OverloadedError, UnavailableError):
-            self.alarms.armed(self.store_clock.lower_ms() + bounds.RETRY_AFTER_MS, object_id + name.encode())
+        except (OverloadedError, UnavailableError) as exc:
+            call.fail(exc)
+            if shard.open:  # If not, it is read anew when the shard opens.
+                self.alarms.armed(self.store_clock.lower_ms() + bounds.RETRY_AFTER_MS, object_id + name.encode())
 
-    def _activate(self, address: Address) -> Activation:
+    def _activate(self, address: Address, call: Call) -> Activation:
         kind = self._kinds[address.kind]
         object_id = address.encode()
         shard = self._shards[shard_of(object_id, len(self._shards))]
         if not shard.open:
             raise UnavailableError("This node does not own the object at the moment")
         activation = Activation(self, kind, address, object_id, shard)
-        self._activations[address] = activation
-        self._hand.append(activation)
-        if address not in self._leaving:  # Else it is loaded once the store has decided.
-            self._loader.load(activation)
+        self.residents.add(activation, call.trace)
         return activation
 
     def loaded(self, activation: Activation, state: ObjectState | NativeState) -> None:
@@ -298,7 +304,7 @@ class Host:
         """The object cannot be loaded: whoever waits for it is told why."""
         if activation.mailbox:
             activation.mailbox.fail(error)
-        self.close(activation, error)
+        self.residents.close(activation, error, "failed")
 
     def _expired(self, activation: Activation) -> bool:
         """Whether a load would find the object absent by now, and nothing newer of it is in memory."""
@@ -317,112 +323,19 @@ class Host:
 
     async def _confirmation(self, activation: Activation) -> None:
         future = asyncio.get_running_loop().create_future()
-        waiter = Call(DurableObject.on_activate, (), future=future, arrived_ms=self._monotonic_ms())
+        waiter = Call(
+            DurableObject.on_activate, (), future=future, arrived_ms=self._monotonic_ms(), trace=current_trace.get()
+        )
+        waiter.wrote = True
         activation.gate(waiter, None, None)
         self.committer.push(activation)
         await future
-
-    # What becomes of commits.
 
     def checkpoint(self, activation: Activation) -> bool:
         """Have a dirty object put its native state, so that the commit under way carries it; False: it has failed."""
         self._turns.checkpoint(activation)
         return not activation.closed
 
-    def confirmed(self, activation: Activation, started_ms: int) -> None:
-        """The store has what of the object was in flight since `started_ms`."""
-        released = activation.confirm()
-        if activation.phase is Phase.CLOSED:
-            self._settled(activation)
-        else:
-            self._turns.announce_alarms(activation)
-        now_ns = time.time_ns() if any(call.trace for call in released) else 0  # noqa: TID251  # Span times are wall time.
-        for call in released:
-            if call.trace is not None:
-                started_ns = now_ns - (self._monotonic_ms() - started_ms) * 1_000_000
-                self.tracer.record(f"commit {activation.kind.name}", call.trace, started_ns, now_ns, {})
-
-    def commit_failed(self, activation: Activation, error: CommitFailedError | OutcomeUnknownError) -> None:
-        """The store did not take the object's changes: forget them, or for checkpointed kinds keep the newer memory."""
-        activation.in_flight = 0
-        activation.fail_gated(error)
-        if activation.phase is Phase.CLOSED:
-            self._settled(activation)
-        elif activation.kind.durable:
-            self.close(activation, error)
-        else:
-            self._keep_memory(activation)
-
-    def _settled(self, activation: Activation) -> None:
-        """The flight that a closed activation was in has ended: its successor may read the store."""
-        if self._leaving.get(activation.address) is activation:
-            del self._leaving[activation.address]
-            successor = self._activations.get(activation.address)
-            if successor is not None and successor.phase is Phase.LOADING:
-                self._loader.load(successor)
-
-    def rolled_back(self, shard: Shard) -> None:
-        """The store went back in time under our own token: memory that was only committed is not the truth any more."""
-        self.metrics.rollback_detected()
-        _log.error(logs.ROLLBACK_DETECTED, shard=shard.index)
-        for activation in [a for a in self._activations.values() if a.shard is shard]:
-            if activation.phase is Phase.LOADING:
-                continue
-            if activation.kind.durable:
-                self.close(activation, CommitFailedError("the store went back in time"))
-            else:
-                self._keep_memory(activation)
-
-    def close(self, activation: Activation, error: Exception) -> None:
-        """Forget an activation. What waits for a flight is answered by that flight, all else by an error."""
-        self._forget(activation)
-        self.metrics.evictions(activation.kind.name, "failed")
-        activation.fail_gated(error)
-        if activation.mailbox:
-            activation.mailbox.fail(UnavailableError("The object left memory"))
-
-    def evict(self, activation: Activation) -> None:
-        """Forget an activation whose memory is not to be trusted; calls that have not started go on to the next one."""
-        self._forget(activation)
-        self.metrics.evictions(activation.kind.name, "failed")
-        activation.fail_gated(CommitFailedError("a later turn of the object failed"))
-        if not activation.mailbox:
-            return
-        if activation.shard.open:
-            self._activate(activation.address).mailbox = activation.mailbox
-        else:
-            activation.mailbox.fail(UnavailableError("The object left memory"))
-
-    def _forget(self, activation: Activation) -> None:
-        activation.phase = Phase.CLOSED
-        activation.idle = False
-        if self._activations.get(activation.address) is activation:
-            del self._activations[activation.address]
-        if activation.in_flight:
-            self._leaving[activation.address] = activation
-        self._turns.forget(activation)
-        activation.part()
-
-    def _keep_memory(self, activation: Activation) -> None:
-        activation.state.rewrite()
-        activation.written += 1
-        self.committer.mark_dirty(activation)
-
-    def _passivate(self, activation: Activation) -> None:
-        activation.instance.on_passivate()
-        self._forget(activation)
-        self.metrics.evictions(activation.kind.name, "idle")
-
-    def _lost(self, shard: Shard) -> None:
-        for activation in [a for a in self._activations.values() if a.shard is shard]:
-            self.close(activation, CommitFailedError("the object has another owner now"))
-
     async def _opened(self, shards: Sequence[Shard]) -> None:
         await self.alarms.scan(shards)
         self.committer.wake()
-
-
-def _swallow(future: "asyncio.Future[Any]") -> None:
-    """Nobody waits for an alarm's answer; its error has been dealt with."""
-    if not future.cancelled():
-        future.exception()

@@ -5,7 +5,7 @@ we have seen confirmed means that the store went back in time.
 """
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from shared import bounds
 from shared.errors import TenureError
@@ -14,15 +14,27 @@ from shared.objects.errors import HandlerError, UnavailableError
 from shared.objects.native import NativeState
 from shared.objects.ownership import Ownership
 from shared.objects.state import ObjectState
+from shared.objects.tracing import begin_activation, end_activation
 from shared.storage.interface import LoadOrder, Store, StoreError
 from shared.telemetry import logs
+from shared.telemetry.context import TraceContext
+from shared.telemetry.traces import NoSpan, Span
 
 if TYPE_CHECKING:
     from shared.objects.host import Host
 
 _TRY_MS = 5_000
 _RETRY_MS = 200
+_GONE = UnavailableError.code
 _log = logs.get_logger()
+
+
+class _Wanted(NamedTuple):
+    """An activation that waits for its state, since when (monotonic), and the span of that if it is sampled."""
+
+    activation: Activation
+    since_ms: int
+    span: Span | NoSpan | None
 
 
 class Loader:
@@ -33,12 +45,13 @@ class Loader:
         self._store = store
         self._ownership = ownership
         self._clock = host.store_clock
-        self._waiting: list[tuple[Activation, int]] = []
+        self._waiting: list[_Wanted] = []
         self._wake = asyncio.Event()
 
-    def load(self, activation: Activation) -> None:
+    def load(self, activation: Activation, trace: TraceContext | None) -> None:
         """Load an activation soon; it hears of it through `Host.loaded` or `Host.unloadable`."""
-        self._waiting.append((activation, self._clock.monotonic_ms()))
+        span = begin_activation(self._host.tracer, activation.address, trace)
+        self._waiting.append(_Wanted(activation, self._clock.monotonic_ms(), span))
         self._wake.set()
 
     async def run(self) -> None:
@@ -51,13 +64,13 @@ class Loader:
                 del self._waiting[: len(batch)]
                 await self._load(batch)
 
-    async def _load(self, batch: list[tuple[Activation, int]]) -> None:
-        batch = [entry for entry in batch if entry[0].phase is Phase.LOADING]
-        fences = [activation.shard.fence for activation, _ in batch]
-        seqs = [activation.shard.seq for activation, _ in batch]
+    async def _load(self, batch: list[_Wanted]) -> None:
+        batch = [wanted for wanted in batch if _still_wanted(wanted)]
+        fences = [wanted.activation.shard.fence for wanted in batch]
+        seqs = [wanted.activation.shard.seq for wanted in batch]
         orders = [
-            LoadOrder(activation.shard.index, fence, activation.object_id, activation.kind.native)
-            for (activation, _), fence in zip(batch, fences, strict=True)
+            LoadOrder(wanted.activation.shard.index, fence, wanted.activation.object_id, wanted.activation.kind.native)
+            for wanted, fence in zip(batch, fences, strict=True)
         ]
         sent_ms = self._clock.monotonic_ms()
         try:
@@ -66,37 +79,57 @@ class Loader:
             await self._again(batch, exc)
             return
         self._clock.observe(loads.now_ms, sent_ms=sent_ms, received_ms=self._clock.monotonic_ms())
-        for (activation, since_ms), fence, seq, loaded in zip(batch, fences, seqs, loads.objects, strict=True):
-            if activation.phase is not Phase.LOADING:
+        for wanted, fence, seq, loaded in zip(batch, fences, seqs, loads.objects, strict=True):
+            if not _still_wanted(wanted):
                 continue
-            if activation.shard.fence is not fence:
-                self._waiting.append((activation, since_ms))  # Fenced anew meanwhile: read under the new fence.
+            shard = wanted.activation.shard
+            if shard.fence is not fence:
+                self._waiting.append(wanted)  # Fenced anew meanwhile: read under the new fence.
             elif loaded.seq < 0:
-                self._ownership.lose(activation.shard)
+                end_activation(wanted.span, _GONE)
+                self._ownership.lose(shard)
             elif loaded.seq < seq:
-                self._host.rolled_back(activation.shard)
-                self._open(activation, loaded.fields)
+                self._host.residents.rolled_back(shard)
+                self._open(wanted, loaded.fields)
             else:
-                self._open(activation, loaded.fields)
+                self._open(wanted, loaded.fields)
 
-    def _open(self, activation: Activation, fields: dict[bytes, bytes]) -> None:
+    def _open(self, wanted: _Wanted, fields: dict[bytes, bytes]) -> None:
+        activation = wanted.activation
         try:
             state = (NativeState if activation.kind.native else ObjectState).load(fields, now_ms=self._clock.upper_ms())
         except (TenureError, ValueError, KeyError) as exc:
             _log.error(logs.OBJECT_UNREADABLE, object=str(activation.address), error=str(exc))
             failure = HandlerError(activation.kind.name, "on_activate")
             failure.__cause__ = exc
-            self._host.unloadable(activation, failure)
+            self._fail(wanted, failure)
             return
+        end_activation(wanted.span)
+        seconds = (self._clock.monotonic_ms() - wanted.since_ms) / 1000
+        self._host.metrics.activation_duration(activation.kind.name, seconds)
         self._host.loaded(activation, state)
 
-    async def _again(self, batch: list[tuple[Activation, int]], error: StoreError) -> None:
+    def _fail(self, wanted: _Wanted, error: Exception) -> None:
+        end_activation(wanted.span, error)
+        self._host.unloadable(wanted.activation, error)
+
+    async def _again(self, batch: list[_Wanted], error: StoreError) -> None:
         now_ms = self._clock.monotonic_ms()
-        for activation, since_ms in batch:
-            if now_ms - since_ms >= _TRY_MS:
+        for wanted in batch:
+            if not _still_wanted(wanted):
+                continue
+            if now_ms - wanted.since_ms >= _TRY_MS:
                 unavailable = UnavailableError("The store does not answer")
                 unavailable.__cause__ = error
-                self._host.unloadable(activation, unavailable)
+                self._fail(wanted, unavailable)
             else:
-                self._waiting.append((activation, since_ms))
+                self._waiting.append(wanted)
         await asyncio.sleep(_RETRY_MS / 1000)
+
+
+def _still_wanted(wanted: _Wanted) -> bool:
+    """Whether the activation still waits; the span of one that was closed meanwhile ends here."""
+    if wanted.activation.phase is Phase.LOADING:
+        return True
+    end_activation(wanted.span, _GONE)
+    return False

@@ -151,24 +151,24 @@ class Ownership:
         """The shard is not ours any more. Safe to call twice."""
         if not shard.open:
             return
-        shard.open = False
-        shard.valid_until_ms = -1
-        self._metrics.ownership_changes("lost", 1)
-        _log.warning(logs.LEASE_LOST, shard=shard.index)
+        self._close(shard)
+        self._count_lost(shard)
         if self.on_lost:
             self.on_lost(shard)
 
     def suspend(self, shard: Shard) -> None:
-        """Stop serving the shard until it is claimed again; what is in memory stays for then."""
-        shard.open = False
-        shard.valid_until_ms = -1
+        """The lease has run out: stop serving the shard until it is claimed again; what is in memory stays for then."""
+        if shard.open:
+            self._close(shard)
+            self._count_lost(shard)
 
     async def release(self) -> None:
         """Give up what we hold, so that the next owner need not wait."""
         held = [(shard.index, shard.fence) for shard in self.shards if shard.open]
         for shard in self.shards:
-            self.suspend(shard)
+            self._close(shard)
         if held:
+            self._metrics.ownership_changes("released", len(held))
             with contextlib.suppress(StoreError):
                 await self._store.release(held)
 
@@ -182,6 +182,14 @@ class Ownership:
                 await self.claim_missing()
             except StoreError as exc:
                 _log.warning(logs.STORE_AWAY, error=str(exc))
+
+    def _close(self, shard: Shard) -> None:
+        shard.open = False
+        shard.valid_until_ms = -1
+
+    def _count_lost(self, shard: Shard) -> None:
+        self._metrics.ownership_changes("lost", 1)
+        _log.warning(logs.LEASE_LOST, shard=shard.index)
 
     async def _claim(self, shards: Iterable[Shard], *, held: bool) -> Sequence[Claimed]:
         self._claims += 1

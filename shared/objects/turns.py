@@ -18,8 +18,10 @@ from shared.objects.calls import current_chain
 from shared.objects.errors import CommitFailedError, DomainError, HandlerError, TooLargeError, UnavailableError
 from shared.objects.handler import Alarm
 from shared.objects.native import NativeState
+from shared.objects.tracing import begin_turn, describe_alarm, end_turn
 from shared.storage.codec import AlarmRecord
 from shared.telemetry import logs
+from shared.telemetry.context import current_trace
 
 if TYPE_CHECKING:
     from shared.objects.host import Host
@@ -109,22 +111,47 @@ class Turns:
         self._armed.pop(activation, None)
 
     def _start(self, activation: Activation, call: Call) -> None:
-        if self._clock.monotonic_ms() >= activation.shard.valid_until_ms:
+        now_ms = self._clock.monotonic_ms()
+        if now_ms >= activation.shard.valid_until_ms:
             call.fail(UnavailableError("This node does not own the object at the moment"))
             return
         args = call.args
         if call.alarm is not None:
-            record = activation.state.alarm(call.alarm)
+            record = self._due_alarm(activation, call.alarm)
             if record is None:
-                call.reply(None)
+                self._rung_in_vain(activation, call)
                 return
-            if record.due_ms > self._clock.lower_ms():
-                self._host.alarms.armed(record.due_ms, activation.object_id + call.alarm.encode())
-                call.reply(None)
-                return
+            describe_alarm(call.span, record, now_ms=self._clock.lower_ms())
             args = (Alarm(name=call.alarm, due_ms=record.due_ms, attempts=record.attempts),)
+        if call.queued:
+            self._host.metrics.queue_wait(activation.kind.name, (now_ms - call.arrived_ms) / 1000)
+        if call.trace is not None:
+            begin_turn(self._host.tracer, activation, call, waited_ms=now_ms - call.arrived_ms)
+        outer = current_trace.set(call.trace)  # What pumps this mailbox may belong to another call.
+        try:
+            self._run(activation, call, args)
+        finally:
+            current_trace.reset(outer)
+
+    def _due_alarm(self, activation: Activation, name: str) -> AlarmRecord | None:
+        """The alarm, if it is set and due; one that was set anew is waited for again."""
+        record = activation.state.alarm(name)
+        if record is not None and record.due_ms <= self._clock.lower_ms():
+            return record
+        if record is not None:
+            self._host.alarms.armed(record.due_ms, activation.object_id + name.encode())
+        return None
+
+    def _rung_in_vain(self, activation: Activation, call: Call) -> None:
+        if activation.written > activation.confirmed:
+            activation.gate(call, None, None)  # The alarm may be there again if that is not stored.
+        else:
+            call.reply(None)
+
+    def _run(self, activation: Activation, call: Call, args: Sequence[Any]) -> None:
         call.started = True
         call.started_ns = time.perf_counter_ns()
+        call.written_before = activation.written
         activation.running = call
         activation.turns += 1
         method = getattr(type(activation.instance), call.method.__name__)
@@ -156,7 +183,9 @@ class Turns:
     def _finish(self, activation: Activation, call: Call, reply: Any, error: BaseException | None) -> None:
         activation.running = None
         if activation.phase is Phase.CLOSED:
-            call.fail(CommitFailedError("the object lost its owner during the turn"))
+            closed = CommitFailedError("the object left memory during the turn")
+            end_turn(call, "error", closed)
+            call.fail(closed)
             return
         alarm = activation.state.alarm_records.get(call.alarm) if call.alarm is not None else None
         if error is None and alarm is not None:
@@ -177,6 +206,7 @@ class Turns:
         wait = kind.durable or call.durable or late
         if wait and activation.dirty:
             self.checkpoint(activation)
+        call.wrote = activation.written > call.written_before
         if activation.state.pending:
             (host.committer.push if wait else host.committer.mark_dirty)(activation)
         if wait and activation.written > activation.confirmed:
@@ -240,12 +270,12 @@ class Turns:
         if error is not None:
             _log.error(logs.TURN_FAILED, object_kind=activation.kind.name, method=method, exc_info=error)
         if activation.kind.native:  # The newest state was in the instance, and cannot be trusted.
-            self._host.evict(activation)
+            self._host.residents.evict(activation)
             return
         try:
             self.instantiate(activation)
         except Exception as exc:  # noqa: BLE001  # An object whose own activation fails cannot stay.
-            self._host.close(activation, exc)
+            self._host.residents.close(activation, exc, "failed")
 
     def _observe(self, activation: Activation, call: Call, error: BaseException | None) -> None:
         seconds = (time.perf_counter_ns() - call.started_ns) / 1e9
@@ -255,9 +285,4 @@ class Turns:
         if isinstance(error, DomainError):
             outcome = "refused"
         self._host.metrics.turn(name, method, outcome, seconds, call.trace)
-        if call.trace is not None:
-            end_ns = time.time_ns()  # noqa: TID251  # Span times are wall time.
-            start_ns = end_ns - int(seconds * 1e9)
-            self._host.tracer.record(
-                f"turn {name}/{method}", call.trace, start_ns, end_ns, {"tenure.object.kind": name}
-            )
+        end_turn(call, outcome, error)

@@ -50,7 +50,7 @@ from shared.storage.redis.inspect import (
 from shared.storage.redis.store import RedisStore
 from shared.telemetry import logs
 from shared.telemetry.metrics import Metrics
-from shared.telemetry.process import observe_process
+from shared.telemetry.process import observe_process, watch_loop
 from shared.telemetry.traces import Tracer
 
 _log = logs.get_logger()
@@ -146,6 +146,7 @@ async def open_node(
             host.alarms.run(),
             node.documents.run(),
             node.shared_documents.run(),
+            watch_loop(node.metrics),
         )
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(loop) for loop in loops]
@@ -296,10 +297,12 @@ def _housekeeping(host: Host, sweeper: Sweeper) -> Periodic:
 
 
 def _bind_gauges(metrics: Metrics, host: Host, ownership: Ownership, store_clock: StoreClock) -> None:
+    metrics.gauge("tenure.object.queue.pending", lambda: host.backlog.calls)
     metrics.gauge("tenure.object.resident", lambda: host.objects_resident)
     metrics.gauge("tenure.ownership.owned", lambda: ownership.open_shards)
     metrics.gauge("tenure.ownership.lease.slack", lambda: ownership.slack_ms() / 1000)
     metrics.gauge("tenure.alarm.pending", lambda: len(host.alarms.queue))
+    metrics.gauge("tenure.alarm.overdue.age", lambda: host.alarms.overdue_ms() / 1000)
     metrics.gauge("tenure.store.skew", lambda: store_clock.skew_ms / 1000)
 
 

@@ -46,6 +46,7 @@ class AlarmRecord(msgspec.Struct, frozen=True, array_like=True):
     first_error: str = ""
     last_error: str = ""
     trace: str = ""
+    """`traceparent` of the turn that set it, if that was sampled."""
 
 
 def encode(value: object) -> bytes:

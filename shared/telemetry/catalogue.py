@@ -46,7 +46,7 @@ QUEUE_DURATION: Final = Family(
     unit="s",
     labels={"kind": None},
     bounds=FAST_SECONDS,
-    help="How long a call waited in the mailbox before its turn.",
+    help="How long a call waited in the mailbox before its turn; calls that did not wait are left out.",
 )
 QUEUE_REJECTED: Final = Family(
     name="tenure.object.queue.rejected",
@@ -67,7 +67,8 @@ EVICTIONS: Final = Family(
     type="counter",
     unit="{object}",
     labels={"kind": None, "reason": ("idle", "failed", "lost", "drained")},
-    help="Objects that left memory, by cause.",
+    help="Objects that left memory; failed: could not be loaded, stored or restarted; "
+    "lost: another node owns the shard; drained: the node stopped.",
 )
 ACTIVATION_DURATION: Final = Family(
     name="tenure.object.activation.duration",
@@ -81,9 +82,12 @@ COMMIT_DURATION: Final = Family(
     name="tenure.commit.duration",
     type="histogram",
     unit="s",
-    labels={"outcome": ("ok", "in_doubt")},
+    labels={"outcome": ("ok", "fenced", "full", "conflict", "in_doubt", "away")},
     bounds=FAST_SECONDS,
-    help="Time to write one batch of changes to the store; in_doubt: a reply was lost on the way.",
+    help="Time to write one batch of changes to the store, by the worst that happened to a part of it; "
+    "fenced: a shard has another owner; full: the store has no room; "
+    "conflict: the store holds another state than it confirmed; "
+    "in_doubt: a reply was lost on the way; away: the store was never reached.",
 )
 COMMIT_SIZE: Final = Family(
     name="tenure.commit.size", type="histogram", unit="By", bounds=SIZE_BYTES, help="Bytes of values in one batch."
@@ -170,7 +174,7 @@ READ_AT_COLLECTION: Final = (
         name="tenure.alarm.overdue.age",
         type="gauge",
         unit="s",
-        help="Age of the oldest alarm that is due and has not fired.",
+        help="Age of the oldest alarm of this node that is due and whose turn is not stored; 0 if there is none.",
     ),
     Family(name="tenure.store.skew", type="gauge", unit="s", help="The store's clock less this machine's."),
     Family(name="process.uptime", type="gauge", unit="s", help="Time since the process started to count."),

@@ -27,7 +27,7 @@ class TraceContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 current_trace: ContextVar[TraceContext | None] = ContextVar("current_trace", default=None)
-"""The span that the running code belongs to; set only while a sampled request is served."""
+"""The span that the running code belongs to; set only while a sampled request is served, or a sampled alarm."""
 
 
 def parse_traceparent(value: bytes) -> TraceContext | None:
@@ -46,6 +46,12 @@ def parse_traceparent(value: bytes) -> TraceContext | None:
     if not trace_id or not span_id:
         return None
     return TraceContext(trace_id=trace_id, span_id=span_id, sampled=bool(int(flags, 16) & _SAMPLED))
+
+
+def current_traceparent() -> str:
+    """The running code's span as a `traceparent`, to be stored and linked to later; empty if it is not sampled."""
+    trace = current_trace.get()
+    return "" if trace is None else format_traceparent(trace).decode()
 
 
 def format_traceparent(context: TraceContext) -> bytes:

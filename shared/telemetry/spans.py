@@ -39,6 +39,20 @@ class SpanData(msgspec.Struct, frozen=True, kw_only=True):
     """The stable name of what went wrong; empty if nothing did."""
 
 
+class Started:
+    """A moment at which something began: wall time says when, monotonic time will say how long it took."""
+
+    __slots__ = ("_counter_ns", "start_ns")
+
+    def __init__(self) -> None:
+        self.start_ns = time.time_ns()  # noqa: TID251  # Span times are wall time, finer than a millisecond.
+        self._counter_ns = time.perf_counter_ns()
+
+    def end_ns(self) -> int:
+        """Now, in Unix nanoseconds that no step of the wall clock since the start has moved."""
+        return self.start_ns + time.perf_counter_ns() - self._counter_ns
+
+
 class SpanSink(Protocol):
     """Takes ended spans and sends them away later. Never waits and never raises."""
 
@@ -58,6 +72,9 @@ class NoSpan:
         """Nothing."""
 
     def rename(self, name: str) -> None:
+        """Nothing."""
+
+    def link(self, origin: TraceContext) -> None:
         """Nothing."""
 
     def fail(self, error: BaseException | str) -> None:
@@ -87,7 +104,6 @@ class Span:
         "_name",
         "_parent",
         "_sink",
-        "_start_ns",
         "_started",
         "_token",
         "context",
@@ -111,11 +127,10 @@ class Span:
         self._parent = parent
         self._kind: SpanKind = kind
         self._attributes = dict(attributes) if attributes else {}
-        self._links = links
+        self._links = list(links)
         self._error = ""
         self._token: Token[TraceContext | None] | None = None
-        self._start_ns = time.time_ns()  # noqa: TID251  # Span times are wall time, finer than a millisecond.
-        self._started = time.perf_counter_ns()
+        self._started = Started()
 
     def set(self, key: str, value: Attribute) -> None:
         """Add or replace an attribute."""
@@ -124,6 +139,10 @@ class Span:
     def rename(self, name: str) -> None:
         """Replace the name, as when the route is known only later."""
         self._name = name
+
+    def link(self, origin: TraceContext) -> None:
+        """Name a span of another trace that this one goes back to."""
+        self._links.append(origin)
 
     def fail(self, error: BaseException | str) -> None:
         """The span's work failed; the first failure counts."""
@@ -140,8 +159,8 @@ class Span:
                 kind=self._kind,
                 context=self.context,
                 parent=self._parent,
-                start_ns=self._start_ns,
-                end_ns=self._start_ns + time.perf_counter_ns() - self._started,
+                start_ns=self._started.start_ns,
+                end_ns=self._started.end_ns(),
                 attributes=clean(self._attributes),
                 links=self._links,
                 error=self._error,

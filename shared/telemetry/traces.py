@@ -1,14 +1,15 @@
 """Traces: what one request did, as spans that are made only when the request is sampled.
 
 The decision falls where a trace enters the process, before any object exists; from there on a
-parent of None means "not recorded", and costs a comparison. The core records its spans after the
-fact (`Tracer.record`), since it knows only afterwards what a turn or a commit was.
+parent of None means "not recorded", and costs a comparison. A commit is recorded after the fact
+(`Tracer.record`), once for every turn that it carries.
 
 Span names: `{METHOD} {route}`, `turn {Kind}/{method}`, `commit {Kind}`, `activate {Kind}`,
 `alarm {Kind}` (a trace of its own, linked to the turn that set the alarm).
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from shared.telemetry.context import (
     TraceContext,
@@ -19,20 +20,40 @@ from shared.telemetry.context import (
 from shared.telemetry.export import Export, open_export
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.sampling import Sampler, new_span_id
-from shared.telemetry.spans import NO_SPAN, Attributes, NoSpan, Span, SpanData, SpanKind, SpanSink, clean, error_name
+from shared.telemetry.spans import (
+    NO_SPAN,
+    Attributes,
+    NoSpan,
+    Span,
+    SpanData,
+    SpanKind,
+    SpanSink,
+    Started,
+    clean,
+    error_name,
+)
 
 __all__ = [
     "NO_SPAN",
+    "STORE_CALL",
     "NoSpan",
     "Span",
     "SpanData",
     "SpanKind",
+    "Started",
     "TraceContext",
     "Tracer",
     "current_trace",
     "format_traceparent",
     "parse_traceparent",
 ]
+
+STORE_CALL: Final = {
+    "db.system.name": "redis",
+    "db.operation.name": "EVALSHA",
+    "db.stored_procedure.name": "commit",
+}
+"""What the conventions for Redis clients call a commit; Valkey has no word of its own there."""
 
 _OFF = Sampler(ratio=0.0)
 

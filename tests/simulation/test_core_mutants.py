@@ -21,6 +21,7 @@ from shared.objects.errors import OutcomeUnknownError
 from shared.objects.host import Host
 from shared.objects.loader import Loader
 from shared.objects.ownership import Ownership
+from shared.objects.residents import Residents
 from shared.objects.state import ObjectState
 from shared.objects.store_clock import StoreClock
 from shared.objects.turns import Turns
@@ -50,10 +51,10 @@ def open_gate(activation: Activation, error: BaseException) -> None:
         call.reply(reply)
 
 
-async def give_up(committer: Committer, parts: Any) -> None:
+async def give_up(committer: Committer, flight: Any, parts: Any) -> None:
     """In the place of `Committer._resolve`."""
     for part in parts:
-        committer._fail(part, OutcomeUnknownError())
+        committer._fail(flight, part, OutcomeUnknownError())
 
 
 async def send_under_a_new_id(store: FaultyStore, sections: Any, **limits: int) -> Any:
@@ -95,7 +96,7 @@ MUTANTS = (
     Mutant(
         "alarm_removed_before_its_turn",
         Turns,
-        "_start",
+        "_run",
         Text(
             "call.started = True",
             "if call.alarm is not None:\n"
@@ -154,7 +155,7 @@ MUTANTS = (
         "turn_past_the_lease",
         Turns,
         "_start",
-        Text("if self._clock.monotonic_ms() >= activation.shard.valid_until_ms:", "if False:"),
+        Text("if now_ms >= activation.shard.valid_until_ms:", "if False:"),
         tests.test_nothing_that_waited_starts_past_the_local_validity_of_the_lease,
     ),
     Mutant(
@@ -194,7 +195,7 @@ MUTANTS = (
     ),
     Mutant(
         "rollback_not_noticed",
-        Host,
+        Residents,
         "rolled_back",
         nothing,
         tests.test_a_store_that_went_back_in_time_is_reported_and_its_state_read_again,
@@ -223,9 +224,9 @@ MUTANTS = (
     ),
     Mutant(
         "loaded_while_its_commit_flies",
-        Host,
-        "_activate",
-        Text("if address not in self._leaving:", "if True:"),
+        Residents,
+        "add",
+        Text("if activation.address not in self._leaving:", "if True:"),
         tests.test_an_object_is_read_again_only_when_the_store_has_decided,
     ),
     Mutant(

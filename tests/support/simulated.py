@@ -159,13 +159,14 @@ async def core(
     lock_id: str = "",
     shards: int = 4,
     kinds: Sequence[type[DurableObject]] = (Counter, Tally, Meter),
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[Core]:
     """A running core; killed at the end unless it was drained."""
     loop = asyncio.get_running_loop()
     store_clock = StoreClock(LoopClock(loop))
     metrics = Metrics()
     ownership = Ownership(store, store_clock, metrics, shards=shards, node=node, lock_id=lock_id, ttl_ms=6_000)
-    host = Host(kinds, store, ownership, store_clock, metrics=metrics, tracer=Tracer())
+    host = Host(kinds, store, ownership, store_clock, metrics=metrics, tracer=tracer or Tracer())
     runs = (ownership.run(), host.run_committer(), host.run_loader(), host.alarms.run())
     running = Core(host, ownership, [loop.create_task(run) for run in runs])
     await ownership.claim_missing()

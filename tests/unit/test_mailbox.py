@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from shared import bounds
-from shared.objects.activation import Call, Mailbox
+from shared.objects.activation import Backlog, Call, Mailbox
 from shared.objects.address import Address
 from shared.objects.errors import OverloadedError
 from shared.objects.handler import DurableObject
@@ -22,7 +22,8 @@ class MailboxMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.mailbox = Mailbox()
+        self.backlog = Backlog()
+        self.mailbox = Mailbox(self.backlog)
         self.now_ms = 0
         self.calls: list[Call] = []
         self.alarms: list[Call] = []
@@ -109,7 +110,7 @@ class MailboxMachine(RuleBasedStateMachine):
 
     @invariant()
     def its_length_is_what_waits(self):
-        assert len(self.calls) + len(self.alarms) == len(self.mailbox)
+        assert len(self.calls) + len(self.alarms) == len(self.mailbox) == self.backlog.calls
 
 
 TestMailboxMachine = MailboxMachine.TestCase

@@ -1,0 +1,169 @@
+"""The objects in memory: what a commit means for each, and how each leaves.
+
+An object is in memory once. While a commit of one that has left is on its way, it is not read
+again: the store decides first, and answers that wait for that commit get its verdict. All that
+waits otherwise gets an error, or goes on to the successor. Whatever leaves is counted once, by its
+reason: idle, failed, lost to another node, drained with this one.
+"""
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from shared import bounds
+from shared.objects.activation import Activation, Phase
+from shared.objects.address import Address
+from shared.objects.errors import CommitFailedError, OutcomeUnknownError, UnavailableError
+from shared.objects.ownership import Shard
+from shared.objects.tracing import record_commit
+from shared.telemetry import logs
+from shared.telemetry.context import TraceContext
+from shared.telemetry.metrics import EvictionReason
+
+if TYPE_CHECKING:
+    from shared.objects.committer import Flight
+    from shared.objects.host import Host
+    from shared.objects.loader import Loader
+    from shared.objects.turns import Turns
+
+_log = logs.get_logger()
+
+
+class Residents:
+    """The activations of one host. `by_address` is for looking only."""
+
+    def __init__(self, host: "Host", turns: "Turns", loader: "Loader") -> None:
+        self._host = host
+        self._turns = turns
+        self._loader = loader
+        self._metrics = host.metrics
+        self.by_address: dict[Address, Activation] = {}
+        self._leaving: dict[Address, Activation] = {}  # Closed, and a commit of theirs is on its way.
+        self._hand: deque[Activation] = deque()  # The clock hand of passivation goes round here.
+
+    def add(self, activation: Activation, trace: TraceContext | None) -> None:
+        """Take in an object and have it loaded, on behalf of the sampled call whose span is `trace`."""
+        self.by_address[activation.address] = activation
+        self._hand.append(activation)
+        if activation.address not in self._leaving:  # Else it is loaded once the store has decided.
+            self._loader.load(activation, trace)
+
+    # What becomes of commits.
+
+    def confirmed(self, activation: Activation, flight: "Flight") -> None:
+        """The store has what of the object was in `flight`."""
+        released = activation.confirm()
+        if activation.phase is Phase.CLOSED:
+            self._settled(activation)
+        else:
+            self._turns.announce_alarms(activation)
+        for call in released:
+            if call.trace is not None and call.wrote:
+                flight.trace = record_commit(self._host.tracer, activation, call, flight)
+
+    def commit_failed(
+        self, activation: Activation, flight: "Flight", error: CommitFailedError | OutcomeUnknownError
+    ) -> None:
+        """The store did not take the object's changes: forget them, or for checkpointed kinds keep the newer memory."""
+        covers, activation.in_flight = activation.in_flight, 0
+        for written, call, _, _ in activation.gated or ():
+            if call.trace is not None and call.wrote and written <= covers:
+                flight.trace = record_commit(self._host.tracer, activation, call, flight, error)
+        activation.fail_gated(error)
+        if activation.phase is Phase.CLOSED:
+            self._settled(activation)
+        elif activation.kind.durable:
+            self.close(activation, error, "failed")
+        else:
+            self._keep_memory(activation)
+
+    def rolled_back(self, shard: Shard) -> None:
+        """The store went back in time under our own token: memory that was only committed is not the truth any more."""
+        self._metrics.rollback_detected()
+        _log.error(logs.ROLLBACK_DETECTED, shard=shard.index)
+        for activation in self._of(shard):
+            if activation.phase is Phase.LOADING:
+                continue
+            if activation.kind.durable:
+                self.close(activation, CommitFailedError("the store went back in time"), "failed")
+            else:
+                self._keep_memory(activation)
+
+    # The ways out.
+
+    def passivate_idle(self, now_ms: int) -> None:
+        """Let objects leave that were not touched for their idle time; look at 20,000 at most."""
+        for _ in range(min(len(self._hand), bounds.PASSIVATION_SCAN_OBJECTS)):
+            activation = self._hand.popleft()
+            if activation.phase is Phase.CLOSED:
+                continue
+            if activation.touched:
+                activation.touched, activation.idle_since_ms = False, now_ms
+            elif now_ms - activation.idle_since_ms >= activation.kind.idle_ms and activation.clean:
+                activation.instance.on_passivate()
+                self._forget(activation, "idle")
+                continue
+            self._hand.append(activation)
+
+    def close(self, activation: Activation, error: Exception, reason: EvictionReason) -> None:
+        """Forget an activation. What waits for a flight is answered by that flight, all else by an error."""
+        self._forget(activation, reason)
+        activation.fail_gated(error)
+        if activation.mailbox:
+            activation.mailbox.fail(UnavailableError("The object left memory"))
+
+    def evict(self, activation: Activation) -> None:
+        """Forget an activation whose memory is not to be trusted; calls that have not started go on to the next one."""
+        self._forget(activation, "failed")
+        activation.fail_gated(CommitFailedError("a later turn of the object failed"))
+        mailbox = activation.mailbox
+        if not mailbox:
+            return
+        if activation.shard.open:
+            successor = Activation(
+                self._host, activation.kind, activation.address, activation.object_id, activation.shard
+            )
+            successor.mailbox = mailbox
+            self.add(successor, mailbox.trace)
+        else:
+            mailbox.fail(UnavailableError("The object left memory"))
+
+    def lost(self, shard: Shard) -> None:
+        """Another node owns the shard: forget its objects."""
+        for activation in self._of(shard):
+            self.close(activation, CommitFailedError("the object has another owner now"), "lost")
+
+    def drained(self) -> None:
+        """The node stops, and its commits with it: whatever was not confirmed by now never will be."""
+        unknown = OutcomeUnknownError()
+        for activation in list(self.by_address.values()):
+            self.close(activation, unknown, "drained")
+        for activation in self._leaving.values():
+            for _, call, _, _ in activation.gated or ():
+                call.fail(unknown)
+
+    def _of(self, shard: Shard) -> list[Activation]:
+        return [activation for activation in self.by_address.values() if activation.shard is shard]
+
+    def _forget(self, activation: Activation, reason: EvictionReason) -> None:
+        activation.phase = Phase.CLOSED
+        activation.idle = False
+        if self.by_address.get(activation.address) is activation:
+            del self.by_address[activation.address]
+        if activation.in_flight:
+            self._leaving[activation.address] = activation
+        self._turns.forget(activation)
+        activation.part()
+        self._metrics.evictions(activation.kind.name, reason)
+
+    def _settled(self, activation: Activation) -> None:
+        """The flight that a closed activation was in has ended: its successor may read the store."""
+        if self._leaving.get(activation.address) is activation:
+            del self._leaving[activation.address]
+            successor = self.by_address.get(activation.address)
+            if successor is not None and successor.phase is Phase.LOADING:
+                self._loader.load(successor, successor.mailbox.trace if successor.mailbox else None)
+
+    def _keep_memory(self, activation: Activation) -> None:
+        activation.state.rewrite()
+        activation.written += 1
+        self._host.committer.mark_dirty(activation)
