@@ -109,11 +109,11 @@ class KeyRing:
         if old is not None:
             del self._by_digest[old]
         record = _read(document, KeyRecord)
-        if record is None:
+        if document is None or record is None:
             return
         digest = _digest(record.digest)
         if digest is None or digest in self._by_digest:  # Two keys of one text would be one key of two tenants.
-            _log.error(logs.DOCUMENT_UNREADABLE, kind="key", tenant=tenant, name=key_id)
+            _report_unreadable(document, "The digest is none, or that of another key.")
             return
         scopes = frozenset(record.scopes) & SCOPES
         self._digests[tenant, key_id] = digest
@@ -218,9 +218,20 @@ def _read(document: Document | None, type_: type[Any]) -> Any:
         return None
     try:
         return msgspec.json.decode(document.body, type=type_)
-    except (msgspec.MsgspecError, UnicodeDecodeError):  # Fails closed: what cannot be read lets nobody in.
-        _log.error(logs.DOCUMENT_UNREADABLE, kind=document.kind, tenant=document.tenant, name=document.name)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:  # Fails closed: what cannot be read lets nobody in.
+        _report_unreadable(document, str(exc))
         return None
+
+
+def _report_unreadable(document: Document, error: str) -> None:
+    _log.error(
+        logs.DOCUMENT_UNREADABLE,
+        document_kind=document.kind,
+        tenant=document.tenant,
+        name=document.name,
+        version=document.version,
+        error=error,
+    )
 
 
 def _digest(text: str) -> bytes | None:

@@ -145,7 +145,7 @@ def test_scrapes_are_rendered_one_at_a_time() -> None:
         return b"", "text/plain"
 
     async def run() -> list[int]:
-        app = create_admin_app(ready=list, scrape=scrape, openapi=OPENAPI)
+        app = create_admin_app(ready=list, scrape=scrape, openapi=lambda: OPENAPI)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
             answers = await asyncio.gather(*(client.get("/metrics") for _ in range(10)))
             return [answer.status_code for answer in answers]

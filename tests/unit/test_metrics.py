@@ -1,5 +1,6 @@
 """What is recorded is what a scrape and an export say, under the same names, within bounds."""
 
+import asyncio
 import gc
 import re
 import sys
@@ -20,10 +21,11 @@ from shared.clock import SystemClock
 from shared.telemetry import catalogue
 from shared.telemetry.context import TraceContext
 from shared.telemetry.metrics import POLICIES_MAX, Metrics
-from shared.telemetry.process import observe_process
+from shared.telemetry.process import observe_process, watch_loop
 from shared.telemetry.prometheus import metric_name
 from shared.telemetry.series import OTHER, SERIES_MAX, Counters, Family, Histogram, Histograms
 from shared.telemetry.traces import Tracer
+from shared.testing.clock import run_virtual
 from tests.support.otlp_receiver import OtlpReceiver, attributes, export_to, otlp_receiver
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
@@ -366,3 +368,18 @@ def test_the_process_shows_what_it_uses() -> None:
     assert found["process_unix_file_descriptor_count", frozenset()] > 2
     assert ("process_cpu_time_seconds_total", frozenset({("cpu_mode", "user")})) in found
     assert ("cpython_gc_collections_total", frozenset({("cpython_gc_generation", "2")})) in found
+
+
+def test_a_late_event_loop_is_measured() -> None:
+    """Twice a second: by how much a timer of 0.5 s took longer, on a stopwatch that runs as if the loop were late."""
+    metrics = Metrics()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        watching = loop.create_task(watch_loop(metrics, lambda: loop.time() * 1.5))
+        await asyncio.sleep(2.1)
+        watching.cancel()
+
+    run_virtual(main)
+    assert value_of(metrics, "tenure_eventloop_lag_seconds_count") == 4
+    assert value_of(metrics, "tenure_eventloop_lag_seconds_sum") == pytest.approx(1.0)
