@@ -300,7 +300,7 @@ class Committer:
             break
         else:
             flight.came_to("away")
-            await self._resolve(flight, list(flight.parts.values()))
+            await self._resolve(flight, list(flight.parts.values()), doubtful=doubtful)
         seconds = (self._clock.monotonic_ms() - flight.started_ms) / 1000
         self._metrics.commit(
             "in_doubt" if doubtful else flight.worst,
@@ -329,7 +329,8 @@ class Committer:
                     self._fail(flight, part, OutcomeUnknownError())
                 else:
                     self._fail(flight, part, CommitFailedError("another process owns the object now"))
-                self._ownership.lose(shard)
+                if shard.fence is part.section.fence:  # Else it was claimed again meanwhile.
+                    self._ownership.lose(shard)
             elif reply.status is Status.FULL and not doubtful:
                 flight.came_to("full")
                 self._fail(flight, part, NoRoomError())
@@ -337,10 +338,17 @@ class Committer:
                 conflicts.append(part)
         if conflicts:
             flight.came_to("conflict")
-            await self._resolve(flight, conflicts)
+            await self._resolve(flight, conflicts, doubtful=doubtful)
 
-    async def _resolve(self, flight: Flight, parts: Sequence[_Part]) -> None:
-        """Fence the shards anew; then the id of the last commit under the old token is the truth."""
+    async def _resolve(self, flight: Flight, parts: Sequence[_Part], *, doubtful: bool) -> None:
+        """Fence the shards anew; then the id of the last commit under the old token is the truth.
+
+        Where that cannot be had, a section that surely never arrived has failed, and any other is unknown.
+        """
+        verdict = OutcomeUnknownError if doubtful else _not_stored
+        for part in [part for part in parts if part.shard.fence is not part.section.fence]:
+            self._fail(flight, part, verdict())  # Lost and claimed again: that id is not to be had any more.
+        parts = [part for part in parts if part.shard.fence is part.section.fence]
         shards = [part.shard for part in parts]
         while any(self._clock.monotonic_ms() < shard.valid_until_ms for shard in shards):
             try:
@@ -353,7 +361,7 @@ class Committer:
             return
         for part in parts:
             self._ownership.suspend(part.shard)
-            self._fail(flight, part, OutcomeUnknownError())
+            self._fail(flight, part, verdict())
 
     def _settle(self, flight: Flight, part: _Part, lease: Claimed) -> None:
         if not lease.granted:
@@ -364,7 +372,7 @@ class Committer:
         else:
             if lease.seq != part.section.seq:
                 self._host.residents.rolled_back(part.shard)
-            self._fail(flight, part, CommitFailedError("the store did not take it"))
+            self._fail(flight, part, _not_stored())
 
     def _confirm(self, flight: Flight, part: _Part) -> None:
         part.shard.landed()
@@ -378,3 +386,7 @@ class Committer:
             self._host.residents.commit_failed(activation, flight, error)
         if self._lazy is not None and self._waves:  # What has failed is as old as before.
             self._lazy.since_ms = min(self._lazy.since_ms, self._waves[0].since_ms)
+
+
+def _not_stored() -> CommitFailedError:
+    return CommitFailedError("the store did not take it")

@@ -140,7 +140,7 @@ class Documents:
         try:
             kind, tenant, name = stored.field.decode().split(_SEPARATOR)
         except ValueError as exc:  # Not ours, or of a newer release: one such document must not stop the rest.
-            _log.error(logs.DOCUMENT_UNREADABLE, prefix=self._prefix, field=repr(stored.field), error=str(exc))
+            _log.error(logs.DOCUMENT_NAMELESS, prefix=self._prefix, field=repr(stored.field), error=str(exc))
             return
         if stored.body is None:
             if self._documents.pop((kind, tenant, name), None) is not None:

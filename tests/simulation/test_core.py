@@ -180,6 +180,43 @@ def test_a_store_that_stays_silent_makes_the_outcome_unknown_not_failed() -> Non
     run_virtual(main)
 
 
+def test_a_commit_that_surely_never_reached_the_store_has_failed() -> None:
+    """The store is away until the lease ends: nobody need wonder, the write is not there."""
+
+    async def main() -> None:
+        store = memory()
+        async with core(store) as a:
+            await a.host.call(ONE, Counter.value)
+            away = StoreAwayError("away")
+            for name in ("commit", "claim", "renew"):
+                setattr(store, name, _always(away))
+            with pytest.raises(CommitFailedError):
+                await a.host.call(ONE, Counter.add, 1)
+
+    run_virtual(main)
+
+
+def test_a_shard_that_was_claimed_again_outlives_the_refusal_of_an_old_commit() -> None:
+    """Lost to another, won back while the old commit was on its way: that one is refused, the shard stays open."""
+
+    async def main() -> None:
+        store = memory()
+        delays = [Fault(operation="commit", kind=FaultKind.DELAY, delay_ms=250)]
+        async with core(FaultyStore(store, delays), lock_id="L", shards=1) as a:
+            await a.host.call(ONE, Counter.value)
+            write = asyncio.ensure_future(a.host.call(ONE, Counter.add, 1))
+            await asyncio.sleep(0.003)
+            async with core(store, lock_id="L", node="b", shards=1):
+                await a.ownership.renew()
+            await a.ownership.claim_missing()
+            with pytest.raises((CommitFailedError, OutcomeUnknownError)):
+                await write
+            assert 1 == a.ownership.open_shards
+            assert 0 == await a.host.call(ONE, Counter.value)
+
+    run_virtual(main)
+
+
 def test_a_former_owner_cannot_write() -> None:
     """After another process has claimed the shard, a commit of the old one is refused and says so."""
 
@@ -357,7 +394,7 @@ def test_what_another_owner_wrote_in_between_is_seen() -> None:
             await a.host.call(ONE, Counter.add, 1)
             await a.host.call(TWO, Counter.value)
             store.away = True
-            with pytest.raises(OutcomeUnknownError):
+            with pytest.raises(CommitFailedError):
                 await a.host.call(TWO, Counter.add, 1)
             await asyncio.sleep(2)
             async with core(shared, shards=1, node="b") as b:

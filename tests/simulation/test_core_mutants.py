@@ -51,7 +51,7 @@ def open_gate(activation: Activation, error: BaseException) -> None:
         call.reply(reply)
 
 
-async def give_up(committer: Committer, flight: Any, parts: Any) -> None:
+async def give_up(committer: Committer, flight: Any, parts: Any, *, doubtful: bool) -> None:
     """In the place of `Committer._resolve`."""
     for part in parts:
         committer._fail(flight, part, OutcomeUnknownError())

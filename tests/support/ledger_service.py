@@ -91,7 +91,7 @@ ROUTES: dict[str, tuple[type[DurableObject], Any]] = {
 
 def build(node: Node) -> tuple[ASGIApp, ASGIApp]:
     """The public and the admin application."""
-    admin = create_admin_app(ready=node.ready, metrics_render=node.metrics.render_prometheus, openapi=lambda: b"{}")
+    admin = create_admin_app(ready=node.ready, scrape=node.metrics.scrape, openapi=lambda: b"{}")
     return _public(node.host), admin
 
 

@@ -48,6 +48,6 @@ def test_a_stored_document_with_another_name_is_passed_over(field: bytes) -> Non
         assert ["after", "before"] == [document.name for document in documents.list("policy", "acme")]
         assert documents.fresh()
         (line,) = [json.loads(line) for line in lines.getvalue().splitlines()]
-        assert ("document.misread", repr(field)) == (line["event"], line["field"])
+        assert ("document.nameless", repr(field)) == (line["event"], line["field"])
 
     asyncio.run(run())
