@@ -43,8 +43,9 @@ slow: $(VENV)/.dev
 prove: $(VENV)/.dev ## Run the long proofs at full size
 	TENURE_PROVE=1 $(BIN)/python -m pytest -m slow --timeout 7200
 
-bench: $(VENV)/.dev ## Measure the check against a bare application on the same server; needs wrk
+bench: $(VENV)/.dev ## Measure the check against a bare application, and the server in our loop; needs wrk
 	$(BIN)/python -m benchmarks.check
+	$(BIN)/python -m benchmarks.server
 
 lint: $(VENV)/.dev ## Check style and types
 	$(BIN)/ruff check
