@@ -83,6 +83,9 @@ class MailboxMachine(RuleBasedStateMachine):
     def pop_one(self) -> None:
         living = self.living
         call = self.mailbox.pop()
+        alarm_taken = call is not None and call.alarm is not None
+        left = len(self.calls) + len(self.alarms) - alarm_taken - len(self.mailbox)
+        self.passed += left  # Those that were dropped on the way to an alarm too.
         if call is None:
             assert [] == living == self.alarms
         elif call.alarm is None:
@@ -91,11 +94,9 @@ class MailboxMachine(RuleBasedStateMachine):
         else:
             assert self.alarms.pop(0) is call
             assert not living or self.passed >= bounds.ALARM_TURN_SHARE - 1
-        left = len(self.calls) + len(self.alarms) - len(self.mailbox)
         assert all(gone.future.done() or gone is call for gone in self.calls[:left])
         del self.calls[:left]
-        self.passed += left
-        if call is not None and call.alarm is not None:
+        if alarm_taken:
             self.passed = self.overtaken = 0
         assert self.overtaken < bounds.ALARM_TURN_SHARE
 
