@@ -268,6 +268,8 @@ class Host:
             call.fail(exc)
             if shard.open:  # If not, it is read anew when the shard opens.
                 self.alarms.armed(self.store_clock.lower_ms() + bounds.RETRY_AFTER_MS, object_id + name.encode())
+        except HandlerError as exc:  # The object cannot begin anew; the next scan rings for it again.
+            call.fail(exc)
 
     def _activate(self, address: Address, call: Call) -> Activation:
         kind = self._kinds[address.kind]

@@ -86,8 +86,8 @@ class Turns:
             for task in late:
                 task.cancel()
 
-    def checkpoint(self, activation: Activation) -> None:
-        """Have a dirty object put its native state."""
+    def checkpoint(self, activation: Activation) -> bool:
+        """Have a dirty object put its native state; say whether it did."""
         activation.dirty = False
         try:
             checkpoint = activation.instance.on_checkpoint()
@@ -100,6 +100,8 @@ class Turns:
         except Exception as exc:  # noqa: BLE001  # Any failure of an author's hook drops what it wrote.
             activation.state.drop_turn()
             self._reset(activation, "on_checkpoint", exc)
+            return False
+        return True
 
     def announce_alarms(self, activation: Activation) -> None:
         """The store has confirmed the object's alarms: tell the queue of those that are due soon."""
@@ -204,8 +206,9 @@ class Turns:
         host, kind = self._host, activation.kind
         late = self._clock.monotonic_ms() > host.committer.fast_until_ms
         wait = kind.durable or call.durable or late
-        if wait and activation.dirty:
-            self.checkpoint(activation)
+        if wait and activation.dirty and not self.checkpoint(activation):
+            call.fail(CommitFailedError("the object's checkpoint failed"))
+            return
         call.wrote = activation.written > call.written_before
         if activation.state.pending:
             (host.committer.push if wait else host.committer.mark_dirty)(activation)

@@ -1,6 +1,7 @@
 """An object whose expiry has passed is absent, by every way in, whether or not it is still in memory."""
 
 import asyncio
+from typing import ClassVar
 
 from shared.objects.address import Address
 from shared.objects.host import NOT_NOW
@@ -61,5 +62,34 @@ def test_what_is_not_stored_yet_has_not_expired() -> None:
             assert 2 == a.host.try_now(TALLY, Tally.hit)
             await asyncio.sleep(0.1)
             assert 3 == a.host.try_now(TALLY, Tally.hit)
+
+    run_virtual(main)
+
+
+class Fragile(Tally):
+    """It cannot be made while it is told so."""
+
+    kind = "fragile"
+    refuses: ClassVar[bool] = False
+
+    def on_activate(self) -> None:
+        if Fragile.refuses:
+            raise ValueError("no")
+        super().on_activate()
+
+
+def test_an_alarm_that_meets_an_object_which_cannot_begin_anew_harms_nobody() -> None:
+    """A stale alarm rings for an expired object whose own activation fails: the node's alarms go on."""
+
+    async def main() -> None:
+        async with core(memory(), kinds=[Fragile]) as a:
+            address = Address("fragile", "acme", "one")
+            await a.host.call(address, Fragile.expire, 1_000)
+            await asyncio.sleep(2)
+            Fragile.refuses = True
+            a.host.alarms.queue.push(0, address.encode() + b"stale")
+            await asyncio.sleep(31)
+            Fragile.refuses = False
+            assert 0 == await a.host.call(address, Fragile.value)
 
     run_virtual(main)

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from shared.objects.address import Address
-from shared.objects.errors import HandlerError
+from shared.objects.errors import CommitFailedError, HandlerError
+from shared.objects.handler import Checkpoint
 from shared.testing.clock import run_virtual
 from tests.simulation.test_core import memory
 from tests.support.simulated import Meter, core
@@ -61,3 +62,28 @@ def test_a_native_kind_has_no_keys_and_no_alarms() -> None:
                 instance.storage  # noqa: B018  # The look is what fails.
             with pytest.raises(TypeError, match="native kind"):
                 instance.alarms.set("x", at_ms=1)
+
+
+class Broken(Meter):
+    """Its state cannot be encoded once it is odd."""
+
+    kind = "broken"
+
+    def on_checkpoint(self) -> Checkpoint:
+        if self.total % 2:
+            raise ValueError("odd")
+        return super().on_checkpoint()
+
+
+def test_an_answer_that_was_to_be_stored_fails_with_its_checkpoint() -> None:
+    """Who asked for `committed` is not told of a success that nothing holds; what was stored before is there."""
+
+    async def main() -> None:
+        async with core(memory(), kinds=[Broken]) as a:
+            address = Address("broken", "acme", "one")
+            assert 2 == await a.host.call(address, Broken.hit, 2, durability="committed")
+            with pytest.raises(CommitFailedError, match="checkpoint failed"):
+                await a.host.call(address, Broken.hit, 1, durability="committed")
+            assert 2 == await a.host.call(address, Broken.value)
+
+    run_virtual(main)
