@@ -48,6 +48,10 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long a crashed owner's objects stay unavailable, at most."""
     shards: Shards = SHARDS
     """Fixed for the life of a store by the first node that starts on it."""
+    objects: str = ""
+    """Modules with objects of your own, `package.module[,other.module]`, hosted beside the service's.
+    Every kind of object defined in them is registered; what is `@public` in them is reached over REST.
+    """
     durability: Durability = ""
     """The level that the store is declared to give where it cannot be asked: 0 executed, 1 on disk; empty: ask it.
     2 and 3 want replicas waited for, which this release does not do: it warns and goes on at the level below.

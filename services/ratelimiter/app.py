@@ -1,7 +1,6 @@
 """The limiter put together: guard, fast lane, documented routes; and the admin application beside them."""
 
 from collections.abc import Mapping
-from typing import cast
 
 from litestar.di import Provide
 
@@ -14,11 +13,12 @@ from services.ratelimiter.policy import CostTooLargeError
 from services.ratelimiter.publishing import Publishing
 from services.ratelimiter.routes import HANDLERS
 from shared.errors import TenureError
-from shared.http.app import create_app, openapi_json
+from shared.http.app import asgi, create_app, openapi_json
 from shared.http.asgi import ASGIApp
 from shared.http.auth import KeyRing
 from shared.http.guard import Guard
 from shared.http.health import create_admin_app
+from shared.http.objects import object_routes, with_object_names
 from shared.http.problem import ProblemTable, Row
 from shared.runtime.node import Node
 
@@ -40,7 +40,7 @@ def build_app(node: Node) -> tuple[ASGIApp, ASGIApp]:
         title=TITLE,
         version=API_VERSION,
         description=DESCRIPTION,
-        route_handlers=HANDLERS,
+        route_handlers=[*HANDLERS, *object_routes(node.host, node.objects)],
         keys=keys,
         problems=PROBLEMS,
         dependencies={
@@ -54,7 +54,7 @@ def build_app(node: Node) -> tuple[ASGIApp, ASGIApp]:
         durability=node.durability,
     )
     lane = FastLane(
-        cast("ASGIApp", documented),  # Its types are narrower than those of ASGI.
+        with_object_names(asgi(documented)),
         keys=keys,
         book=book,
         checker=checker,

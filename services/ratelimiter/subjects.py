@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from shared.http.asgi import Scope
+from shared.http.names import sent_path
 
 SUBJECTS = "/v1/subjects/"
 
@@ -22,5 +23,4 @@ def for_route(scope: Scope) -> Scope:
 
 def subject_of(scope: Any) -> str:
     """The subject as it stands in the path that was sent."""
-    raw: bytes = scope["raw_path"].partition(b"?")[0]
-    return unquote_to_bytes(raw).decode().removeprefix(SUBJECTS)
+    return unquote_to_bytes(sent_path(scope)).decode().removeprefix(SUBJECTS)

@@ -117,8 +117,10 @@ def _type(schema: dict[str, Any]) -> str:
     for several in ("oneOf", "anyOf", "allOf"):
         if several in schema:
             return " or ".join(_type(one) for one in schema[several])
+    if (places := schema.get("prefixItems")) is not None:  # One type a place, and nothing behind them.
+        return "array of " + ", ".join(_type(place) for place in places)
     if schema.get("type") == "array":
-        return "array of " + _type(schema.get("items", {}))
+        return "array of " + _type(schema.get("items") or {})
     types = schema.get("type", "")
     return escape(" or ".join(types) if isinstance(types, list) else str(types))
 

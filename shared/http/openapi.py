@@ -7,7 +7,7 @@ beyond the usual ones with `problems=(SomeError, ...)` in its decorator.
 Sources: OpenAPI 3.1.0; RFC 9457.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -21,6 +21,7 @@ from litestar.typing import FieldDefinition
 from shared.errors import ForbiddenError, InvalidInputError, NotFoundError, TenureError, UnauthenticatedError
 from shared.http.answers import FIELDS
 from shared.http.auth import ANONYMOUS, BY_GATEWAY, GATEWAY_KEY, required_scopes
+from shared.http.contents import CONTENT, describe
 from shared.http.errors import BodyTimeoutError, UnsupportedMediaTypeError
 from shared.http.problem import MEDIA_TYPE, TYPE_PREFIX, ProblemTable
 from shared.objects.errors import HandlerError, OverloadedError, TooLargeError, UnavailableError
@@ -96,14 +97,23 @@ def complete(document: dict[str, Any], app: Litestar, table: ProblemTable) -> di
             "content": {MEDIA_TYPE.decode(): {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
     }
+    operations = list(_operations(document, app))
+    contents = [(operation, handler.opt[CONTENT]) for operation, handler, _ in operations if CONTENT in handler.opt]
+    describe(contents, components["schemas"])
+    for operation, handler, path in operations:
+        _complete_operation(operation, handler, table, by_name="{" in path)
+    _whole_numbers(document)
+    return document
+
+
+def _operations(document: dict[str, Any], app: Litestar) -> Iterator[tuple[dict[str, Any], BaseRouteHandler, str]]:
+    """Every operation of the document, with its handler and its path."""
     for route in app.routes:
         if isinstance(route, HTTPRoute):
             operations = document.get("paths", {}).get(route.path_format, {})
             for method, (handler, _) in route.route_handler_map.items():
                 if (operation := operations.get(str(method).lower())) is not None:
-                    _complete_operation(operation, handler, table, by_name="{" in route.path_format)
-    _whole_numbers(document)
-    return document
+                    yield operation, handler, route.path_format
 
 
 def _whole_numbers(schema: Any) -> None:

@@ -42,6 +42,16 @@ def readonly(method: F) -> F:
     return method
 
 
+def public(method: F) -> F:
+    """Mark a handler that callers outside may reach, by `POST /v1/objects/{kind}/{name}/{method}`.
+
+    Its annotations are its contract: what of them cannot be told in JSON is refused when the kind is
+    registered (`shared.objects.published`). A subclass that overrides it marks it again or hides it.
+    """
+    method.__tenure_public__ = True  # type: ignore[attr-defined]  # A mark, read by `published`.
+    return method
+
+
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     """A named alarm that has come due. `attempts` counts the failed tries before this one."""
 

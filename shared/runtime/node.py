@@ -29,10 +29,12 @@ from shared.objects.config import Documents
 from shared.objects.handler import DurableObject
 from shared.objects.host import Host
 from shared.objects.ownership import Ownership
+from shared.objects.published import PublishedKind
 from shared.objects.store_clock import StoreClock
 from shared.objects.sweeper import Sweeper
 from shared.retry import Backoff, retrying
 from shared.runtime.local_call import Endpoint
+from shared.runtime.objects import load_objects
 from shared.runtime.periodic import Periodic
 from shared.runtime.ports import check_port_free
 from shared.settings import NodeSettings
@@ -81,6 +83,7 @@ class Node:
         metrics: Metrics,
         tracer: Tracer,
         durability: int,
+        objects: Sequence[PublishedKind],
     ) -> None:
         self.settings = settings
         self.name = name
@@ -91,6 +94,7 @@ class Node:
         self.metrics = metrics
         self.tracer = tracer
         self.durability = durability
+        self.objects = objects
         self.stopping = False
         self.ownership = ownership
 
@@ -109,11 +113,17 @@ class Node:
 
 @asynccontextmanager
 async def open_node(
-    settings: NodeSettings, *, service: str, prefix: str, kinds: Sequence[type[DurableObject]]
+    settings: NodeSettings,
+    *,
+    service: str,
+    prefix: str,
+    kinds: Sequence[type[DurableObject]],
+    objects: Sequence[PublishedKind] = (),
 ) -> AsyncIterator[Node]:
     """A node that owns what it can get, until the block ends; then everything is stored and released.
 
-    `service` is its name to people, `prefix` its prefix in the store.
+    `service` is its name to people, `prefix` its prefix in the store; `kinds` are those of the service,
+    `objects` those of the operator, hosted beside them.
 
     Raises:
         ConfigurationError: the store must not be used, or was set up otherwise; one sentence.
@@ -130,7 +140,15 @@ async def open_node(
         stack.push_async_callback(store.close)
         durability = await _check_store(store, settings, prefix, clock)
         node, store_clock = _compose(
-            settings, store, clock, service=service, prefix=prefix, lock_id=lock_id, kinds=kinds, durability=durability
+            settings,
+            store,
+            clock,
+            service=service,
+            prefix=prefix,
+            lock_id=lock_id,
+            kinds=kinds,
+            objects=objects,
+            durability=durability,
         )
         stack.callback(node.tracer.shutdown)
         host, ownership = node.host, node.ownership
@@ -173,6 +191,7 @@ def _compose(
     prefix: str,
     lock_id: str,
     kinds: Sequence[type[DurableObject]],
+    objects: Sequence[PublishedKind],
     durability: int,
 ) -> tuple[Node, StoreClock]:
     """Wire a node; nothing runs yet."""
@@ -190,7 +209,9 @@ def _compose(
         lock_id=lock_id,
         ttl_ms=settings.lease_ttl_ms,
     )
-    host = Host(kinds, store, ownership, store_clock, metrics=metrics, tracer=tracer)
+    host = Host(
+        [*kinds, *(kind.cls for kind in objects)], store, ownership, store_clock, metrics=metrics, tracer=tracer
+    )
     node = Node(
         settings,
         name=name,
@@ -202,6 +223,7 @@ def _compose(
         metrics=metrics,
         tracer=tracer,
         durability=durability,
+        objects=objects,
     )
     return node, store_clock
 
@@ -323,10 +345,12 @@ def run_service(
     check_port_free(Endpoint(settings.host, settings.port), "port")
     check_port_free(Endpoint(settings.admin_host, settings.admin_port), "admin_port")
 
+    objects = load_objects(settings.objects, own=kinds)
+
     gc.set_threshold(*_GC_THRESHOLDS)
 
     async def main() -> None:
-        async with open_node(settings, service=service, prefix=prefix, kinds=kinds) as node:
+        async with open_node(settings, service=service, prefix=prefix, kinds=kinds, objects=objects) as node:
             await serve(node, *build(node))
 
     with suppress(KeyboardInterrupt):

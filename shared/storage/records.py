@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-SCOPES = frozenset({"limits:check", "limits:read", "limits:write"})
+SCOPES = frozenset({"limits:check", "limits:read", "limits:write", "objects:call"})
 """Every scope that a key can have."""
 
 KEY_PREFIX = "tnk_"

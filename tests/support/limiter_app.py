@@ -12,7 +12,9 @@ from services.ratelimiter.app import build_app
 from services.ratelimiter.limiter import Limiter
 from shared.http.asgi import ASGIApp, Message
 from shared.objects.config import Documents
+from shared.objects.handler import DurableObject
 from shared.objects.host import Host
+from shared.objects.published import published
 from shared.runtime.node import Node
 from shared.storage.keys import SHARED
 from shared.storage.records import KeyRecord, TenantRecord, key_digest, new_key_id, new_key_text
@@ -24,7 +26,7 @@ from shared.testing.store import MemoryStore
 from tests.support.simulated import Core, core
 
 T = TypeVar("T")
-ALL = ("limits:check", "limits:read", "limits:write")
+ALL = ("limits:check", "limits:read", "limits:write", "objects:call")
 
 
 class Answer(NamedTuple):
@@ -46,7 +48,14 @@ class Answer(NamedTuple):
 class Service:
     """A node of the limiter with one tenant, `acme`, and a key for everything."""
 
-    def __init__(self, running: Core, store: MemoryStore, *, sampler: Sampler | None = None) -> None:
+    def __init__(
+        self,
+        running: Core,
+        store: MemoryStore,
+        *,
+        sampler: Sampler | None = None,
+        objects: Sequence[type[DurableObject]] = (),
+    ) -> None:
         self.core = running
         self.store = store
         self.spans: list[SpanData] = []
@@ -61,6 +70,7 @@ class Service:
             tracer=Tracer(sampler, self) if sampler else Tracer(),
             ready=list,
             durability=1,
+            objects=[published(cls) for cls in objects],
         )
         self.clock = clock
         self.key = ""
@@ -100,8 +110,12 @@ class Service:
         gateway: bool = False,
         app: ASGIApp | None = None,
         query: str | None = None,
+        raw_path: bytes = b"",
     ) -> Answer:
-        """One request; `body` is sent as JSON unless it is bytes. Without `query`, a "?" in the path begins one."""
+        """One request; `body` is sent as JSON unless it is bytes. Without `query`, a "?" in the path begins one.
+
+        `raw_path` is the path as it is on the wire; without it the path is encoded as most clients do.
+        """
         raw = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
         sent = [(b"host", b"localhost"), *((name.encode(), value.encode("latin-1")) for name, value in headers)]
         secret = self.key if key == "" else key
@@ -121,7 +135,7 @@ class Service:
             "method": method,
             "scheme": "http",
             "path": bare,
-            "raw_path": quote(bare).encode(),
+            "raw_path": raw_path or quote(bare).encode(),
             "root_path": "",
             "query_string": query.encode(),
             "headers": sent,
@@ -149,14 +163,18 @@ class Service:
 
 
 def with_service(
-    scenario: Callable[[Service], Awaitable[T]], *, sampler: Sampler | None = None, start: bool = True
+    scenario: Callable[[Service], Awaitable[T]],
+    *,
+    sampler: Sampler | None = None,
+    start: bool = True,
+    objects: Sequence[type[DurableObject]] = (),
 ) -> T:
-    """Run `scenario` with a service of its own, in virtual time."""
+    """Run `scenario` with a service of its own, in virtual time; `objects` are hosted beside the limiter."""
 
     async def main() -> T:
         store = MemoryStore(LoopClock(asyncio.get_running_loop()))
-        async with core(store, kinds=[Limiter]) as running:
-            service = Service(running, store, sampler=sampler)
+        async with core(store, kinds=[Limiter, *objects]) as running:
+            service = Service(running, store, sampler=sampler, objects=objects)
             if start:
                 await service.start()
             return await scenario(service)

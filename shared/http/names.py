@@ -1,0 +1,35 @@
+"""Names in paths, exactly as they were sent: any text can be one, whatever slashes and dots it has.
+
+Routers tidy paths, and clients and proxies do too. So a name is read from the path as it was sent, and
+the framework is shown one that it has nothing to tidy in. Whoever percent-encodes every byte that is
+not a letter or a digit (a dot as `%2E`, a slash as `%2F`) names what is meant, whatever stands in
+between.
+"""
+
+import re
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from shared.errors import InvalidInputError
+
+_BROKEN = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
+
+def sent_path(scope: Any) -> bytes:
+    """The path on the wire, without the query."""
+    raw: bytes = scope["raw_path"]
+    return raw.partition(b"?")[0]
+
+
+def decoded_segment(segment: bytes) -> str:
+    """What one segment of a path says.
+
+    Raises:
+        InvalidInputError: a percent sign that encodes nothing, or bytes that are not UTF-8.
+    """
+    if _BROKEN.search(segment):
+        raise InvalidInputError("A percent sign here must begin an encoded byte, as in %2F", "path")
+    try:
+        return unquote_to_bytes(segment).decode()
+    except UnicodeDecodeError as exc:
+        raise InvalidInputError("This is not UTF-8", "path") from exc
