@@ -342,10 +342,9 @@ def run_service(
         ConfigurationError: it cannot start as it is configured.
     """
     logs.configure_logging(service=f"tenure-{service}", node=_node_name(settings), level=settings.log_level)
+    objects = load_objects(settings.objects, own=kinds)
     check_port_free(Endpoint(settings.host, settings.port), "port")
     check_port_free(Endpoint(settings.admin_host, settings.admin_port), "admin_port")
-
-    objects = load_objects(settings.objects, own=kinds)
 
     gc.set_threshold(*_GC_THRESHOLDS)
 

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from shared.testing.clock import run_virtual
-from tests.architecture.tree import relative, text_files
+from tests.architecture.tree import ROOT, relative, text_files
 
 FENCE = re.compile(r"^```(?P<info>[^\n`]+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = [page for page in text_files(".md") if "```python run\n" in page.read_text()]
+TUTORIALS = [page for page in text_files(".md") if relative(page).startswith("docs/tutorials/")]
 MUST_RUN = ("docs/how-to", "docs/explanation")
 
 
@@ -64,6 +65,20 @@ def test_a_false_example_fails(tmp_path: Path) -> None:
     assert ("page.md", 10) == (Path(caught.traceback[-1].path).name, caught.traceback[-1].lineno + 1)
 
 
+@pytest.mark.parametrize("page", TUTORIALS, ids=relative)
+def test_a_tutorial_shows_its_files_whole(page: Path) -> None:
+    """Blocks that name a file are that file, piece by piece; the files themselves are run by tests."""
+    shown: dict[str, list[str]] = {}
+    for info, _, code in blocks(page):
+        _, _, name = info.partition(" ")
+        if name and name != "run":
+            shown.setdefault(name, []).append(code)
+
+    assert shown
+    for name, pieces in shown.items():
+        assert without_gaps((ROOT / name).read_text()) == without_gaps("\n".join(pieces)), name
+
+
 async def run_page(page: Path) -> None:
     """Run the marked blocks of a page, one after another, with the same names."""
     names: dict[str, Any] = {"__name__": page.stem}
@@ -79,6 +94,11 @@ def blocks(page: Path) -> list[tuple[str, int, str]]:
     """Info string, line of the opening fence, and text of each fenced block."""
     text = page.read_text()
     return [(found["info"], text.count("\n", 0, found.start()) + 1, found["code"]) for found in FENCE.finditer(text)]
+
+
+def without_gaps(text: str) -> list[str]:
+    """The lines that say something: how far pieces stand apart is the page's own."""
+    return [line for line in text.splitlines() if line.strip()]
 
 
 def parse(code: str, page: Path) -> ast.Module:
