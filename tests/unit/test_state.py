@@ -60,6 +60,7 @@ class StateMachine(RuleBasedStateMachine):
         (lease,) = at_once(self.store.claim([order], token=b"t", node="n", lock_id="", ttl_ms=TTL_MS)).leases
         self.fence = Fence(lease.epoch, b"t")
         self.earlier = self.store.snapshot()
+        self.expired = False  # Absent to all, and still stored until it is swept or written again.
         self.commits = 0
         self.state = ObjectState.load({}, now_ms=self.clock.now_ms())
         self.ended = Model()
@@ -158,7 +159,9 @@ class StateMachine(RuleBasedStateMachine):
         write = self.state.take(OBJECT, indexed=True)
         if write is not None:
             self.apply(write)
-        self.store_agrees()
+            self.expired = False
+        if not self.expired:
+            self.store_agrees()
 
     @rule()
     def lose_commit(self):
@@ -184,7 +187,7 @@ class StateMachine(RuleBasedStateMachine):
         self.state.drop_turn()
         self.state = ObjectState.load(self.fields(), now_ms=self.clock.now_ms())
         if 0 < self.ended.stored_expiry_ms <= self.clock.now_ms():
-            self.ended = Model()
+            self.ended, self.expired = Model(), True
         self.running = copy.deepcopy(self.ended)
 
     @invariant()
