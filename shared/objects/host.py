@@ -7,6 +7,7 @@ depends on (for checkpointed kinds: while the last checkpoint is younger than 1 
 """
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -36,6 +37,7 @@ from shared.objects.state import ObjectState
 from shared.objects.store_clock import StoreClock
 from shared.objects.tracing import begin_alarm
 from shared.objects.turns import Turns
+from shared.retry import Draw
 from shared.storage.interface import Store
 from shared.telemetry import logs
 from shared.telemetry.metrics import Metrics
@@ -65,8 +67,10 @@ class Host:
         *,
         metrics: Metrics,
         tracer: Tracer,
+        draw: Draw = random.random,
     ) -> None:
         self.store_clock = store_clock
+        self.draw = draw
         self.metrics = metrics
         self.tracer = tracer
         self.calls = ObjectCalls(self)

@@ -99,10 +99,16 @@ class Residents:
             if activation.touched:
                 activation.touched, activation.idle_since_ms = False, now_ms
             elif now_ms - activation.idle_since_ms >= activation.kind.idle_ms and activation.clean:
-                activation.instance.on_passivate()
-                self._forget(activation, "idle")
+                self._passivate(activation)
                 continue
             self._hand.append(activation)
+
+    def passivate(self, address: Address) -> bool:
+        """Let an object leave now if the store has everything of it; say whether it is not there any more."""
+        activation = self.by_address.get(address)
+        if activation is not None and activation.clean:
+            self._passivate(activation)
+        return address not in self.by_address
 
     def close(self, activation: Activation, error: Exception, reason: EvictionReason) -> None:
         """Forget an activation. What waits for a flight is answered by that flight, all else by an error."""
@@ -154,6 +160,10 @@ class Residents:
         self._turns.forget(activation)
         activation.part()
         self._metrics.evictions(activation.kind.name, reason)
+
+    def _passivate(self, activation: Activation) -> None:
+        activation.instance.on_passivate()
+        self._forget(activation, "idle")
 
     def _settled(self, activation: Activation) -> None:
         """The flight that a closed activation was in has ended: its successor may read the store."""

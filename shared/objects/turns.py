@@ -249,7 +249,7 @@ class Turns:
 
     def _retry_alarm(self, activation: Activation, name: str, alarm: AlarmRecord, error: BaseException) -> None:
         now_ms = self._clock.now_ms()
-        again = retried(alarm, f"{type(error).__name__}: {error}", now_ms)
+        again = retried(alarm, f"{type(error).__name__}: {error}", now_ms, self._host.draw)
         if again is not None:
             activation.state.set_alarm(name, again)
         else:

@@ -9,8 +9,11 @@ import asyncio
 import selectors
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
+from contextvars import Context, copy_context
 from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple, Unpack
+
+from shared.testing.process import Step, process_of
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -98,6 +101,31 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
         return self._virtual_us / 1e6
+
+    def call_soon(
+        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        """As in asyncio, but for a process that is stopped (`shared.testing.process`): then when it goes on."""
+        context = copy_context() if context is None else context
+        process = process_of(context)
+        if process is None:
+            return super().call_soon(callback, *args, context=context)
+        step = Step(process, callback, args, context)
+        step.handle = super().call_soon(step.run, context=Context())
+        return step.handle
+
+    def call_at(
+        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As in asyncio, but for a process that is stopped: then no sooner than it goes on."""
+        context = copy_context() if context is None else context
+        process = process_of(context)
+        if process is None:
+            return super().call_at(when, callback, *args, context=context)
+        step = Step(process, callback, args, context)
+        timer = super().call_at(when, step.run, context=Context())
+        step.handle = timer
+        return timer
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts

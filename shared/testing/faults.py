@@ -5,6 +5,7 @@ A fault that was planned but never met proves nothing, so each one records that 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextvars import Context
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -49,19 +50,41 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     delay_ms: int = 0
 
 
+class UnfiredFaultError(AssertionError):
+    """Faults were planned and never met, so the test has not shown what it says."""
+
+
 class FaultyStore:
     """Implements `Store` over another one, breaking the calls that `plan` names.
 
-    `fired` lists the faults met, in order. While `away` is set every call raises StoreAwayError.
+    `fired` lists the faults met, in order. While `away` is set every call raises StoreAwayError. `draw` is
+    asked for the fault of each call that the plan leaves alone: it gets the operation and its count.
     """
 
-    def __init__(self, store: Store, plan: Sequence[Fault] = ()) -> None:
+    def __init__(
+        self, store: Store, plan: Sequence[Fault] = (), *, draw: Callable[[str, int], Fault | None] | None = None
+    ) -> None:
         self._store = store
+        self._draw = draw
         self._plan = {(fault.operation, fault.count): fault for fault in plan}
         self._late: set[asyncio.Task[Any]] = set()
         self.calls: dict[str, int] = {}
         self.fired: list[Fault] = []
         self.away = False
+
+    def next(self, operation: str, kind: FaultKind, *, nth: int = 1, delay_ms: int = 0) -> Fault:
+        """Plan to break the `nth` call of `operation` (a method name of `Store`) from now on."""
+        assert callable(getattr(Store, operation, None)), f"a store has no operation {operation!r}"
+        count = self.calls.get(operation, 0) + nth
+        fault = Fault(operation=operation, kind=kind, count=count, delay_ms=delay_ms)
+        assert (operation, count) not in self._plan, f"call {count} of {operation} is broken already"
+        self._plan[operation, count] = fault
+        return fault
+
+    def check(self) -> None:
+        """Raise UnfiredFaultError if a planned fault was not met."""
+        if unfired := self.unfired():
+            raise UnfiredFaultError(f"These faults were planned and never met: {unfired}")
 
     def unfired(self) -> list[Fault]:
         """The faults of the plan that no call has met yet."""
@@ -121,6 +144,8 @@ class FaultyStore:
         if self.away:
             raise StoreAwayError(f"{operation}: the store is away")
         fault = self._plan.get((operation, count))
+        if fault is None and self._draw is not None:
+            fault = self._draw(operation, count)
         if fault is None:
             return await call()
         self.fired.append(fault)
@@ -148,7 +173,9 @@ class FaultyStore:
             await asyncio.sleep(delay_ms / 1000)
             return await call()
 
-        task = asyncio.get_running_loop().create_task(later(), name="a delayed call of the store")
+        task = asyncio.get_running_loop().create_task(
+            later(), name="a delayed call of the store", context=Context()
+        )  # What is on the network does not stop with its sender.
         self._late.add(task)
         task.add_done_callback(self._late.discard)
         return task

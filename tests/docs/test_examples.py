@@ -1,18 +1,20 @@
 """The examples in the documents run as they stand.
 
 A block that opens with "```python run" is run; those of one page share their names and run in
-order, as a reader would type them, on virtual time. `await` may stand outside a function.
+order, as a reader would type them, on virtual time. `await` may stand outside a function. A block
+without one runs outside the event loop, so that it may start its own, as a plain test does.
 """
 
 import ast
+import asyncio
 import re
-from inspect import isawaitable
+from inspect import iscoroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shared.testing.clock import run_virtual
+from shared.testing.clock import LIMIT_MS, VirtualTimeLoop
 from tests.architecture.tree import ROOT, relative, text_files
 
 FENCE = re.compile(r"^```(?P<info>[^\n`]+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -24,7 +26,7 @@ MUST_RUN = ("docs/how-to", "docs/explanation")
 @pytest.mark.parametrize("page", PAGES, ids=relative)
 def test_examples_run(page: Path) -> None:
     """Every marked block of the page does what it asserts."""
-    run_virtual(lambda: run_page(page))
+    run_page(page)
 
 
 def test_a_page_that_teaches_has_no_example_that_does_not_run() -> None:
@@ -61,7 +63,7 @@ def test_a_false_example_fails(tmp_path: Path) -> None:
     )
 
     with pytest.raises(AssertionError) as caught:
-        run_virtual(lambda: run_page(page), limit_ms=4_000_000)
+        run_page(page, limit_ms=4_000_000)
     assert ("page.md", 10) == (Path(caught.traceback[-1].path).name, caught.traceback[-1].lineno + 1)
 
 
@@ -79,15 +81,16 @@ def test_a_tutorial_shows_its_files_whole(page: Path) -> None:
         assert without_gaps((ROOT / name).read_text()) == without_gaps("\n".join(pieces)), name
 
 
-async def run_page(page: Path) -> None:
+def run_page(page: Path, *, limit_ms: int = LIMIT_MS) -> None:
     """Run the marked blocks of a page, one after another, with the same names."""
     names: dict[str, Any] = {"__name__": page.stem}
-    for info, line, code in blocks(page):
-        if info == "python run":
-            compiled = compile("\n" * line + code, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-            outcome = eval(compiled, names)
-            if isawaitable(outcome):
-                await outcome
+    with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(limit_ms=limit_ms)) as runner:
+        for info, line, code in blocks(page):
+            if info == "python run":
+                compiled = compile("\n" * line + code, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+                outcome = eval(compiled, names)
+                if iscoroutine(outcome):
+                    runner.run(outcome)
 
 
 def blocks(page: Path) -> list[tuple[str, int, str]]:

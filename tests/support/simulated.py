@@ -6,13 +6,9 @@ from contextlib import asynccontextmanager
 from typing import ClassVar
 
 from shared.objects.handler import Alarm, Checkpoint, DurableObject, readonly
-from shared.objects.host import Host
-from shared.objects.ownership import Ownership
-from shared.objects.store_clock import StoreClock
 from shared.storage.interface import Store
-from shared.telemetry.metrics import Metrics
 from shared.telemetry.traces import Tracer
-from shared.testing.clock import LoopClock
+from shared.testing.cluster import Node
 
 
 class Counter(DurableObject):
@@ -134,21 +130,8 @@ class Meter(DurableObject):
         return Checkpoint(b"%d" % self.total if self.total else b"")
 
 
-class Core:
-    """One node's host and its ownership."""
-
-    def __init__(self, host: Host, ownership: Ownership, tasks: Sequence["asyncio.Task[None]"]) -> None:
-        self.host = host
-        self.ownership = ownership
-        self._tasks = tasks
-
-    async def kill(self) -> None:
-        """As `kill -9`: nothing more is sent, nothing is released."""
-        for task in self._tasks:
-            task.cancel()
-        for result in await asyncio.gather(*self._tasks, return_exceptions=True):
-            if not isinstance(result, asyncio.CancelledError):
-                raise AssertionError("a loop of the core has ended") from result  # noqa: TRY004  # Not about types.
+class Core(Node):
+    """A node in a test of the core, which knows what is inside."""
 
 
 @asynccontextmanager
@@ -162,15 +145,10 @@ async def core(
     tracer: Tracer | None = None,
 ) -> AsyncIterator[Core]:
     """A running core; killed at the end unless it was drained."""
-    loop = asyncio.get_running_loop()
-    store_clock = StoreClock(LoopClock(loop))
-    metrics = Metrics()
-    ownership = Ownership(store, store_clock, metrics, shards=shards, node=node, lock_id=lock_id, ttl_ms=6_000)
-    host = Host(kinds, store, ownership, store_clock, metrics=metrics, tracer=tracer or Tracer())
-    runs = (ownership.run(), host.run_committer(), host.run_loader(), host.alarms.run())
-    running = Core(host, ownership, [loop.create_task(run) for run in runs])
-    await ownership.claim_missing()
+    running = Core(store, name=node, lock_id=lock_id, shards=shards, kinds=kinds, tracer=tracer)
+    running.start()
+    await running.ownership.claim_missing()
     try:
         yield running
     finally:
-        await running.kill()
+        await running.bury()
