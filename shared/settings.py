@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, inspect
@@ -69,6 +70,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
         if self.redis_url and not self.redis_url.startswith(REDIS_SCHEMES):
             schemes = ", ".join(REDIS_SCHEMES)
             raise ConfigurationError(f"{PREFIX}REDIS_URL must be an address that starts with one of {schemes}.")
+        if not _address_is_plain(self.redis_url):
+            raise ConfigurationError(f"{PREFIX}REDIS_URL has a port or a database that is not a number that can be.")
         if "/" in self.lock_id:
             raise ConfigurationError(f"{PREFIX}LOCK_ID must be a file name, without a slash.")
 
@@ -115,6 +118,16 @@ def masked_url(url: str) -> str:
     """`url` without its password, for people to read."""
     without_user = re.sub(r"(?<=://)([^/:]*):[^/]*@", r"\1:***@", url)
     return re.sub(r"(?<=[?&]password=)[^&]*", "***", without_user)
+
+
+def _address_is_plain(url: str) -> bool:
+    """Whether port and database of a store's address, where it has them, are numbers that can be."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    return parts.scheme == "unix" or parts.path in ("", "/") or parts.path[1:].isdecimal()
 
 
 def _value(variable: str, text: str, type_: Any) -> Any:

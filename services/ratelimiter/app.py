@@ -60,7 +60,7 @@ def build_app(node: Node) -> tuple[ASGIApp, ASGIApp]:
         checker=checker,
         gate=gate,
         traced=node.tracer.enabled,
-        observe=node.metrics.http_request,
+        count=node.metrics.bind_http,
     )
     public = Guard(
         lane,

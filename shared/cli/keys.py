@@ -14,7 +14,7 @@ from shared.runtime.provision import create_key
 def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Make a key and print it, this once."""
     text = asyncio.run(_create(store_url(node_settings(environ)), arguments))
-    sys.stderr.write("Keep this key: it is not stored and cannot be shown again.\n")
+    sys.stderr.write("Keep this key: it is not stored and cannot be shown again. Every node knows it within 2 s.\n")
     sys.stdout.write(f"{text}\n")
     return 0
 

@@ -134,3 +134,32 @@ def test_a_sampled_check_takes_the_way_that_is_traced(monkeypatch: pytest.Monkey
         assert 4 == service.host.metrics.bind_check("api").allowed
 
     with_service(scenario, sampler=Sampler(ratio=0.0))
+
+
+def test_both_ways_are_counted_as_the_same_route(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scrape does not tell which way a check or a gateway's question took: each route has one series for a status."""
+
+    async def scenario(service: Service) -> None:
+        await service.put_policy("api", ("burst", 10, 60_000))
+        await service.put_profile("edge")
+        await service.check("a", peek=True)
+        before = served(service)
+        for real in (service.host.try_now, lambda *_: NOT_NOW):
+            monkeypatch.setattr(service.host, "try_now", real)
+            await service.check("a")
+            await service.ask("GET", "/check/p/edge/x", gateway=True, headers=[("x-tenure-subject", "a")])
+        after = served(service)
+        assert {"/v1/check": 2, "/check/p/{profile}": 2} == {
+            route: count - before.get(route, 0) for route, count in after.items() if count != before.get(route, 0)
+        }
+
+    with_service(scenario)
+
+
+def served(service: Service) -> dict[str, int]:
+    """Requests counted with status 200, by route."""
+    lines = service.host.metrics.render_prometheus().decode().splitlines()
+    counts = [
+        line for line in lines if line.startswith("http_server_request_duration_seconds_count{") and '"200"' in line
+    ]
+    return {line.partition('http_route="')[2].partition('"')[0]: int(float(line.split()[-1])) for line in counts}

@@ -401,6 +401,19 @@ def test_a_subject_is_shown_and_reset_by_its_exact_name(subject: str) -> None:
     with_service(scenario)
 
 
+def test_a_misspelt_parameter_forgets_nothing() -> None:
+    """Without the refusal it would reset every policy instead of one."""
+
+    async def scenario(service: Service) -> None:
+        await service.put_policy("api", ("burst", 1, 60_000))
+        await service.check("a")
+        answer = await service.ask("DELETE", "/v1/subjects/a", query="polcy=other")
+        assert (400, "query.polcy") == (answer.status, answer.json()["where"])
+        assert not (await service.check("a"))["allowed"]
+
+    with_service(scenario)
+
+
 def test_a_subject_nobody_checked_has_no_usage() -> None:
     """It is shown as empty, and looking leaves nothing behind."""
 

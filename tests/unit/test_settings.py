@@ -69,6 +69,14 @@ def test_a_bad_store_address_is_refused_without_showing_it() -> None:
     assert "secret" not in str(raised.value)
 
 
+@pytest.mark.parametrize("rest", ["host:99999/0", "host:x/0", "host/abc"])
+def test_a_port_or_database_that_cannot_be_is_refused(rest: str) -> None:
+    """With one sentence, and not taken for another one."""
+    with pytest.raises(ConfigurationError, match="REDIS_URL") as raised:
+        read_settings(NodeSettings, {"TENURE_REDIS_URL": f"redis://:secret@{rest}"})
+    assert "secret" not in str(raised.value)
+
+
 def test_the_password_is_not_in_the_repr() -> None:
     """A settings object may be logged."""
     settings = NodeSettings(redis_url="rediss://me:secret@host:6379/1")
