@@ -179,6 +179,7 @@ class Activation:
 
     __slots__ = (
         "address",
+        "checkpointed_ms",
         "confirmed",
         "dirty",
         "gated",
@@ -220,6 +221,7 @@ class Activation:
         self.in_flight = 0  # Up to which of them a commit is on its way; 0 if none is.
         self.urgent = False  # The committer will take it with the next flight,
         self.lazy = False  # or with a wave of checkpoints.
+        self.checkpointed_ms = 0  # When `on_checkpoint` was last called.
         self.dirty = False  # Native state changed; `on_checkpoint` is due.
         self.touched = True
         self.turns = 0  # That have begun.

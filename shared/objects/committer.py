@@ -235,7 +235,7 @@ class Committer:
             activation = self._urgent.popleft()
             if activation.shard.open or activation.closed:
                 activation.urgent = False
-                self._add(flight, activation)
+                self._add(flight, activation, flight.started_ms)
             else:
                 waiting.append(activation)
         self._urgent.extendleft(reversed(waiting))
@@ -247,16 +247,17 @@ class Committer:
             while queue and not flight.full:
                 activation = queue.popleft()
                 activation.lazy = False
-                self._add(flight, activation)
+                self._add(flight, activation, wave.since_ms)
             if queue:
                 return
             del wave.objects[shard]
 
-    def _add(self, flight: Flight, activation: Activation) -> None:
+    def _add(self, flight: Flight, activation: Activation, since_ms: int) -> None:
         if activation.closed:
             return
         if activation.dirty and activation.running is not None:
             self.mark_dirty(activation)  # In the middle of a turn; the next wave comes again.
+            self._keep_age(max(since_ms, activation.checkpointed_ms))
         elif activation.dirty and not self._host.checkpoint(activation):
             return
         write = activation.state.take(activation.object_id, indexed=activation.kind.indexed)
@@ -384,8 +385,13 @@ class Committer:
         part.shard.landed()
         for activation in part.covered:
             self._host.residents.commit_failed(activation, flight, error)
-        if self._lazy is not None and self._waves:  # What has failed is as old as before.
-            self._lazy.since_ms = min(self._lazy.since_ms, self._waves[0].since_ms)
+        if self._waves:
+            self._keep_age(self._waves[0].since_ms)
+
+    def _keep_age(self, since_ms: int) -> None:
+        """What is marked dirty anew was so since `since_ms`, and answers have left ahead of it."""
+        if self._lazy is not None:
+            self._lazy.since_ms = min(self._lazy.since_ms, since_ms)
 
 
 def _not_stored() -> CommitFailedError:

@@ -89,6 +89,7 @@ class Turns:
     def checkpoint(self, activation: Activation) -> bool:
         """Have a dirty object put its native state; say whether it did."""
         activation.dirty = False
+        activation.checkpointed_ms = self._clock.monotonic_ms()
         try:
             checkpoint = activation.instance.on_checkpoint()
             if isinstance(activation.state, NativeState):
@@ -204,8 +205,9 @@ class Turns:
 
     def _answer(self, activation: Activation, call: Call, reply: Any, error: BaseException | None) -> None:
         host, kind = self._host, activation.kind
-        late = self._clock.monotonic_ms() > host.committer.fast_until_ms
-        wait = kind.durable or call.durable or late
+        now_ms = self._clock.monotonic_ms()
+        lapsed = now_ms >= activation.shard.valid_until_ms
+        wait = kind.durable or call.durable or lapsed or now_ms > host.committer.fast_until_ms
         if wait and activation.dirty and not self.checkpoint(activation):
             call.fail(CommitFailedError("the object's checkpoint failed"))
             return
@@ -216,6 +218,8 @@ class Turns:
             activation.gate(call, reply, error)
         elif error is not None:
             call.fail(error)
+        elif lapsed:  # It rests on the lease alone, and another owner may have written since.
+            call.fail(CommitFailedError("the lease ended during the turn"))
         else:
             call.reply(reply)
 
