@@ -24,6 +24,7 @@ VALUE_BYTES_MAX = 128 * 1024
 KEY_BYTES_MAX = 2 * 1024
 TURN_BYTES_MAX = 512 * 1024
 TURN_KEYS_MAX = 1_000
+MOMENT_MS_MAX = 2**53 - 1  # The store keeps moments as doubles; beyond this they would not be exact.
 ALARMS_MAX = 64  # Named alarms of one object.
 ALARM_NAME_BYTES_MAX = 256
 assert KEY_BYTES_MAX < VALUE_BYTES_MAX < TURN_BYTES_MAX < OBJECT_BYTES_MAX

@@ -18,6 +18,7 @@ from shared.objects.errors import OverloadedError
 from shared.objects.handler import DurableObject, Kind
 from shared.objects.native import NativeState
 from shared.objects.state import ObjectState
+from shared.storage.codec import AlarmRecord
 from shared.telemetry.context import TraceContext
 from shared.telemetry.traces import NoSpan, Span
 
@@ -47,6 +48,7 @@ class Call:
         "future",
         "method",
         "queued",
+        "record",
         "size_bytes",
         "span",
         "started",
@@ -78,6 +80,7 @@ class Call:
         self.trace = trace  # The sampled span that the call belongs to: its caller's, and from the start its turn's.
         self.span: Span | NoSpan | None = None  # Of the alarm, and from the start of the turn.
         self.alarm = alarm
+        self.record: AlarmRecord | None = None  # The setting that its turn answers.
         self.size_bytes = size_bytes
         self.cold = False  # The object was not in memory.
         self.queued = False  # It had to wait in the mailbox.

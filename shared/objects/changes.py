@@ -84,3 +84,9 @@ def check_size(what: str, size: int, size_max: int) -> None:
     """Raises TooLargeError if `size` is over `size_max`."""
     if size > size_max:
         raise TooLargeError(what, size=size, size_max=size_max)
+
+
+def check_moment(what: str, at_ms: int) -> None:
+    """Raises TypeError unless `at_ms` is a whole number of milliseconds that the store can keep exactly."""
+    if type(at_ms) is not int or not 0 <= at_ms <= bounds.MOMENT_MS_MAX:
+        raise TypeError(f"{what} must be a whole number of Unix milliseconds, not {at_ms!r}")

@@ -175,7 +175,8 @@ class Committer:
     async def flush(self) -> None:
         """Wait until the store has what is in memory now, or has failed it; closed shards are left out."""
         self._start_wave()
-        while not self._idle.is_set() or any(activation.shard.open for activation in self._queued()):
+        while not self._idle.is_set() or self._lazy or any(activation.shard.open for activation in self._queued()):
+            self._start_wave()  # What a failed flight carried is to go again.
             self._wake.set()
             await asyncio.sleep(0)
             await self._idle.wait()
@@ -210,13 +211,13 @@ class Committer:
 
     def _end_waves(self) -> None:
         """Forget the waves of which the store has everything."""
-        while self._waves and not self._waves[0].objects:
-            self._waves.popleft()
+        self._waves = deque(wave for wave in self._waves if wave.objects)
         self._set_fast()
 
     def _set_fast(self) -> None:
-        oldest = self._waves[0] if self._waves else self._lazy
-        self.fast_until_ms = _NEVER if oldest is None else oldest.since_ms + bounds.CHECKPOINT_STALE_MS
+        waves = self._waves if self._lazy is None else [*self._waves, self._lazy]
+        oldest_ms = min((wave.since_ms for wave in waves), default=_NEVER)
+        self.fast_until_ms = oldest_ms + bounds.CHECKPOINT_STALE_MS
 
     # Gathering.
 
@@ -243,6 +244,9 @@ class Committer:
     def _gather_wave(self, flight: Flight, wave: _Wave) -> None:
         for shard, queue in list(wave.objects.items()):
             if not shard.open:
+                wave.objects[shard] = waiting = deque(activation for activation in queue if not activation.closed)
+                if not waiting:
+                    del wave.objects[shard]
                 continue
             while queue and not flight.full:
                 activation = queue.popleft()
@@ -317,8 +321,9 @@ class Committer:
         for part, reply in zip(flight.parts.values(), replies, strict=True):
             shard = part.shard
             if reply.status is Status.OK:
-                shard.seq = reply.seq
-                self._ownership.extend(shard, sent_ms)
+                if shard.fence is part.section.fence:  # Else it was claimed again meanwhile, and knows better.
+                    shard.seq = reply.seq
+                    self._ownership.extend(shard, sent_ms)
                 self._confirm(flight, part)
             elif reply.status is Status.FENCED:
                 self._metrics.fenced()
@@ -386,7 +391,7 @@ class Committer:
         for activation in part.covered:
             self._host.residents.commit_failed(activation, flight, error)
         if self._waves:
-            self._keep_age(self._waves[0].since_ms)
+            self._keep_age(min(wave.since_ms for wave in self._waves))
 
     def _keep_age(self, since_ms: int) -> None:
         """What is marked dirty anew was so since `since_ms`, and answers have left ahead of it."""

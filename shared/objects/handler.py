@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 import msgspec
 
 from shared import bounds
+from shared.objects.changes import check_moment
 from shared.objects.errors import TooLargeError
 from shared.objects.native import NativeState
 from shared.storage.codec import AlarmRecord
@@ -84,9 +85,11 @@ class Alarms:
 
         Raises:
             TooLargeError: the object has 64 alarms already, or the name has over 256 bytes.
+            TypeError: `at_ms` is not a whole number that can be a moment.
         """
         if len(name.encode()) > bounds.ALARM_NAME_BYTES_MAX:
             raise TooLargeError("The alarm name", size=len(name.encode()), size_max=bounds.ALARM_NAME_BYTES_MAX)
+        check_moment("An alarm's moment", at_ms)
         names = self._state.alarm_names()
         if name not in names and len(names) >= bounds.ALARMS_MAX:
             raise TooLargeError("The object's alarms", size=len(names) + 1, size_max=bounds.ALARMS_MAX)

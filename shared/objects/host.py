@@ -173,8 +173,11 @@ class Host:
 
     async def commit_within_turn(self, activation: Activation) -> None:
         """See `DurableObject.commit`."""
-        if activation.state.end_turn():
-            activation.written += 1
+        if activation.closed:
+            raise CommitFailedError("the object left memory during the turn")
+        if activation.dirty and not self._turns.checkpoint(activation):
+            raise CommitFailedError("the object's checkpoint failed")
+        self._turns.end(activation)
         if activation.written > activation.confirmed:
             await self._confirmation(activation)
 
@@ -343,5 +346,5 @@ class Host:
         return not activation.closed
 
     async def _opened(self, shards: Sequence[Shard]) -> None:
-        await self.alarms.scan(shards)
         self.committer.wake()
+        await self.alarms.scan(shards)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from shared import bounds
-from shared.objects.changes import check_size
+from shared.objects.changes import check_moment, check_size
 from shared.storage.codec import FORMAT, AlarmRecord, UnknownFormatError
 from shared.storage.interface import NATIVE_FIELD, ObjectWrite
 
@@ -82,8 +82,10 @@ class NativeState:
 
         Raises:
             TooLargeError: over 512 KiB; nothing has changed.
+            TypeError: the expiry is no moment.
         """
         check_size("The checkpoint", len(state), bounds.TURN_BYTES_MAX)
+        check_moment("An expiry", expire_at_ms)
         self._pending, self.expire_at_ms = state, expire_at_ms
 
     def take(self, object_id: bytes, *, indexed: bool) -> ObjectWrite | None:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from shared import bounds
-from shared.objects.changes import Changes, check_size, merge
+from shared.objects.changes import Changes, check_moment, check_size, merge
 from shared.storage.codec import AlarmRecord, Meta, decode, encode
 from shared.storage.interface import RECORD_FIELD, ObjectWrite
 
@@ -153,6 +153,7 @@ class ObjectState:
 
         Objects with alarms, armed or given up, stay.
         """
+        check_moment("An expiry", at_ms or 0)
         self._changes().expire_at_ms = at_ms or 0
 
     # For the host.

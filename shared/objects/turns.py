@@ -45,8 +45,8 @@ class Turns:
         activation.instance.on_activate()
         if isinstance(activation.state, NativeState):
             activation.state.forget_stored()
-        if activation.state.end_turn():
-            activation.written += 1
+        if activation.state.overlay_used:
+            self.end(activation)
             self._host.committer.mark_dirty(activation)
 
     def run_plain(self, activation: Activation, method: Callable[..., Any], args: Sequence[Any]) -> Any:
@@ -65,7 +65,12 @@ class Turns:
             self._reset(activation, method.__name__, exc)
             raise HandlerError(activation.kind.name, method.__name__) from exc
         if activation.state.overlay_used:
-            self._end(activation)
+            try:
+                self.end(activation)
+            except TooLargeError:
+                activation.state.drop_turn()
+                self._reset(activation, method.__name__, None)
+                raise
             self._host.committer.mark_dirty(activation)
         return reply
 
@@ -97,7 +102,7 @@ class Turns:
                 activation.state.checkpoint(*checkpoint)
                 activation.written += 1
             else:
-                self._end(activation)
+                self.end(activation)
         except Exception as exc:  # noqa: BLE001  # Any failure of an author's hook drops what it wrote.
             activation.state.drop_turn()
             self._reset(activation, "on_checkpoint", exc)
@@ -124,6 +129,7 @@ class Turns:
             if record is None:
                 self._rung_in_vain(activation, call)
                 return
+            call.record = record
             describe_alarm(call.span, record, now_ms=self._clock.lower_ms())
             args = (Alarm(name=call.alarm, due_ms=record.due_ms, attempts=record.attempts),)
         if call.queued:
@@ -190,12 +196,12 @@ class Turns:
             end_turn(call, "error", closed)
             call.fail(closed)
             return
-        alarm = activation.state.alarm_records.get(call.alarm) if call.alarm is not None else None
+        alarm = call.record
         if error is None and alarm is not None:
             self._settle_alarm(activation, alarm, call)
         if error is None:
             try:
-                self._end(activation)
+                self.end(activation)
             except TooLargeError as exc:
                 error = exc
         if error is not None:
@@ -205,6 +211,9 @@ class Turns:
 
     def _answer(self, activation: Activation, call: Call, reply: Any, error: BaseException | None) -> None:
         host, kind = self._host, activation.kind
+        if activation.closed:
+            call.fail(error or CommitFailedError("the object left memory during the turn"))
+            return
         now_ms = self._clock.monotonic_ms()
         lapsed = now_ms >= activation.shard.valid_until_ms
         wait = kind.durable or call.durable or lapsed or now_ms > host.committer.fast_until_ms
@@ -228,7 +237,8 @@ class Turns:
     ) -> BaseException:
         clean = not activation.state.overlay_used
         activation.state.drop_turn()
-        if call.alarm is not None and alarm is not None:
+        now = activation.state.alarm(call.alarm) if call.alarm is not None else None
+        if call.alarm is not None and alarm is not None and now is not None and now.serial == alarm.serial:
             self._retry_alarm(activation, call.alarm, alarm, error)
         if isinstance(error, _EXPECTED):
             if not clean:
@@ -260,9 +270,10 @@ class Turns:
             activation.state.bury_alarm(name, alarm, now_ms)
             _log.error(logs.ALARM_DEAD, object=str(activation.address), alarm=name)
         self._host.metrics.alarm_fired(activation.kind.name, "retry" if again else "dead")
-        self._end(activation)
+        self.end(activation)
 
-    def _end(self, activation: Activation) -> None:
+    def end(self, activation: Activation) -> None:
+        """Join what the turn has written so far to what a commit carries, and note the alarms that it has set."""
         state = activation.state
         before = state.alarm_serial
         if state.end_turn():
