@@ -27,6 +27,7 @@ TURN_KEYS_MAX = 1_000
 MOMENT_MS_MAX = 2**53 - 1  # The store keeps moments as doubles; beyond this they would not be exact.
 ALARMS_MAX = 64  # Named alarms of one object.
 ALARM_NAME_BYTES_MAX = 256
+INDEX_SUMMARY_BYTES_MAX = 256  # What a listing shows of an object without loading it; part of a sorted set's member.
 assert KEY_BYTES_MAX < VALUE_BYTES_MAX < TURN_BYTES_MAX < OBJECT_BYTES_MAX
 
 # Mailbox. More waiting calls than these would time out before their turn anyway.

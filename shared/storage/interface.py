@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 
 from shared.errors import Retryable, TenureError
+from shared.storage.listings import IndexEntry, ListingStore, OutboxMessage, read_index_record
 
 
 class StoreError(TenureError):
@@ -96,13 +97,32 @@ RECORD_FIELD = b"#"
 """The field of an object's hash that says what is kept about the object itself (`codec.Meta`)."""
 
 
+INDEX_FIELD = b"x"
+"""The fields of an object's hash that begin with it are its index rows: the store writes them, no put does."""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """What an object remembers until a moment of the store's clock: an answered request, a received message."""
+
+    value: bytes
+    expire_at_ms: int
+
+
 class ObjectWrite(msgspec.Struct, kw_only=True):
     """What one commit does to one object. Field names are those of the stored hash.
 
-    `clear` deletes the object's hash before anything else; `gone` leaves nothing behind;
-    `sweep` deletes the object only if its stored expiry is not after `expire_at_ms`, which
-    otherwise is the new expiry: 0 for never, -1 for as it is. Members of `alarm_removes` leave the
-    alarms and the dead alarms, then `dead_adds` are added.
+    `clear` deletes the object's hash and its index rows before anything else; `gone` leaves nothing
+    behind but what it sent, and of this write only puts, alarms and messages;
+    `sweep` deletes the object only if its stored expiry is not after `expire_at_ms` and no message of
+    it waits; otherwise that is the new expiry: 0 for never, -1 for as it is. Members of `alarm_removes`
+    leave the alarms and the dead alarms, then `dead_adds` are added.
+
+    `journal_appends` are entries of the journal, numbered from `journal_first` on; the object numbers
+    from 1 without gaps. A number that the journal has passed is not appended again. Entries below
+    `journal_keep` are dropped (0: none). `index_sets` has the one row of each index, by its name, which
+    says its kind; it replaces the row before, whatever its value was. `entries` are given back by loads
+    until they expire. `outbox_adds` are messages by their id (`MESSAGE_ID_BYTES`), in the order of
+    sending. Removals come before additions.
 
     `native` is the whole state of an object whose kind encodes it itself. It replaces what is stored,
     and nothing else but `gone` and the new expiry (0 or a moment) goes with it; past the expiry it is
@@ -120,21 +140,56 @@ class ObjectWrite(msgspec.Struct, kw_only=True):
     alarm_sets: dict[bytes, int] = {}
     alarm_removes: list[bytes] = []
     dead_adds: dict[bytes, int] = {}
+    journal_first: int = 0
+    journal_appends: list[bytes] = []
+    journal_keep: int = 0
+    index_sets: dict[str, IndexEntry] = {}
+    index_clears: list[str] = []
+    entries: dict[bytes, Entry] = {}
+    entry_removes: list[bytes] = []
+    outbox_adds: dict[bytes, bytes] = {}
+    outbox_removes: list[bytes] = []
     native: bytes | None = None
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of values."""
-        return sum(map(len, self.puts.values())) if self.native is None else len(self.native)
+        """Bytes of values, journal entries, remembered entries and messages."""
+        if self.native is not None:
+            return len(self.native)
+        size_bytes = sum(map(len, self.puts.values()))
+        if self.journal_appends or self.entries or self.outbox_adds:
+            size_bytes += sum(map(len, self.journal_appends)) + sum(map(len, self.outbox_adds.values()))
+            size_bytes += sum(len(entry.value) for entry in self.entries.values())
+        return size_bytes
 
     @property
     def needs_room(self) -> bool:
         """Whether a full store must refuse it: it does not only remove, apart from the object's own record."""
         if self.native is not None:
             return not self.gone
-        adds = self.indexed or self.alarm_sets or self.dead_adds or not self.puts.keys() <= {RECORD_FIELD}
-        removes = self.gone or self.sweep or self.deletes or self.alarm_removes
-        return bool(adds or not removes)
+        adds: tuple[object, ...] = (self.indexed, self.alarm_sets, self.dead_adds, self.puts.keys() - {RECORD_FIELD})
+        removes: tuple[object, ...] = (self.gone, self.sweep, self.deletes, self.alarm_removes)
+        if self.has_parts:
+            adds += (self.journal_appends, self.index_sets, self.entries, self.outbox_adds)
+            removes += (self.journal_keep, self.index_clears, self.entry_removes, self.outbox_removes)
+        return any(adds) or not any(removes)
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether it is about more than the object's hash, alarms and expiry."""
+        return bool(
+            self.gone
+            or self.clear
+            or self.sweep
+            or self.journal_appends
+            or self.index_sets
+            or self.entries
+            or self.outbox_adds
+            or self.journal_keep
+            or self.index_clears
+            or self.entry_removes
+            or self.outbox_removes
+        )
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,10 +232,16 @@ NATIVE_FIELD = b"n"
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """The stored hash of an object (empty if absent) and the shard's `seq`; `seq` is -1 if fenced."""
+    """The stored hash of an object (empty if absent) and the shard's `seq`; `seq` is -1 if fenced.
+
+    Beside it: its row in each index, what it remembers and has not expired, and what it sent, oldest first.
+    """
 
     seq: int
     fields: dict[bytes, bytes]
+    indexes: dict[str, IndexEntry] = {}
+    entries: dict[bytes, Entry] = {}
+    outbox: Sequence[OutboxMessage] = []
 
 
 class Loads(msgspec.Struct, frozen=True):
@@ -188,6 +249,19 @@ class Loads(msgspec.Struct, frozen=True):
 
     now_ms: int
     objects: Sequence[Loaded]
+
+
+def take_index_records(fields: dict[bytes, bytes]) -> dict[str, IndexEntry]:
+    """Take the index rows out of the fields of an object's hash."""
+    names = [field for field in fields if field.startswith(INDEX_FIELD)]
+    return {name[len(INDEX_FIELD) :].decode(): read_index_record(fields.pop(name)) for name in names}
+
+
+class JournalPage(msgspec.Struct, frozen=True):
+    """Numbers and entries of a journal, and the shard's `seq`, which is -1 if fenced."""
+
+    seq: int
+    entries: Sequence[tuple[int, bytes]]
 
 
 class Due(msgspec.Struct, frozen=True):
@@ -230,7 +304,7 @@ class DocumentStore(Protocol):
         ...
 
 
-class Store(DocumentStore, Protocol):
+class Store(DocumentStore, ListingStore, Protocol):
     """What the object core asks for. Raises StoreAwayError or StoreInDoubtError, never anything else."""
 
     async def claim(
@@ -252,7 +326,16 @@ class Store(DocumentStore, Protocol):
         ...
 
     async def load(self, orders: Sequence[LoadOrder]) -> Loads:
-        """Read objects from the primary, fenced."""
+        """Read objects from the primary, fenced. Entries that have expired are dropped there."""
+        ...
+
+    async def journal(
+        self, shard: int, fence: Fence, object_id: bytes, *, after: int, rows: int, reverse: bool = False
+    ) -> JournalPage:
+        """At most `rows` entries of a journal, fenced: those after a number, oldest first (0: from the oldest).
+
+        With `reverse` those before it, newest first (0: from the newest).
+        """
         ...
 
     async def due_alarms(self, shards: Sequence[int], *, until_ms: int, rows: int) -> Due:

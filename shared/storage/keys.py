@@ -43,6 +43,37 @@ def expiries(service: str, shard: int) -> bytes:
     return b"{%b:%d}:xp" % (service.encode(), shard)
 
 
+def journal(service: str, shard: int, object_id: bytes) -> bytes:
+    """The journal of one object (stream, entry n has the id n-0): `{rl:17}:j:<encoded address>`."""
+    return b"{%b:%d}:j:%b" % (service.encode(), shard, object_id)
+
+
+def entries(service: str, shard: int, object_id: bytes) -> bytes:
+    """What one object remembers for a while (hash that expires with its last field): `{rl:17}:e:<encoded address>`."""
+    return b"{%b:%d}:e:%b" % (service.encode(), shard, object_id)
+
+
+def messages(service: str, shard: int, object_id: bytes) -> bytes:
+    """What one object has sent and nobody has received yet, "number:message" (hash): `{rl:17}:m:<encoded address>`."""
+    return b"{%b:%d}:m:%b" % (service.encode(), shard, object_id)
+
+
+def outbox(service: str, shard: int) -> bytes:
+    """Encoded addresses of senders with the ids of their messages, by number (sorted set): `{rl:17}:ob`."""
+    return b"{%b:%d}:ob" % (service.encode(), shard)
+
+
+def index_rows(service: str, shard: int, place: bytes) -> bytes:
+    """The objects that have one value of one index, by a time in ms (sorted set): `{rl:17}:i:<index_place>`."""
+    return b"{%b:%d}:i:%b" % (service.encode(), shard, place)
+
+
+def index_place(tenant: str, name: str, value: str) -> bytes:
+    """(tenant, index, value) as part of a key: tenant and index behind one length byte each, 255 bytes at most."""
+    tenant_bytes, name_bytes = tenant.encode(), name.encode()
+    return b"%c%b%c%b%b" % (len(tenant_bytes), tenant_bytes, len(name_bytes), name_bytes, value.encode())
+
+
 def configuration(service: str) -> bytes:
     """What is fixed for the life of a store (hash): `{rl:m}:cfg`."""
     return b"{%b:m}:cfg" % service.encode()

@@ -18,6 +18,7 @@ from shared.storage.interface import (
     DocumentChanges,
     Due,
     Fence,
+    JournalPage,
     LoadOrder,
     Loads,
     Renewals,
@@ -26,6 +27,7 @@ from shared.storage.interface import (
     StoreAwayError,
     StoreInDoubtError,
 )
+from shared.storage.listings import IndexRow, OutboxRow, Place
 
 T = TypeVar("T")
 _CALL_TIMEOUT_MS = 2_000
@@ -120,6 +122,45 @@ class FaultyStore:
     async def load(self, orders: Sequence[LoadOrder]) -> Loads:
         """See `Store.load`."""
         return await self._run("load", lambda: self._store.load(orders))
+
+    async def journal(
+        self, shard: int, fence: Fence, object_id: bytes, *, after: int, rows: int, reverse: bool = False
+    ) -> JournalPage:
+        """See `Store.journal`."""
+        return await self._run(
+            "journal",
+            lambda: self._store.journal(shard, fence, object_id, after=after, rows=rows, reverse=reverse),
+        )
+
+    async def find(
+        self, shards: Sequence[int], *, tenant: str, index: str, value: str, after: Place | None, rows: int
+    ) -> Sequence[Sequence[IndexRow]]:
+        """See `ListingStore.find`."""
+        return await self._run(
+            "find",
+            lambda: self._store.find(shards, tenant=tenant, index=index, value=value, after=after, rows=rows),
+        )
+
+    async def count(self, shards: Sequence[int], *, tenant: str, index: str, value: str) -> int:
+        """See `ListingStore.count`."""
+        return await self._run("count", lambda: self._store.count(shards, tenant=tenant, index=index, value=value))
+
+    async def objects(
+        self, shards: Sequence[int], *, kind: str, tenant: str, prefix: str, after: bytes, rows: int
+    ) -> Sequence[Sequence[bytes]]:
+        """See `ListingStore.objects`."""
+        return await self._run(
+            "objects",
+            lambda: self._store.objects(shards, kind=kind, tenant=tenant, prefix=prefix, after=after, rows=rows),
+        )
+
+    async def outbox(self, shards: Sequence[tuple[int, int]], *, rows: int) -> Sequence[Sequence[OutboxRow]]:
+        """See `ListingStore.outbox`."""
+        return await self._run("outbox", lambda: self._store.outbox(shards, rows=rows))
+
+    async def dead_alarms(self, shards: Sequence[int], *, after: Place | None, rows: int) -> Sequence[Sequence[Place]]:
+        """See `ListingStore.dead_alarms`."""
+        return await self._run("dead_alarms", lambda: self._store.dead_alarms(shards, after=after, rows=rows))
 
     async def due_alarms(self, shards: Sequence[int], *, until_ms: int, rows: int) -> Due:
         """See `Store.due_alarms`."""

@@ -7,64 +7,43 @@ included, so a node that runs on it shows what it would do on the real store. `s
 
 import asyncio
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from shared.clock import Clock
+from shared.storage import keys
 from shared.storage.interface import (
     NATIVE_FIELD,
-    Claimed,
     ClaimOrder,
     Claims,
     Committed,
     DocumentChanges,
     Due,
     Fence,
+    JournalPage,
     Loaded,
     LoadOrder,
     Loads,
-    ObjectWrite,
     Renewals,
     Section,
-    SectionReply,
-    Status,
     StoredDocument,
     StoreFullError,
+    take_index_records,
+)
+from shared.storage.listings import IndexRow, OutboxRow, Place, family
+from shared.testing.shard import (
+    Journal,
+    Shard,
+    apply_section,
+    claimed,
+    due_rows,
+    load_entries,
+    may_claim,
+    page,
 )
 
 _DOCUMENT_ROWS = 1_000
-
-
-class Lease(msgspec.Struct, kw_only=True):
-    """The lease of a shard as stored. `commit_id` is None until the first commit."""
-
-    epoch: int = 0
-    token: bytes = b""
-    node: str = ""
-    lock: str = ""
-    expires_ms: int = 0
-    active: bool = False
-    seq: int = 0
-    commit_id: bytes | None = None
-    previous_token: bytes = b""
-    previous_commit_id: bytes = b""
-
-    def held_by(self, fence: Fence) -> bool:
-        """Whether this is the owner, be its lease expired or released, until somebody else claims."""
-        return self.epoch == fence.epoch > 0 and self.token == fence.token
-
-
-class Shard(msgspec.Struct, kw_only=True):
-    """All that is stored for one shard; a field for each of its keys."""
-
-    lease: Lease = msgspec.field(default_factory=Lease)
-    objects: dict[bytes, dict[bytes, bytes]] = msgspec.field(default_factory=dict)
-    natives: dict[bytes, tuple[bytes, int]] = msgspec.field(default_factory=dict)
-    alarms: dict[bytes, int] = msgspec.field(default_factory=dict)
-    dead_alarms: dict[bytes, int] = msgspec.field(default_factory=dict)
-    index: set[bytes] = msgspec.field(default_factory=set)
-    expiries: dict[bytes, int] = msgspec.field(default_factory=dict)
 
 
 class Documents(msgspec.Struct, kw_only=True):
@@ -98,7 +77,9 @@ class MemoryStore:
     def snapshot(self) -> Snapshot:
         """A copy of everything stored now."""
         content = copy.deepcopy(self._content)
+        now_ms = self._clock.now_ms()
         for shard in content.shards.values():
+            shard.entries = {key: kept for key, kept in shard.entries.items() if kept.ends_ms > now_ms}
             shard.natives = {key: kept for key, kept in shard.natives.items() if self._lives(kept)}
         content.shards = {number: shard for number, shard in content.shards.items() if shard != Shard()}
         content.documents = {prefix: kept for prefix, kept in content.documents.items() if kept != Documents()}
@@ -117,13 +98,13 @@ class MemoryStore:
         leases = []
         for order in orders:
             lease = self._shard(order.shard).lease
-            granted = _may_claim(lease, order, token, lock_id, now_ms)
+            granted = may_claim(lease, order, token, lock_id, now_ms)
             if granted:
                 lease.previous_token, lease.previous_commit_id = lease.token, lease.commit_id or b""
                 lease.epoch = max(lease.epoch + 1, now_ms)
                 lease.token, lease.node, lease.lock = token, node, lock_id
                 lease.expires_ms, lease.active = now_ms + ttl_ms, True
-            leases.append(_claimed(lease, granted=granted))
+            leases.append(claimed(lease, granted=granted))
         await self._travel()
         return Claims(now_ms, leases)
 
@@ -155,7 +136,8 @@ class MemoryStore:
         await self._travel()
         now_ms = self._clock.now_ms()
         replies = [
-            _apply_section(self._shard(section.shard), section, now_ms + ttl_ms, full=self.full) for section in sections
+            apply_section(self._shard(section.shard), section, now_ms=now_ms, ttl_ms=ttl_ms, full=self.full)
+            for section in sections
         ]
         await self._travel()
         return Committed(now_ms, replies)
@@ -172,14 +154,79 @@ class MemoryStore:
             elif order.native:
                 objects.append(Loaded(shard.lease.seq, self._native(shard, order.object_id)))
             else:
-                objects.append(Loaded(shard.lease.seq, dict(shard.objects.get(order.object_id, {}))))
+                objects.append(_loaded(shard, order.object_id, now_ms))
         await self._travel()
         return Loads(now_ms, objects)
+
+    async def journal(
+        self, shard: int, fence: Fence, object_id: bytes, *, after: int, rows: int, reverse: bool = False
+    ) -> JournalPage:
+        """See `Store.journal`."""
+        await self._travel()
+        stored = self._shard(shard)
+        if not stored.lease.held_by(fence):
+            found = JournalPage(-1, [])
+        else:
+            entries = sorted(stored.journals.get(object_id, Journal()).entries.items(), reverse=reverse)
+            asked = [(n, entry) for n, entry in entries if (not after or n < after if reverse else n > after)]
+            found = JournalPage(stored.lease.seq, asked[:rows])
+        await self._travel()
+        return found
+
+    async def find(
+        self, shards: Sequence[int], *, tenant: str, index: str, value: str, after: Place | None, rows: int
+    ) -> Sequence[Sequence[IndexRow]]:
+        """See `ListingStore.find`."""
+        await self._travel()
+        members = self._index_rows(shards, tenant, index, value)
+        found = [[IndexRow.at(place) for place in page(row, after, rows)] for row in members]
+        await self._travel()
+        return found
+
+    async def count(self, shards: Sequence[int], *, tenant: str, index: str, value: str) -> int:
+        """See `ListingStore.count`."""
+        await self._travel()
+        total = sum(map(len, self._index_rows(shards, tenant, index, value)))
+        await self._travel()
+        return total
+
+    async def objects(
+        self, shards: Sequence[int], *, kind: str, tenant: str, prefix: str, after: bytes, rows: int
+    ) -> Sequence[Sequence[bytes]]:
+        """See `ListingStore.objects`."""
+        await self._travel()
+        start = family(kind, tenant)
+        found = [
+            [
+                key
+                for key in sorted(self._shard(number).index)
+                if key > after and key.startswith(start) and key[len(start) + 2 :].startswith(prefix.encode())
+            ][:rows]
+            for number in shards
+        ]
+        await self._travel()
+        return found
+
+    async def outbox(self, shards: Sequence[tuple[int, int]], *, rows: int) -> Sequence[Sequence[OutboxRow]]:
+        """See `ListingStore.outbox`."""
+        await self._travel()
+        found = [
+            [row for row in self._shard(number).outbox() if row.sent.number > after][:rows] for number, after in shards
+        ]
+        await self._travel()
+        return found
+
+    async def dead_alarms(self, shards: Sequence[int], *, after: Place | None, rows: int) -> Sequence[Sequence[Place]]:
+        """See `ListingStore.dead_alarms`."""
+        await self._travel()
+        found = [page(self._shard(number).dead_alarms, after, rows) for number in shards]
+        await self._travel()
+        return found
 
     async def due_alarms(self, shards: Sequence[int], *, until_ms: int, rows: int) -> Due:
         """See `Store.due_alarms`."""
         await self._travel()
-        due = Due(self._clock.now_ms(), [_due(self._shard(number).alarms, until_ms, rows) for number in shards])
+        due = Due(self._clock.now_ms(), [due_rows(self._shard(number).alarms, until_ms, rows) for number in shards])
         await self._travel()
         return due
 
@@ -187,7 +234,7 @@ class MemoryStore:
         """See `Store.expired`."""
         await self._travel()
         now_ms = self._clock.now_ms()
-        due = Due(now_ms, [_due(self._shard(number).expiries, now_ms, rows) for number in shards])
+        due = Due(now_ms, [due_rows(self._shard(number).expiries, now_ms, rows) for number in shards])
         await self._travel()
         return due
 
@@ -215,6 +262,10 @@ class MemoryStore:
     async def _travel(self) -> None:
         await asyncio.sleep(self._latency_s / 2)
 
+    def _index_rows(self, shards: Sequence[int], tenant: str, index: str, value: str) -> list[dict[bytes, int]]:
+        place = keys.index_place(tenant, index, value)
+        return [self._shard(number).rows.get(place, {}) for number in shards]
+
     def _native(self, shard: Shard, object_id: bytes) -> dict[bytes, bytes]:
         kept = shard.natives.get(object_id)
         return {NATIVE_FIELD: kept[0]} if kept is not None and self._lives(kept) else {}
@@ -230,90 +281,15 @@ class MemoryStore:
         return self._content.documents.setdefault(prefix, Documents())
 
 
-def _may_claim(lease: Lease, order: ClaimOrder, token: bytes, lock_id: str, now_ms: int) -> bool:
-    if order.held_token:
-        return lease.token == order.held_token
-    same_lock = lock_id != "" and lease.lock == lock_id
-    return not lease.active or lease.expires_ms <= now_ms or lease.token == token or same_lock
-
-
-def _claimed(lease: Lease, *, granted: bool) -> Claimed:
-    return Claimed(
-        granted=granted,
-        epoch=lease.epoch,
-        seq=lease.seq,
-        expires_ms=lease.expires_ms,
-        node=lease.node,
-        previous_token=lease.previous_token,
-        previous_commit_id=lease.previous_commit_id,
+def _loaded(shard: Shard, object_id: bytes, now_ms: int) -> Loaded:
+    fields = dict(shard.objects.get(object_id, {}))
+    return Loaded(
+        shard.lease.seq,
+        fields,
+        indexes=take_index_records(fields),
+        entries=load_entries(shard, object_id, now_ms),
+        outbox=sorted(shard.messages.get(object_id, {}).values()),
     )
-
-
-def _apply_section(shard: Shard, section: Section, expires_ms: int, *, full: bool) -> SectionReply:
-    lease = shard.lease
-    status = Status.OK
-    if not lease.held_by(section.fence):
-        status = Status.FENCED
-    elif lease.commit_id == section.commit_id:
-        lease.expires_ms = expires_ms
-    elif lease.seq != section.seq:
-        status = Status.CONFLICT
-    elif full and any(write.needs_room for write in section.writes):
-        status = Status.FULL
-    else:
-        for write in section.writes:
-            (_apply_write if write.native is None else _apply_native)(shard, write)
-        lease.seq += 1
-        lease.commit_id, lease.expires_ms = section.commit_id, expires_ms
-    return SectionReply(
-        status=status,
-        seq=lease.seq,
-        previous_token=lease.previous_token,
-        previous_commit_id=lease.previous_commit_id,
-    )
-
-
-def _apply_write(shard: Shard, write: ObjectWrite) -> None:
-    key, gone, expire_at_ms = write.object_id, write.gone, write.expire_at_ms
-    if write.sweep:
-        stored_ms = shard.expiries.get(key)
-        gone = stored_ms is not None and stored_ms <= expire_at_ms
-        expire_at_ms = -1
-    fields = {} if write.clear or gone else shard.objects.get(key, {})
-    fields.update(write.puts)
-    for name in write.deletes:
-        fields.pop(name, None)
-    if fields:
-        shard.objects[key] = fields
-    else:
-        shard.objects.pop(key, None)
-    shard.alarms.update(write.alarm_sets)
-    for name in write.alarm_removes:
-        shard.alarms.pop(name, None)
-        shard.dead_alarms.pop(name, None)
-    shard.dead_alarms.update(write.dead_adds)
-    if gone:
-        shard.index.discard(key)
-        shard.expiries.pop(key, None)
-    elif expire_at_ms > 0:
-        shard.expiries[key] = expire_at_ms
-    elif expire_at_ms == 0:
-        shard.expiries.pop(key, None)
-    if write.indexed and not gone:
-        shard.index.add(key)
-
-
-def _apply_native(shard: Shard, write: ObjectWrite) -> None:
-    assert write.native is not None
-    if write.gone:
-        shard.natives.pop(write.object_id, None)
-    else:
-        shard.natives[write.object_id] = write.native, write.expire_at_ms
-
-
-def _due(entries: Mapping[bytes, int], until_ms: int, rows: int) -> list[tuple[bytes, int]]:
-    due = sorted((at_ms, member) for member, at_ms in entries.items() if at_ms <= until_ms)
-    return [(member, at_ms) for at_ms, member in due[:rows]]
 
 
 def _put_document(kept: Documents, field: bytes, body: bytes | None, expected: int, now_ms: int) -> tuple[bool, int]:

@@ -30,7 +30,8 @@ from shared.storage.interface import (
 from shared.telemetry.metrics import Metrics
 from shared.testing.clock import START_MS, ManualClock
 from shared.testing.faults import FaultyStore
-from shared.testing.store import Lease, MemoryStore
+from shared.testing.shard import Lease
+from shared.testing.store import MemoryStore
 from tests.support.stepping import at_once
 
 T = TypeVar("T")

@@ -6,10 +6,12 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 from shared.storage import keys
-from shared.storage.interface import Fence, ObjectWrite, Section, Store, StoredDocument
+from shared.storage.interface import Entry, Fence, ObjectWrite, Section, Store, StoredDocument
+from shared.storage.listings import OutboxMessage
 from shared.storage.redis.store import RedisStore
 from shared.testing.clock import ManualClock, run_virtual
-from shared.testing.store import Documents, Lease, MemoryStore, Shard, Snapshot
+from shared.testing.shard import Entries, Journal, Lease, Shard
+from shared.testing.store import Documents, MemoryStore, Snapshot
 
 SERVICE = "rl"
 SHARDS = range(4)
@@ -89,7 +91,47 @@ class ValkeyBench:
             dead_alarms=await self._scores(keys.dead_alarms(SERVICE, number), names),
             index=set(await self._scores(keys.index(SERVICE, number), names)),
             expiries=await self._scores(keys.expiries(SERVICE, number), names),
+            journals={
+                object_id: await self._journal(name, names)
+                for object_id, name in _under(keys.journal(SERVICE, number, b""), names)
+            },
+            entries={
+                object_id: await self._entries(name, names)
+                for object_id, name in _under(keys.entries(SERVICE, number, b""), names)
+            },
+            messages=await self._messages(number, names),
+            rows={
+                place: await self._scores(name, names)
+                for place, name in _under(keys.index_rows(SERVICE, number, b""), names)
+            },
         )
+
+    async def _journal(self, name: bytes, names: set[bytes]) -> Journal:
+        names.discard(name)
+        info = await self.store.command("XINFO", "STREAM", name)
+        last = dict(zip(info[::2], info[1::2], strict=True))[b"last-generated-id"]
+        entries = await self.store.command("XRANGE", name, "-", "+")
+        return Journal(last=_number(last), entries={_number(at): fields[1] for at, fields in entries})
+
+    async def _entries(self, name: bytes, names: set[bytes]) -> Entries:
+        ends_ms = await self.store.command("PEXPIRETIME", name)
+        kept = {}
+        for field, record in (await self._hash(name, names)).items():
+            expiry_ms, _, value = record.partition(b":")
+            kept[field] = Entry(value, int(expiry_ms))
+        return Entries(ends_ms=ends_ms, kept=kept)
+
+    async def _messages(self, number: int, names: set[bytes]) -> dict[bytes, dict[bytes, OutboxMessage]]:
+        found = {}
+        for object_id, name in _under(keys.messages(SERVICE, number, b""), names):
+            records = await self._hash(name, names)
+            found[object_id] = {each: OutboxMessage.stored(each, record) for each, record in records.items()}
+        outbox = await self._scores(keys.outbox(SERVICE, number), names)
+        expected = {
+            object_id + sent.message_id: sent.number for object_id, kept in found.items() for sent in kept.values()
+        }
+        assert expected == outbox, "outbox and messages disagree"
+        return found
 
     async def _documents(self, prefix: str, names: set[bytes]) -> Documents:
         hash_key, log_key, revision_key = keys.documents(prefix)
@@ -164,6 +206,17 @@ def section(fence: Fence, seq: int, commit_id: bytes, writes: Iterable[ObjectWri
     return Section(shard=shard, fence=fence, seq=seq, commit_id=commit_id, writes=list(writes))
 
 
+def _under(stem: bytes, names: set[bytes]) -> list[tuple[bytes, bytes]]:
+    """What follows `stem` in the names that begin with it, and the names."""
+    return [(name.removeprefix(stem), name) for name in sorted(names) if name.startswith(stem)]
+
+
+def _number(stream_id: bytes) -> int:
+    number, _, part = stream_id.partition(b"-")
+    assert part == b"0", stream_id
+    return int(number)
+
+
 def _pairs(flat: list[bytes]) -> dict[bytes, bytes]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
@@ -181,6 +234,7 @@ def _lease(stored: dict[bytes, bytes]) -> Lease:
         commit_id=stored.get(b"cid"),
         previous_token=stored[b"ptoken"],
         previous_commit_id=stored[b"pcid"],
+        sent=int(stored.get(b"sent", 0)),
     )
 
 

@@ -1,9 +1,10 @@
 """What a store without memory left still does, one rule a function: everything but growing."""
 
-from shared.storage.interface import ClaimOrder, Fence, LoadOrder, ObjectWrite, Status, StoreFullError
+from shared.storage.interface import ClaimOrder, Entry, Fence, LoadOrder, ObjectWrite, Status, StoreFullError
 from tests.storage.bench import LONG_MS, Bench, Rule, section, without_room, write
-from tests.storage.commit_rules import EVERYTHING, apply, commit
+from tests.storage.commit_rules import EVERYTHING, FAR_MS, apply, commit
 from tests.storage.lease_rules import own
+from tests.storage.part_rules import FIRST, SECOND, parts, running
 
 GONE = ObjectWrite(object_id=b"object", gone=True, alarm_removes=[b"object/x"])
 KEY_REMOVED = ObjectWrite(object_id=b"object", puts={b"#": b"record"}, deletes=[b"a"])
@@ -18,6 +19,10 @@ async def a_full_store_takes_no_new_state(bench: Bench) -> None:
         EVERYTHING,
         ObjectWrite(object_id=b"o", alarm_sets={b"o/x": 1}),
         ObjectWrite(object_id=b"o"),
+        ObjectWrite(object_id=b"o", journal_first=1, journal_appends=[b"one"], journal_keep=1),
+        ObjectWrite(object_id=b"o", index_sets={"status": running()}, index_clears=["status"]),
+        ObjectWrite(object_id=b"o", entries={b"e": Entry(b"", FAR_MS)}, entry_removes=[b"e"]),
+        ObjectWrite(object_id=b"o", outbox_adds={SECOND: b""}, outbox_removes=[FIRST]),
     ):
         async with without_room(bench):
             (reply,) = await commit(bench.store, section(fence, 0, b"c1", [growing]))
@@ -38,6 +43,38 @@ async def a_full_store_takes_removals(bench: Bench) -> None:
         await apply(bench.store, fence, [sweep], seq=3)
     shard = (await bench.dump()).shards[0]
     assert ({}, 4) == (shard.objects, shard.lease.seq)
+
+
+async def a_full_store_takes_parts_away(bench: Bench) -> None:
+    """Old journal entries, index rows, answers and messages that were delivered make room."""
+    fence = await own(bench.store)
+    await apply(bench.store, fence, [parts()])
+    removals = [
+        ObjectWrite(object_id=b"object", journal_keep=3),
+        ObjectWrite(object_id=b"object", index_clears=["status"]),
+        ObjectWrite(object_id=b"object", entry_removes=[b"request"]),
+        ObjectWrite(object_id=b"object", outbox_removes=[FIRST]),
+    ]
+    async with without_room(bench):
+        for seq, removal in enumerate(removals, 1):
+            await apply(bench.store, fence, [removal], seq=seq)
+    shard = (await bench.dump()).shards[0]
+    assert ({}, {}, {}, {}) == (shard.journals[b"object"].entries, shard.rows, shard.entries, shard.messages)
+
+
+async def a_full_store_can_be_searched(bench: Bench) -> None:
+    """Journals, indexes, objects, outbox and dead alarms answer as ever."""
+    store = bench.store
+    fence = await own(store)
+    await apply(store, fence, [parts(), EVERYTHING])
+    search = {"tenant": "acme", "index": "status", "value": "running"}
+    async with without_room(bench):
+        assert 2 == len((await store.journal(0, fence, b"object", after=0, rows=9)).entries)
+        assert 1 == len((await store.find([0], **search, after=None, rows=9))[0])
+        assert 1 == await store.count([0], **search)
+        assert not (await store.objects([0], kind="run", tenant="acme", prefix="", after=b"", rows=9))[0]
+        assert 1 == len((await store.outbox([(0, 0)], rows=9))[0])
+        assert 1 == len((await store.dead_alarms([0], after=None, rows=9))[0])
 
 
 async def sections_of_a_full_store_stand_alone(bench: Bench) -> None:
@@ -103,6 +140,8 @@ async def a_full_store_takes_no_documents_but_deletes_them(bench: Bench) -> None
 RULES: tuple[Rule, ...] = (
     a_full_store_takes_no_new_state,
     a_full_store_takes_removals,
+    a_full_store_takes_parts_away,
+    a_full_store_can_be_searched,
     sections_of_a_full_store_stand_alone,
     a_full_store_tells_first_what_matters_more,
     a_full_store_keeps_leases_and_reads,

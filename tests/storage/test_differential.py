@@ -18,12 +18,14 @@ from shared.storage.interface import (
     Claims,
     DocumentChanges,
     Due,
+    Entry,
     Fence,
     LoadOrder,
     ObjectWrite,
     Section,
     Store,
 )
+from shared.storage.listings import IndexEntry, Place
 from shared.storage.redis.store import RedisStore
 from shared.testing.clock import ManualClock
 from shared.testing.store import MemoryStore, Snapshot
@@ -69,6 +71,43 @@ class LoadStep(msgspec.Struct, frozen=True):
     orders: list[tuple[int, FenceChoice, bytes, bool]]
 
 
+class JournalStep(msgspec.Struct, frozen=True):
+    shard: int
+    fence: FenceChoice
+    name: bytes
+    after: int
+    rows: int
+    reverse: bool
+
+
+class FindStep(msgspec.Struct, frozen=True):
+    """Also counts."""
+
+    shards: list[int]
+    entry: IndexEntry
+    index: str
+    after: Place | None
+    rows: int
+
+
+class ObjectsStep(msgspec.Struct, frozen=True):
+    shards: list[int]
+    prefix: str
+    after: bytes
+    rows: int
+
+
+class OutboxStep(msgspec.Struct, frozen=True):
+    shards: list[tuple[int, int]]
+    rows: int
+
+
+class DeadStep(msgspec.Struct, frozen=True):
+    shards: list[int]
+    after: Place | None
+    rows: int
+
+
 class DueStep(msgspec.Struct, frozen=True):
     shards: list[int]
     until_ms: int
@@ -92,13 +131,18 @@ class SinceStep(msgspec.Struct, frozen=True):
     revision: int
 
 
-Step = ClaimStep | RenewStep | ReleaseStep | CommitStep | LoadStep | DueStep | ExpiredStep | PutStep | SinceStep
+LeaseStep = ClaimStep | RenewStep | ReleaseStep
+ObjectStep = CommitStep | LoadStep | JournalStep
+ListingStep = FindStep | ObjectsStep | OutboxStep | DeadStep | DueStep | ExpiredStep
+Step = LeaseStep | ObjectStep | ListingStep | PutStep | SinceStep
 
 shards = st.integers(0, SHARD_COUNT - 1)
 some_shards = st.lists(shards, max_size=SHARD_COUNT)
 tokens = st.sampled_from([b"one", b"two", b"three"])
 lifetimes = st.sampled_from([LONG_MS, LONG_MS, LONG_MS, 0, -1_000])
-names = st.sampled_from([b"a", b"b", b"\x00\xff\r\n"])
+NAMES = [b"\x01k\x01t\x00\x01a", b"\x01k\x01t\x00\x02ab", b"\x01k\x01u\x00\x01\x00"]
+"""Encoded addresses, for members of sorted sets have an order only where no id is the beginning of another."""
+names = st.sampled_from(NAMES)
 bodies = st.binary(max_size=3)
 dues = st.integers(-5, 20)
 rows = st.integers(0, 4)
@@ -127,13 +171,42 @@ writes = natives | st.builds(
     alarm_removes=st.lists(names, max_size=2),
     dead_adds=st.dictionaries(names, dues, max_size=2),
 )
+index_names = st.sampled_from(["i", "ix"])
+index_entries = st.builds(
+    IndexEntry,
+    tenant=st.sampled_from(["t", "ti"]),
+    value=st.sampled_from(["", "v"]),
+    sort_ms=st.integers(-1, 2),
+    summary=bodies,
+)
+message_ids = st.sampled_from([b"1" * 16, b"\xff\r\n\x00" * 4])
+expiring = st.builds(Entry, bodies, st.sampled_from([PAST_MS, FUTURE_MS, FUTURE_MS + 1]))
+parts = st.builds(
+    ObjectWrite,
+    object_id=names,
+    clear=st.sampled_from([False, False, False, True]),
+    gone=st.sampled_from([False, False, False, False, True]),
+    sweep=st.sampled_from([False, False, False, True]),
+    indexed=st.booleans(),
+    expire_at_ms=st.sampled_from([-1, -1, -1, PAST_MS, PAST_MS + 1]),
+    puts=st.dictionaries(names, bodies, max_size=1),
+    journal_first=st.integers(1, 6),
+    journal_appends=st.lists(bodies, max_size=3),
+    journal_keep=st.sampled_from([0, 0, 2, 4, 9]),
+    index_sets=st.dictionaries(index_names, index_entries, max_size=2),
+    index_clears=st.lists(index_names, max_size=1),
+    entries=st.dictionaries(bodies, expiring, max_size=2),
+    entry_removes=st.lists(bodies, max_size=2),
+    outbox_adds=st.dictionaries(message_ids, bodies, max_size=2),
+    outbox_removes=st.lists(message_ids, max_size=1),
+)
 commit_ids = st.sampled_from([b"c%d" % n for n in range(8)])
 sections = st.tuples(
     shards,
     fences,
     st.sampled_from([0, 0, 0, 0, 0, 0, 0, 0, -1, 1]),
     commit_ids,
-    st.lists(writes, min_size=1, max_size=3),
+    st.lists(writes | parts, min_size=1, max_size=3),
 )
 claims = st.builds(
     ClaimStep,
@@ -141,6 +214,20 @@ claims = st.builds(
     tokens,
     st.sampled_from(["", "", "disk/1", "disk/2"]),
     lifetimes,
+)
+journals = st.builds(JournalStep, shards, fences, names, st.integers(0, 6), rows, st.booleans())
+listings = st.one_of(
+    st.builds(
+        FindStep,
+        some_shards,
+        index_entries,
+        index_names,
+        st.none() | st.builds(Place, st.integers(-1, 2), names | st.builds(bytes.__add__, names, bodies)),
+        rows,
+    ),
+    st.builds(ObjectsStep, some_shards, st.sampled_from(["", "a", "ab"]), st.sampled_from([b"", NAMES[0]]), rows),
+    st.builds(OutboxStep, st.lists(st.tuples(shards, st.integers(0, 6)), max_size=3), rows),
+    st.builds(DeadStep, some_shards, st.none() | st.builds(Place, dues, names), rows),
 )
 commits = st.builds(CommitStep, st.lists(sections, min_size=1, max_size=3), lifetimes)
 steps = st.one_of(
@@ -151,6 +238,9 @@ steps = st.one_of(
     st.builds(RenewStep, st.lists(st.tuples(shards, fences), max_size=3), lifetimes),
     st.builds(ReleaseStep, st.lists(st.tuples(shards, fences), max_size=2)),
     st.builds(LoadStep, st.lists(st.tuples(shards, fences, names, st.booleans()), max_size=3)),
+    journals,
+    listings,
+    listings,
     st.builds(DueStep, some_shards, dues, rows),
     st.builds(ExpiredStep, some_shards, rows),
     st.builds(PutStep, st.sampled_from(PREFIXES), names, st.none() | bodies, st.integers(-1, 4)),
@@ -182,20 +272,25 @@ class Player:
                 return None
             case CommitStep():
                 return await self._commit(step)
-            case LoadStep():
-                orders = [
-                    LoadOrder(shard, self._fence(shard, fence), name, native)
-                    for shard, fence, name, native in step.orders
-                ]
-                return list((await store.load(orders)).objects)
-            case DueStep():
-                return _rows(await store.due_alarms(step.shards, until_ms=step.until_ms, rows=step.rows))
-            case ExpiredStep():
-                return _rows(await store.expired(step.shards, rows=step.rows))
+            case LoadStep() | JournalStep():
+                return await self._read(step)
+            case FindStep() | ObjectsStep() | OutboxStep() | DeadStep() | DueStep() | ExpiredStep():
+                return await _listed(store, step)
             case PutStep():
                 return await store.document_put(step.prefix, step.field, step.body, expected=step.expected)
             case SinceStep():
                 return _changes(await store.documents_since(step.prefix, step.revision))
+
+    async def _read(self, step: LoadStep | JournalStep) -> object:
+        if isinstance(step, JournalStep):
+            fence = self._fence(step.shard, step.fence)
+            return await self._store.journal(
+                step.shard, fence, step.name, after=step.after, rows=step.rows, reverse=step.reverse
+            )
+        orders = [
+            LoadOrder(shard, self._fence(shard, fence), name, native) for shard, fence, name, native in step.orders
+        ]
+        return list((await self._store.load(orders)).objects)
 
     def timeless(self, content: Snapshot) -> Snapshot:
         """What a store holds, with epochs as places and without times of the clock."""
@@ -275,6 +370,26 @@ async def _compare(history: list[Step], url: str) -> None:
         assert real.timeless(stored) == memory.timeless(memory_store.snapshot())
     finally:
         await real_store.close()
+
+
+async def _listed(store: Store, step: ListingStep) -> object:
+    match step:
+        case FindStep():
+            asked = {"tenant": step.entry.tenant, "index": step.index, "value": step.entry.value}
+            found = await store.find(step.shards, **asked, after=step.after, rows=step.rows)
+            return found, await store.count(step.shards, **asked)
+        case ObjectsStep():
+            return await store.objects(
+                step.shards, kind="k", tenant="t", prefix=step.prefix, after=step.after, rows=step.rows
+            )
+        case OutboxStep():
+            return await store.outbox(step.shards, rows=step.rows)
+        case DeadStep():
+            return await store.dead_alarms(step.shards, after=step.after, rows=step.rows)
+        case DueStep():
+            return _rows(await store.due_alarms(step.shards, until_ms=step.until_ms, rows=step.rows))
+        case ExpiredStep():
+            return _rows(await store.expired(step.shards, rows=step.rows))
 
 
 def _rows(due: Due) -> object:

@@ -128,6 +128,12 @@ def test_a_replica_answers_no_reads(empty: Valkey) -> None:
             lambda: store.load([LoadOrder(0, fence, b"o")]),
             lambda: store.due_alarms([0], until_ms=1, rows=1),
             lambda: store.documents_since("rl", 0),
+            lambda: store.journal(0, fence, b"o", after=0, rows=1),
+            lambda: store.find([0], tenant="t", index="i", value="v", after=None, rows=1),
+            lambda: store.count([0], tenant="t", index="i", value="v"),
+            lambda: store.objects([0], kind="k", tenant="t", prefix="", after=b"", rows=1),
+            lambda: store.outbox([(0, 0)], rows=1),
+            lambda: store.dead_alarms([0], after=None, rows=1),
         ]
         assert b"+OK\r\n" == empty.command("REPLICAOF", "127.0.0.1", "1")
         try:

@@ -10,11 +10,18 @@ from shared.storage.interface import StoreInDoubtError
 from shared.storage.redis.client import Script
 from shared.storage.redis.store import RedisStore
 from shared.testing.valkey import Valkey, start_valkey
-from tests.storage import commit_rules, document_rules, full_rules, lease_rules
+from tests.storage import commit_rules, document_rules, full_rules, lease_rules, listing_rules, part_rules
 from tests.storage.bench import SERVICE, Bench, Rule, ValkeyBench, on_memory, on_valkey
 from tests.storage.lease_rules import own
 
-RULES = lease_rules.RULES + commit_rules.RULES + document_rules.RULES + full_rules.RULES
+RULES = (
+    lease_rules.RULES
+    + commit_rules.RULES
+    + part_rules.RULES
+    + listing_rules.RULES
+    + document_rules.RULES
+    + full_rules.RULES
+)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -31,6 +38,23 @@ def test_memory_keeps_the_rule(rule: Rule) -> None:
 
 # One good section, with one put, one delete, one alarm to set, one to remove and one dead alarm.
 _GOOD = [1_000, 0, 1, "EPOCH", "one", 0, "c1", 1, "o", 8, 5, 1, "a", "1", 1, "b", 1, "x", 7, 1, "y", 1, "z", 9]
+
+
+# The same with every further part, to be spoilt from the 23rd argument on.
+_PARTS = [
+    *_GOOD[:9],
+    64 + 8,
+    *_GOOD[10:],
+    *(2, 1, 2, "j1", "j2"),
+    *(1, "xother", 1, "xstatus", b"\x017 1\npmember"),
+    *(1, "e", 1, "f", 10**14, "reply"),
+    *(1, "0" * 16, 1, "1" * 16, "message"),
+]
+
+
+def _with_parts(place: int, value: object) -> list[object]:
+    place += len(_GOOD)
+    return [*_PARTS[:place], value, *_PARTS[place + 1 :]]
 
 
 def _changed(place: int, value: object) -> list[object]:
@@ -56,6 +80,15 @@ def _changed(place: int, value: object) -> list[object]:
         pytest.param(_GOOD[:-1], id="one_less"),
         pytest.param([*_GOOD, "more"], id="one_more"),
         pytest.param([], id="none"),
+        pytest.param(_with_parts(0, "none"), id="journal_keep"),
+        pytest.param(_with_parts(1, 0), id="journal_number_0"),
+        pytest.param(_with_parts(1, 10**16), id="journal_number_large"),
+        pytest.param(_with_parts(2, 3), id="journal_more"),
+        pytest.param(_with_parts(9, "row"), id="row"),
+        pytest.param(_with_parts(14, "noon"), id="entry_time"),
+        pytest.param(_with_parts(14, 10**17), id="entry_time_large"),
+        pytest.param(_with_parts(18, 2), id="messages_more"),
+        pytest.param(_PARTS[:-1], id="message_missing"),
     ],
 )
 def test_malformed_arguments_write_nothing(args: list[object], server: Valkey) -> None:
@@ -71,14 +104,21 @@ def test_malformed_arguments_write_nothing(args: list[object], server: Valkey) -
     on_valkey(rule, server.url)
 
 
-def test_well_formed_arguments_write(server: Valkey) -> None:
+@pytest.mark.parametrize(
+    ("args", "fields"),
+    [
+        pytest.param(_GOOD, {b"a": b"1"}, id="plain"),
+        pytest.param(_PARTS, {b"a": b"1", b"xstatus": b"\x017 1\npmember"}, id="parts"),
+    ],
+)
+def test_well_formed_arguments_write(args: list[object], fields: dict[bytes, bytes], server: Valkey) -> None:
     """What the test above spoils is good as it is."""
 
     async def rule(bench: Bench) -> None:
         fence = await own(bench.store)
-        reply = await _commit_raw(bench, [fence.epoch if arg == "EPOCH" else arg for arg in _GOOD])
+        reply = await _commit_raw(bench, [fence.epoch if arg == "EPOCH" else arg for arg in args])
         assert 1 == reply[1]
-        assert {b"o": {b"a": b"1"}} == (await bench.dump()).shards[0].objects
+        assert {b"o": fields} == (await bench.dump()).shards[0].objects
 
     on_valkey(rule, server.url)
 
@@ -111,4 +151,12 @@ async def _commit_raw(bench: Bench, args: list[Any]) -> Any:
         keys.expiries(SERVICE, 0),
         keys.state(SERVICE, 0, b"o"),
     ]
+    if len(args) > len(_GOOD) + 1:
+        names += (
+            keys.journal(SERVICE, 0, b"o"),
+            keys.entries(SERVICE, 0, b"o"),
+            keys.messages(SERVICE, 0, b"o"),
+            keys.outbox(SERVICE, 0),
+            keys.index_rows(SERVICE, 0, b""),
+        )
     return await bench.store.command("EVAL", Script("commit").text, len(names), *names, *args)

@@ -9,10 +9,19 @@ from shared.storage.interface import Status, StoreAwayError, StoreInDoubtError
 from shared.testing.clock import START_MS, LoopClock, ManualClock, NeverEndingWaitError, run_virtual
 from shared.testing.faults import Fault, FaultKind, FaultyStore
 from shared.testing.store import MemoryStore
-from tests.storage.bench import LONG_MS, section
+from tests.storage import listing_rules, part_rules
+from tests.storage.bench import LONG_MS, MemoryBench, Rule, section
 from tests.storage.lease_rules import own
 
 DAY_MS = 86_400_000
+
+
+class ThroughFaults:
+    """A bench whose store could break, and does not."""
+
+    def __init__(self, bench: MemoryBench) -> None:
+        self.store = FaultyStore(bench.store)
+        self.dump, self.set_full = bench.dump, bench.set_full
 
 
 def test_time_is_exact_however_often_it_jumps() -> None:
@@ -128,6 +137,16 @@ def test_a_store_away_refuses_everything_until_it_is_back() -> None:
             await own(store)
         store.away = False
         await own(store)
+
+    run_virtual(run)
+
+
+@pytest.mark.parametrize("rule", part_rules.RULES + listing_rules.RULES, ids=lambda rule: rule.__name__)
+def test_a_store_without_faults_keeps_the_rule(rule: Rule) -> None:
+    """Every question goes through to the store below, and so does its answer."""
+
+    async def run() -> None:
+        await rule(ThroughFaults(MemoryBench()))
 
     run_virtual(run)
 

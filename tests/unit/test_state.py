@@ -19,7 +19,8 @@ from shared.objects.state import ObjectState
 from shared.storage.codec import encode
 from shared.storage.interface import ClaimOrder, Fence, ObjectWrite, Section, Status
 from shared.testing.clock import ManualClock
-from shared.testing.store import MemoryStore, Shard
+from shared.testing.shard import Shard
+from shared.testing.store import MemoryStore
 from tests.support.stepping import at_once
 
 OBJECT = b"object/"

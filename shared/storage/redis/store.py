@@ -15,40 +15,46 @@ from shared.storage.interface import (
     Committed,
     DocumentChanges,
     Due,
+    Entry,
     Fence,
+    JournalPage,
     Loaded,
     LoadOrder,
     Loads,
-    ObjectWrite,
     Renewals,
     Section,
     SectionReply,
     Status,
     StoredDocument,
     StoreFullError,
+    take_index_records,
 )
+from shared.storage.listings import OutboxMessage
 from shared.storage.redis.client import Script, Wire
+from shared.storage.redis.listings import RedisListings
+from shared.storage.redis.sections import add_section
 
 _CALL_TIMEOUT_MS = 2_000
 _DOCUMENT_ROWS = 1_000
-_NATIVE, _NATIVE_GONE = 32 + 16, 32 + 2  # Flags of the commit script.
+_JOURNAL_NUMBER_MAX = 10**15
 
 
-class RedisStore:
-    """Implements `Store`. Three connections: control, commits, loads."""
+class RedisStore(RedisListings):
+    """Implements `Store`. Four connections: control, commits, loads, listings."""
 
     def __init__(self, url: str, *, service: str) -> None:
-        self._service = service
+        super().__init__(Wire(url), service=service)
         self._control, self._commits, self._loads = Wire(url), Wire(url), Wire(url)
         self._claim, self._renew, self._release = Script("claim"), Script("renew"), Script("release")
         self._commit, self._load, self._due = Script("commit"), Script("load"), Script("due")
+        self._journal = Script("journal")
         self._document_put, self._documents_since = Script("document_put"), Script("documents_since")
         self._commit_when_full = Script("commit", allow_oom=True)
         self._document_delete = Script("document_put", allow_oom=True)
 
     async def close(self) -> None:
         """Close the connections."""
-        for wire in (self._control, self._commits, self._loads):
+        for wire in (self._control, self._commits, self._loads, self._listings):
             await wire.close()
 
     async def command(self, *args: Any) -> Any:
@@ -103,7 +109,7 @@ class RedisStore:
         names: list[bytes] = []
         args: list[Any] = [ttl_ms, 0, len(sections)]
         for section in sections:
-            self._add_section(section, names, args)
+            add_section(section, self._service, names, args)
         try:
             reply = await self._commits.run(self._commit, names, args, timeout_ms=timeout_ms)
         except StoreFullError:
@@ -121,14 +127,26 @@ class RedisStore:
         args: list[Any] = []
         for order in orders:
             names.append(keys.lease(self._service, order.shard))
-            key = keys.native if order.native else keys.state
-            names.append(key(self._service, order.shard, order.object_id))
+            parts = (keys.native,) if order.native else (keys.state, keys.entries, keys.messages)
+            names += (key(self._service, order.shard, order.object_id) for key in parts)
             args += (order.fence.epoch, order.fence.token, int(order.native))
         reply = await self._loads.run(self._load, names, args, timeout_ms=_CALL_TIMEOUT_MS)
-        objects = [
-            Loaded(int(seq), dict(zip(flat[::2], flat[1::2], strict=True))) for seq, flat in _groups(reply, 1, 2)
-        ]
-        return Loads(int(reply[0]), objects)
+        cells = iter(reply)
+        now_ms = int(next(cells))
+        return Loads(now_ms, [_loaded(order, cells) for order in orders])
+
+    async def journal(
+        self, shard: int, fence: Fence, object_id: bytes, *, after: int, rows: int, reverse: bool = False
+    ) -> JournalPage:
+        """See `Store.journal`."""
+        low, high = (0, (after or _JOURNAL_NUMBER_MAX) - 1) if reverse else (after + 1, _JOURNAL_NUMBER_MAX)
+        seq, *flat = await self._listings.run(
+            self._journal,
+            [keys.lease(self._service, shard), keys.journal(self._service, shard, object_id)],
+            [fence.epoch, fence.token, low, high, rows, int(reverse)],
+            timeout_ms=_CALL_TIMEOUT_MS,
+        )
+        return JournalPage(int(seq), [(int(number), entry) for number, entry in _groups(flat, 0, 2)])
 
     async def due_alarms(self, shards: Sequence[int], *, until_ms: int, rows: int) -> Due:
         """See `Store.due_alarms`."""
@@ -166,41 +184,6 @@ class RedisStore:
     def _leases(self, shards: Iterable[int]) -> list[bytes]:
         return [keys.lease(self._service, shard) for shard in shards]
 
-    def _add_section(self, section: Section, names: list[bytes], args: list[Any]) -> None:
-        service, shard = self._service, section.shard
-        names += (
-            keys.lease(service, shard),
-            keys.alarms(service, shard),
-            keys.dead_alarms(service, shard),
-            keys.index(service, shard),
-            keys.expiries(service, shard),
-        )
-        args += (section.fence.epoch, section.fence.token, section.seq, section.commit_id, len(section.writes))
-        for write in section.writes:
-            if write.native is None:
-                names.append(keys.state(service, shard, write.object_id))
-                _add_write(write, args)
-            else:
-                names.append(keys.native(service, shard, write.object_id))
-                args += (write.object_id, _NATIVE_GONE if write.gone else _NATIVE, write.expire_at_ms, write.native)
-
-
-def _add_write(write: ObjectWrite, args: list[Any]) -> None:
-    flags = write.clear + 2 * write.gone + 4 * write.sweep + 8 * write.indexed + 16 * write.needs_room
-    args += (write.object_id, flags, write.expire_at_ms, len(write.puts))
-    for pair in write.puts.items():
-        args += pair
-    args.append(len(write.deletes))
-    args += write.deletes
-    args.append(len(write.alarm_sets))
-    for due in write.alarm_sets.items():
-        args += due
-    args.append(len(write.alarm_removes))
-    args += write.alarm_removes
-    args.append(len(write.dead_adds))
-    for dead in write.dead_adds.items():
-        args += dead
-
 
 def _fences(leases: Iterable[tuple[int, Fence]]) -> Iterator[Any]:
     for _, fence in leases:
@@ -210,6 +193,29 @@ def _fences(leases: Iterable[tuple[int, Fence]]) -> Iterator[Any]:
 
 def _groups(reply: Sequence[Any], start: int, width: int) -> Iterator[Sequence[Any]]:
     return (reply[i : i + width] for i in range(start, len(reply), width))
+
+
+def _loaded(order: LoadOrder, cells: Iterator[Any]) -> Loaded:
+    seq, fields = int(next(cells)), _pairs(next(cells))
+    if order.native:
+        return Loaded(seq, fields)
+    entries, messages = _pairs(next(cells)), _pairs(next(cells))
+    return Loaded(
+        seq,
+        fields,
+        indexes=take_index_records(fields),
+        entries={field: _entry(record) for field, record in entries.items()},
+        outbox=sorted(OutboxMessage.stored(message_id, record) for message_id, record in messages.items()),
+    )
+
+
+def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _entry(record: bytes) -> Entry:
+    expire_at_ms, _, value = record.partition(b":")
+    return Entry(value, int(expire_at_ms))
 
 
 def _document(field: bytes, record: bytes) -> StoredDocument:

@@ -1,52 +1,87 @@
 #!lua
 -- Apply one flight: a section for each shard, each fenced alone and applied whole or not at all.
 --
--- KEYS   for each section: lease, alarms, dead alarms, index, expiries, then one hash or string for each object
+-- KEYS   for each section: lease, alarms, dead alarms, index, expiries, then for each object its hash or string, and
+--          after that of one with flag 64: journal, entries, messages, the shard's outbox, the stem of its index rows
 -- ARGV   ttl in ms, full 1|0, number of sections, then for each section:
 --          epoch, token, expected seq, commit id, number of objects, and for each object:
---            id, flags (1 clear, 2 gone, 4 sweep, 8 indexed, 16 needs room, 32 native), expiry in ms (0 = never, -1 = as it is;
---            sweep: not after), then the value of a native one (a string that replaces what is there), and of others:
---            n, n x (field, value) to put;           n, n x field to delete;
---            n, n x (member, due ms) alarms to set;  n, n x member alarms to remove (from both sets);
---            n, n x (member, ms) dead alarms to add
+--            id, flags (1 clear, 2 gone, 4 sweep, 8 indexed, 16 needs room, 32 native, 64 further parts), expiry in ms
+--            (0 = never, -1 = as it is; sweep: not after), then the value of a native one (a string that replaces what
+--            is there), and of others:
+--              n, n x (field, value) to put;           n, n x field to delete;
+--              n, n x (member, due ms) alarms to set;  n, n x member alarms to remove (from both sets);
+--              n, n x (member, ms) dead alarms to add; and with flag 64:
+--              number of the oldest journal entry to keep (0 = all), number of the first one appended, n, n x entry;
+--              n, n x field of an index row to clear;  n, n x (field, record) index rows to set;
+--              n, n x field of an entry to remove;     n, n x (field, expiry in ms, value) entries to keep;
+--              n, n x message id to remove;            n, n x (message id, message) to send
 -- reply  now in ms, then for each section: status (1 ok, 2 fenced, 3 conflict, 4 full), seq, ptoken, pcid
--- cost   O(writes)
+-- cost   O(writes), and for what is cleared, gone or swept O(its fields)
 -- why atomic: the proof of ownership and the write must be one step, or a paused former owner could
 --   write after its successor. The lease is extended by the same step.
 -- A full store refuses this up front. It is then sent once more, with `flags=allow-oom` and full = 1: sections
 --   that need room are answered 4 and write nothing, those that only remove are applied.
 -- Arguments are walked once without effect before the first write: an error here writes nothing.
+-- Index rows: an object keeps each of its rows in a field of its hash, so that a row can be found and taken away by
+--   whoever deletes the object, and a new one replaces the old whatever the owner believes. Their sorted sets are named
+--   by what is stored, so KEYS has only their stem; the hash tag in it is that of the section.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local expires = string.format('%.0f', now + tonumber(ARGV[1]))
 local full = ARGV[2] == '1'
 local CHUNK = 1000
+local TIME, NUMBER = '^%-?%d+$', '^%d+$'
+local ROW = '^\1(%-?%d+) (%d+)\n()'
 local a, k = 4, 1
 
-local function skip(width, scored)
+-- Step over a list of entries `width` arguments wide, whose second one begins with a number in the form of `pattern`.
+local function skip(width, pattern)
   local n = tonumber(ARGV[a])
   assert(n and n >= 0, 'count')
-  for i = a + 2, scored and a + 2 * n or 0, 2 do assert(string.match(ARGV[i] or '', '^%-?%d+$'), 'score') end
+  for i = a + 2, pattern and a + n * width or 0, width do
+    local number = string.match(ARGV[i] or '', pattern)
+    assert(number and #number < 17, 'entry')
+  end
   a = a + 1 + n * width
+end
+
+local function skip_parts()
+  for i = a, a + 1 do assert(string.match(ARGV[i] or '', NUMBER) and #ARGV[i] < 16, 'journal') end
+  assert(ARGV[a + 1] ~= '0' or ARGV[a + 2] == '0', 'entries are numbered from 1')
+  a = a + 2
+  skip(1)
+  skip(1) skip(2, ROW)
+  skip(1) skip(3, TIME)
+  skip(1) skip(2)
+end
+
+local function skip_fields(flags)
+  assert(tonumber(ARGV[a + 2]), 'object')
+  a, k = a + 3, k + 1
+  skip(2) skip(1) skip(2, TIME) skip(1) skip(2, TIME)
+  if flags >= 64 then
+    k = k + 5
+    skip_parts()
+  end
 end
 
 local sections = {}
 for s = 1, tonumber(ARGV[3]) do
-  local objects = tonumber(ARGV[a + 4])
-  sections[s] = { arg = a, key = k, objects = objects, needs_room = false }
-  a, k = a + 5, k + 5 + objects
+  local objects, needs_room = tonumber(ARGV[a + 4]), false
+  local section = { arg = a, key = k, objects = objects }
+  a, k = a + 5, k + 5
   for _ = 1, objects do
     local flags = tonumber(ARGV[a + 1])
-    assert(flags and tonumber(ARGV[a + 2]), 'object')
-    if flags % 32 >= 16 then sections[s].needs_room = true end
-    a = a + 3
-    if flags >= 32 then
-      assert(string.match(ARGV[a - 1], '^%d+$') and ARGV[a], 'native')
-      a = a + 1
+    if flags % 32 >= 16 then needs_room = true end
+    if flags >= 32 and flags < 64 then
+      assert(string.match(ARGV[a + 2], NUMBER) and ARGV[a + 3], 'native')
+      a, k = a + 4, k + 1
     else
-      skip(2) skip(1) skip(2, true) skip(1) skip(2, true)
+      skip_fields(flags)
     end
   end
+  section.needs_room = needs_room
+  sections[s] = section
 end
 assert(a == #ARGV + 1 and k == #KEYS + 1, 'arguments do not add up')
 
@@ -69,6 +104,92 @@ local function each(command, key, width)
   end
 end
 
+-- Call `act` with the arguments of each entry of the list at `a`.
+local function for_each(width, act)
+  local n = tonumber(ARGV[a])
+  for i = a + 1, a + n * width, width do act(ARGV[i], ARGV[i + 1], ARGV[i + 2]) end
+  a = a + 1 + n * width
+end
+
+-- Take the row that `field` of an object's hash tells of out of its sorted set.
+local function remove_row(hash, stem, field)
+  local record = redis.call('HGET', hash, field)
+  if not record then return end
+  local _, length, start = string.match(record, ROW)
+  local cut = start + tonumber(length)
+  redis.call('ZREM', stem .. string.sub(record, start, cut - 1), string.sub(record, cut))
+  redis.call('HDEL', hash, field)
+end
+
+local function set_row(hash, stem, field, record)
+  remove_row(hash, stem, field)
+  local sort_ms, length, start = string.match(record, ROW)
+  local cut = start + tonumber(length)
+  redis.call('ZADD', stem .. string.sub(record, start, cut - 1), sort_ms, string.sub(record, cut))
+  redis.call('HSET', hash, field, record)
+end
+
+local function remove_rows(hash, stem)
+  local cursor = '0'
+  repeat
+    local found = redis.call('HSCAN', hash, cursor, 'MATCH', 'x*', 'COUNT', 100000)
+    cursor = found[1]
+    for i = 1, #found[2], 2 do remove_row(hash, stem, found[2][i]) end
+  until cursor == '0'
+end
+
+-- Append entries and trim. A number that the journal has passed is there already: it is not appended again.
+local function write_journal(journal)
+  local keep, number = ARGV[a], tonumber(ARGV[a + 1])
+  a = a + 2
+  for_each(1, function(entry)
+    local added = redis.pcall('XADD', journal, string.format('%.0f-0', number), 'e', entry)
+    if type(added) == 'table' and not string.find(added.err, 'equal or smaller', 1, true) then error(added.err) end
+    number = number + 1
+  end)
+  if keep ~= '0' then redis.call('XTRIM', journal, 'MINID', keep) end
+end
+
+-- Keep entries until they expire; the whole hash goes with the last of them, also if nobody comes to look.
+local function write_entries(entries)
+  local latest
+  each('HDEL', entries, 1)
+  for_each(3, function(field, expiry, value)
+    redis.call('HSET', entries, field, expiry .. ':' .. value)
+    latest = math.max(latest or tonumber(expiry), tonumber(expiry))
+  end)
+  if latest and latest > redis.call('PEXPIRETIME', entries) then
+    redis.call('PEXPIREAT', entries, string.format('%.0f', latest))
+  end
+end
+
+-- Messages are numbered by the shard, so that those of one sender stay in order.
+local function write_outbox(lease, messages, outbox, id)
+  for_each(1, function(message_id)
+    redis.call('HDEL', messages, message_id)
+    redis.call('ZREM', outbox, id .. message_id)
+  end)
+  for_each(2, function(message_id, message)
+    local number = redis.call('HINCRBY', lease, 'sent', 1)
+    redis.call('HSET', messages, message_id, string.format('%.0f:', number) .. message)
+    redis.call('ZADD', outbox, number, id .. message_id)
+  end)
+end
+
+local function write_parts(section, id, gone)
+  local hash, journal, entries, messages, outbox, stem = unpack(KEYS, k, k + 5)
+  if gone then
+    a = a + 2
+    skip(1) skip(1) skip(2) skip(1) skip(3)
+  else
+    write_journal(journal)
+    for_each(1, function(field) remove_row(hash, stem, field) end)
+    for_each(2, function(field, record) set_row(hash, stem, field, record) end)
+    write_entries(entries)
+  end
+  write_outbox(KEYS[section.key], messages, outbox, id)
+end
+
 local function apply_native(key, flags)
   local expiry = ARGV[a + 2]
   if flags % 4 >= 2 then
@@ -81,20 +202,29 @@ local function apply_native(key, flags)
   a = a + 4
 end
 
-local function apply_fields(section, key, flags)
-  local alarms, dead = KEYS[section.key + 1], KEYS[section.key + 2]
+-- An object is swept if its stored expiry is not after `expiry` and nothing that it sent is still to be delivered.
+local function swept(section, id, expiry)
+  local score = redis.call('ZSCORE', KEYS[section.key + 4], id)
+  return score and tonumber(score) <= expiry and redis.call('EXISTS', KEYS[k + 3]) == 0
+end
+
+-- Delete what a cleared object, or one that is gone, leaves. Both come with flag 64.
+local function remove_object(gone)
+  local hash, journal, entries, stem = KEYS[k], KEYS[k + 1], KEYS[k + 2], KEYS[k + 5]
+  remove_rows(hash, stem)
+  if gone then redis.call('DEL', hash, journal, entries) else redis.call('DEL', hash) end
+end
+
+local function apply_fields(section, flags)
+  local hash, alarms, dead = KEYS[k], KEYS[section.key + 1], KEYS[section.key + 2]
   local index, expiries = KEYS[section.key + 3], KEYS[section.key + 4]
   local id, expiry = ARGV[a], tonumber(ARGV[a + 2])
   a = a + 3
   local clear, gone = flags % 2 >= 1, flags % 4 >= 2
-  if flags % 8 >= 4 then
-    local score = redis.call('ZSCORE', expiries, id)
-    gone = score and tonumber(score) <= expiry
-    expiry = -1
-  end
-  if clear or gone then redis.call('DEL', key) end
-  each('HSET', key, 2)
-  each('HDEL', key, 1)
+  if flags % 8 >= 4 then gone, expiry = swept(section, id, expiry), -1 end
+  if clear or gone then remove_object(gone) end
+  each('HSET', hash, 2)
+  each('HDEL', hash, 1)
   each('ZADD', alarms, 2)
   local removed = a
   each('ZREM', alarms, 1)
@@ -110,13 +240,18 @@ local function apply_fields(section, key, flags)
     redis.call('ZREM', expiries, id)
   end
   if flags % 16 >= 8 and not gone then redis.call('ZADD', index, 0, id) end
+  if flags >= 64 then
+    write_parts(section, id, gone)
+    k = k + 5
+  end
 end
 
 local function apply(section)
-  a = section.arg + 5
-  for o = 1, section.objects do
-    local key, flags = KEYS[section.key + 4 + o], tonumber(ARGV[a + 1])
-    if flags >= 32 then apply_native(key, flags) else apply_fields(section, key, flags) end
+  a, k = section.arg + 5, section.key + 5
+  for _ = 1, section.objects do
+    local flags = tonumber(ARGV[a + 1])
+    if flags >= 32 and flags < 64 then apply_native(KEYS[k], flags) else apply_fields(section, flags) end
+    k = k + 1
   end
 end
 

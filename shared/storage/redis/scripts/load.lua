@@ -1,27 +1,43 @@
 #!lua flags=allow-oom
 -- Read objects whole, if we still own their shards.
 --
--- KEYS   for each object: lease hash, object hash (native: string)
+-- KEYS   for each object: lease hash, object hash (native: string), and if it is not native: entries, messages
 -- ARGV   for each object: epoch, token, native 1|0
--- reply  now in ms, then for each object: seq of the shard (-1 = not ours), flat list of fields and values
+-- reply  now in ms, then for each object: seq of the shard (-1 = not ours), flat list of fields and values, and if it
+--        is not native: flat lists of entries ("expiry:value") and of messages ("number:message")
 -- cost   O(size of the objects)
--- why atomic: what is read must be what the owner of this moment may change.
+-- why atomic: what is read must be what the owner of this moment may change. Entries that have expired are dropped.
 -- why not `no-writes`: with that flag a primary that has become a replica would still answer.
 local time = redis.call('TIME')
-local reply = { string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)) }
-for i = 1, #KEYS / 2 do
-  local lease = redis.call('HMGET', KEYS[2 * i - 1], 'epoch', 'token', 'seq')
-  if lease[1] == ARGV[3 * i - 2] and lease[2] == ARGV[3 * i - 1] then
-    reply[2 * i] = lease[3]
-    if ARGV[3 * i] == '1' then
-      local value = redis.call('GET', KEYS[2 * i])
-      reply[2 * i + 1] = value and { 'n', value } or {}
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function entries(key)
+  local flat, kept = redis.call('HGETALL', key), {}
+  for i = 1, #flat, 2 do
+    if tonumber(string.match(flat[i + 1], '^%-?%d+')) <= now then
+      redis.call('HDEL', key, flat[i])
     else
-      reply[2 * i + 1] = redis.call('HGETALL', KEYS[2 * i])
+      kept[#kept + 1], kept[#kept + 2] = flat[i], flat[i + 1]
     end
+  end
+  return kept
+end
+
+local reply, k = { string.format('%.0f', now) }, 1
+for i = 1, #ARGV, 3 do
+  local native = ARGV[i + 2] == '1'
+  local lease = redis.call('HMGET', KEYS[k], 'epoch', 'token', 'seq')
+  local ours, n = lease[1] == ARGV[i] and lease[2] == ARGV[i + 1], #reply
+  if native then
+    local value = ours and redis.call('GET', KEYS[k + 1])
+    reply[n + 1], reply[n + 2] = ours and lease[3] or -1, value and { 'n', value } or {}
+    k = k + 2
   else
-    reply[2 * i] = -1
-    reply[2 * i + 1] = {}
+    local parts = ours and redis.call('EXISTS', KEYS[k + 2], KEYS[k + 3]) > 0
+    reply[n + 1], reply[n + 2] = ours and lease[3] or -1, ours and redis.call('HGETALL', KEYS[k + 1]) or {}
+    reply[n + 3] = parts and entries(KEYS[k + 2]) or {}
+    reply[n + 4] = parts and redis.call('HGETALL', KEYS[k + 3]) or {}
+    k = k + 4
   end
 end
 return reply
