@@ -69,6 +69,7 @@ def _changed(place: int, value: object) -> list[object]:
         pytest.param(_changed(7, 2), id="objects"),
         pytest.param(_changed(7, "two"), id="objects_no_number"),
         pytest.param(_changed(9, "flags"), id="flags"),
+        pytest.param(_changed(9, 2), id="gone_without_parts"),
         pytest.param(_changed(10, "expiry"), id="expiry"),
         pytest.param(_changed(11, -1), id="puts_negative"),
         pytest.param(_changed(11, 2), id="puts_more"),

@@ -5,9 +5,9 @@
 --          after that of one with flag 64: journal, entries, messages, the shard's outbox, the stem of its index rows
 -- ARGV   ttl in ms, full 1|0, number of sections, then for each section:
 --          epoch, token, expected seq, commit id, number of objects, and for each object:
---            id, flags (1 clear, 2 gone, 4 sweep, 8 indexed, 16 needs room, 32 native, 64 further parts), expiry in ms
---            (0 = never, -1 = as it is; sweep: not after), then the value of a native one (a string that replaces what
---            is there), and of others:
+--            id, flags (1 clear, 2 gone, 4 sweep, 8 indexed, 16 needs room, 32 native, 64 further parts, always with
+--            1, 2 or 4 of one that is not native), expiry in ms (0 = never, -1 = as it is; sweep: not after), then the
+--            value of a native one (a string that replaces what is there), and of others:
 --              n, n x (field, value) to put;           n, n x field to delete;
 --              n, n x (member, due ms) alarms to set;  n, n x member alarms to remove (from both sets);
 --              n, n x (member, ms) dead alarms to add; and with flag 64:
@@ -45,23 +45,15 @@ local function skip(width, pattern)
   a = a + 1 + n * width
 end
 
-local function skip_parts()
-  for i = a, a + 1 do assert(string.match(ARGV[i] or '', NUMBER) and #ARGV[i] < 16, 'journal') end
-  assert(ARGV[a + 1] ~= '0' or ARGV[a + 2] == '0', 'entries are numbered from 1')
-  a = a + 2
-  skip(1)
-  skip(1) skip(2, ROW)
-  skip(1) skip(3, TIME)
-  skip(1) skip(2)
-end
-
 local function skip_fields(flags)
-  assert(tonumber(ARGV[a + 2]), 'object')
+  assert(tonumber(ARGV[a + 2]) and (flags >= 64 or flags % 8 == 0), 'object')
   a, k = a + 3, k + 1
   skip(2) skip(1) skip(2, TIME) skip(1) skip(2, TIME)
   if flags >= 64 then
-    k = k + 5
-    skip_parts()
+    for i = a, a + 1 do assert(string.match(ARGV[i] or '', NUMBER) and #ARGV[i] < 16, 'journal') end
+    assert(ARGV[a + 1] ~= '0' or ARGV[a + 2] == '0', 'entries are numbered from 1')
+    a, k = a + 2, k + 5
+    skip(1) skip(1) skip(2, ROW) skip(1) skip(3, TIME) skip(1) skip(2)
   end
 end
 
@@ -111,69 +103,81 @@ local function for_each(width, act)
   a = a + 1 + n * width
 end
 
--- Take the row that `field` of an object's hash tells of out of its sorted set.
-local function remove_row(hash, stem, field)
-  local record = redis.call('HGET', hash, field)
-  if not record then return end
-  local _, length, start = string.match(record, ROW)
-  local cut = start + tonumber(length)
-  redis.call('ZREM', stem .. string.sub(record, start, cut - 1), string.sub(record, cut))
-  redis.call('HDEL', hash, field)
-end
+-- What most flights have no use for is made when the first object asks for it: making functions is not free, and a
+-- script makes its own anew at every run.
+local rows, parts
 
-local function set_row(hash, stem, field, record)
-  remove_row(hash, stem, field)
-  local sort_ms, length, start = string.match(record, ROW)
-  local cut = start + tonumber(length)
-  redis.call('ZADD', stem .. string.sub(record, start, cut - 1), sort_ms, string.sub(record, cut))
-  redis.call('HSET', hash, field, record)
-end
-
-local function remove_rows(hash, stem)
-  local cursor = '0'
-  repeat
-    local found = redis.call('HSCAN', hash, cursor, 'MATCH', 'x*', 'COUNT', 100000)
-    cursor = found[1]
-    for i = 1, #found[2], 2 do remove_row(hash, stem, found[2][i]) end
-  until cursor == '0'
-end
-
--- Append entries and trim. A number that the journal has passed is there already: it is not appended again.
-local function write_journal(journal)
-  local keep, number = ARGV[a], tonumber(ARGV[a + 1])
-  a = a + 2
-  for_each(1, function(entry)
-    local added = redis.pcall('XADD', journal, string.format('%.0f-0', number), 'e', entry)
-    if type(added) == 'table' and not string.find(added.err, 'equal or smaller', 1, true) then error(added.err) end
-    number = number + 1
-  end)
-  if keep ~= '0' then redis.call('XTRIM', journal, 'MINID', keep) end
-end
-
--- Keep entries until they expire; the whole hash goes with the last of them, also if nobody comes to look.
-local function write_entries(entries)
-  local latest
-  each('HDEL', entries, 1)
-  for_each(3, function(field, expiry, value)
-    redis.call('HSET', entries, field, expiry .. ':' .. value)
-    latest = math.max(latest or tonumber(expiry), tonumber(expiry))
-  end)
-  if latest and latest > redis.call('PEXPIRETIME', entries) then
-    redis.call('PEXPIREAT', entries, string.format('%.0f', latest))
+local function make_rows()
+  -- Take the row that `field` of an object's hash tells of out of its sorted set.
+  local function remove(hash, stem, field)
+    local record = redis.call('HGET', hash, field)
+    if not record then return end
+    local _, length, start = string.match(record, ROW)
+    local cut = start + tonumber(length)
+    redis.call('ZREM', stem .. string.sub(record, start, cut - 1), string.sub(record, cut))
+    redis.call('HDEL', hash, field)
   end
+
+  local function set(hash, stem, field, record)
+    remove(hash, stem, field)
+    local sort_ms, length, start = string.match(record, ROW)
+    local cut = start + tonumber(length)
+    redis.call('ZADD', stem .. string.sub(record, start, cut - 1), sort_ms, string.sub(record, cut))
+    redis.call('HSET', hash, field, record)
+  end
+
+  local function remove_all(hash, stem)
+    local cursor = '0'
+    repeat
+      local found = redis.call('HSCAN', hash, cursor, 'MATCH', 'x*', 'COUNT', 100000)
+      cursor = found[1]
+      for i = 1, #found[2], 2 do remove(hash, stem, found[2][i]) end
+    until cursor == '0'
+  end
+
+  return { remove = remove, set = set, remove_all = remove_all }
 end
 
--- Messages are numbered by the shard, so that those of one sender stay in order.
-local function write_outbox(lease, messages, outbox, id)
-  for_each(1, function(message_id)
-    redis.call('HDEL', messages, message_id)
-    redis.call('ZREM', outbox, id .. message_id)
-  end)
-  for_each(2, function(message_id, message)
-    local number = redis.call('HINCRBY', lease, 'sent', 1)
-    redis.call('HSET', messages, message_id, string.format('%.0f:', number) .. message)
-    redis.call('ZADD', outbox, number, id .. message_id)
-  end)
+local function make_parts()
+  -- Append entries and trim. A number that the journal has passed is there already: it is not appended again.
+  local function journal(key)
+    local keep, number = ARGV[a], tonumber(ARGV[a + 1])
+    a = a + 2
+    for_each(1, function(entry)
+      local added = redis.pcall('XADD', key, string.format('%.0f-0', number), 'e', entry)
+      if type(added) == 'table' and not string.find(added.err, 'equal or smaller', 1, true) then error(added.err) end
+      number = number + 1
+    end)
+    if keep ~= '0' then redis.call('XTRIM', key, 'MINID', keep) end
+  end
+
+  -- Keep entries until they expire; the whole hash goes with the last of them, also if nobody comes to look.
+  local function entries(key)
+    local latest = -1
+    each('HDEL', key, 1)
+    for_each(3, function(field, expiry, value)
+      redis.call('HSET', key, field, expiry .. ':' .. value)
+      latest = math.max(latest, tonumber(expiry))
+    end)
+    if latest >= 0 and latest > redis.call('PEXPIRETIME', key) then
+      redis.call('PEXPIREAT', key, string.format('%.0f', latest))
+    end
+  end
+
+  -- Messages are numbered by the shard, so that those of one sender stay in order.
+  local function outbox(lease, messages, key, id)
+    for_each(1, function(message_id)
+      redis.call('HDEL', messages, message_id)
+      redis.call('ZREM', key, id .. message_id)
+    end)
+    for_each(2, function(message_id, message)
+      local number = redis.call('HINCRBY', lease, 'sent', 1)
+      redis.call('HSET', messages, message_id, string.format('%.0f:', number) .. message)
+      redis.call('ZADD', key, number, id .. message_id)
+    end)
+  end
+
+  return { journal = journal, entries = entries, outbox = outbox }
 end
 
 local function write_parts(section, id, gone)
@@ -182,12 +186,12 @@ local function write_parts(section, id, gone)
     a = a + 2
     skip(1) skip(1) skip(2) skip(1) skip(3)
   else
-    write_journal(journal)
-    for_each(1, function(field) remove_row(hash, stem, field) end)
-    for_each(2, function(field, record) set_row(hash, stem, field, record) end)
-    write_entries(entries)
+    parts.journal(journal)
+    for_each(1, function(field) rows.remove(hash, stem, field) end)
+    for_each(2, function(field, record) rows.set(hash, stem, field, record) end)
+    parts.entries(entries)
   end
-  write_outbox(KEYS[section.key], messages, outbox, id)
+  parts.outbox(KEYS[section.key], messages, outbox, id)
 end
 
 local function apply_native(key, flags)
@@ -202,27 +206,20 @@ local function apply_native(key, flags)
   a = a + 4
 end
 
--- An object is swept if its stored expiry is not after `expiry` and nothing that it sent is still to be delivered.
-local function swept(section, id, expiry)
-  local score = redis.call('ZSCORE', KEYS[section.key + 4], id)
-  return score and tonumber(score) <= expiry and redis.call('EXISTS', KEYS[k + 3]) == 0
-end
-
--- Delete what a cleared object, or one that is gone, leaves. Both come with flag 64.
-local function remove_object(gone)
-  local hash, journal, entries, stem = KEYS[k], KEYS[k + 1], KEYS[k + 2], KEYS[k + 5]
-  remove_rows(hash, stem)
-  if gone then redis.call('DEL', hash, journal, entries) else redis.call('DEL', hash) end
-end
-
 local function apply_fields(section, flags)
   local hash, alarms, dead = KEYS[k], KEYS[section.key + 1], KEYS[section.key + 2]
   local index, expiries = KEYS[section.key + 3], KEYS[section.key + 4]
   local id, expiry = ARGV[a], tonumber(ARGV[a + 2])
   a = a + 3
   local clear, gone = flags % 2 >= 1, flags % 4 >= 2
-  if flags % 8 >= 4 then gone, expiry = swept(section, id, expiry), -1 end
-  if clear or gone then remove_object(gone) end
+  if flags >= 64 and not rows then rows, parts = make_rows(), make_parts() end
+  if flags % 8 >= 4 then
+    local score = redis.call('ZSCORE', expiries, id)
+    gone = score and tonumber(score) <= expiry and redis.call('EXISTS', KEYS[k + 3]) == 0
+    expiry = -1
+  end
+  if clear or gone then rows.remove_all(hash, KEYS[k + 5]) end
+  if gone then redis.call('DEL', hash, KEYS[k + 1], KEYS[k + 2]) elseif clear then redis.call('DEL', hash) end
   each('HSET', hash, 2)
   each('HDEL', hash, 1)
   each('ZADD', alarms, 2)
