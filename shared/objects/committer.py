@@ -20,6 +20,7 @@ from shared.objects.activation import Activation
 from shared.objects.errors import CommitFailedError, NoRoomError, OutcomeUnknownError
 from shared.objects.ownership import Ownership, Shard
 from shared.objects.store_clock import StoreClock
+from shared.objects.waves import Wave
 from shared.storage.interface import (
     Claimed,
     ObjectWrite,
@@ -101,26 +102,6 @@ class Flight:
         self.worst = max(self.worst, outcome, key=_OUTCOMES.index)
 
 
-class _Wave:
-    """Objects that became dirty at `since_ms` or later, and whose checkpoint is due together.
-
-    They are kept by shard: the more objects of one shard a flight carries, the less each costs.
-    """
-
-    __slots__ = ("objects", "since_ms")
-
-    def __init__(self, since_ms: int) -> None:
-        self.since_ms = since_ms
-        self.objects: dict[Shard, deque[Activation]] = {}
-
-    def add(self, activation: Activation) -> None:
-        """Take in an object that is in no wave."""
-        queue = self.objects.get(activation.shard)
-        if queue is None:
-            queue = self.objects[activation.shard] = deque()
-        queue.append(activation)
-
-
 class Committer:
     """Carries the changes of one store primary."""
 
@@ -133,8 +114,8 @@ class Committer:
         self._clock = store_clock
         self._metrics = metrics
         self._urgent: deque[Activation] = deque()
-        self._waves: deque[_Wave] = deque()  # Oldest first; one leaves when the store has all of it.
-        self._lazy: _Wave | None = None  # The wave that is gathering.
+        self._waves: deque[Wave] = deque()  # Oldest first; one leaves when the store has all of it.
+        self._lazy: Wave | None = None  # The wave that is gathering.
         self._sweeps: list[tuple[Shard, bytes, int]] = []
         self._wave_timer: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
@@ -157,7 +138,7 @@ class Committer:
             return
         activation.lazy = True
         if self._lazy is None:
-            self._lazy = _Wave(self._clock.monotonic_ms())
+            self._lazy = Wave(self._clock.monotonic_ms())
             self._set_fast()
             loop = asyncio.get_running_loop()
             self._wave_timer = loop.call_later(bounds.CHECKPOINT_MS / 1000, self._start_wave)
@@ -241,7 +222,7 @@ class Committer:
                 waiting.append(activation)
         self._urgent.extendleft(reversed(waiting))
 
-    def _gather_wave(self, flight: Flight, wave: _Wave) -> None:
+    def _gather_wave(self, flight: Flight, wave: Wave) -> None:
         for shard, queue in list(wave.objects.items()):
             if not shard.open:
                 wave.objects[shard] = waiting = deque(activation for activation in queue if not activation.closed)

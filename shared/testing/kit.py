@@ -27,7 +27,8 @@ from shared.storage.interface import NATIVE_FIELD
 from shared.testing.clock import LIMIT_MS, LoopClock, run_virtual
 from shared.testing.cluster import LEASE_TTL_MS, Node
 from shared.testing.faults import FaultyStore
-from shared.testing.store import MemoryStore, Shard
+from shared.testing.shard import Shard
+from shared.testing.store import MemoryStore
 
 _SETTLE_MS = 40_000  # A turn may take 30 s, and a commit in doubt a lease.
 
