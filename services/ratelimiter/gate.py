@@ -46,7 +46,7 @@ class Order:
         self.profile = profile
         self.policy = policy
         self.subject = subject
-        self.memory_key = (tenant, profile.name, subject, check_id) if check_id else None
+        self.memory_key = (tenant, profile.name, subject, check_id, policy) if check_id else None
 
     def answer(self, decision: Decision) -> Answer:
         """The decision as this gateway wants it told."""
@@ -114,7 +114,7 @@ class Gate:
             self._memory.remember(order.memory_key, decision)
 
 
-MemoryKey = tuple[str, str, str, bytes]
+MemoryKey = tuple[str, str, str, bytes, CompiledPolicy]  # A policy that has changed is another one.
 
 
 class CheckMemory:

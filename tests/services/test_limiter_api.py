@@ -257,6 +257,24 @@ def test_a_check_that_a_gateway_repeats_is_charged_once() -> None:
     with_service(scenario)
 
 
+def test_a_repeated_check_under_a_changed_policy_is_decided_anew() -> None:
+    """What was remembered of other limits is not told as if it were of these."""
+
+    async def scenario(service: Service) -> None:
+        await service.put_policy("api", ("burst", 100, 600_000))
+        await service.put_profile("edge", check_id=True)
+        headers = [("x-tenure-subject", "a"), ("x-tenure-check-id", "one")]
+        for limits, expected in (
+            ([("burst", 100, 600_000)], "99"),
+            ([("burst", 50, 600_000), ("day", 9, 86_400_000)], "8"),
+        ):
+            await service.put_policy("api", *limits)
+            answer = await service.ask("GET", "/check/p/edge", gateway=True, headers=headers)
+            assert (200, expected) == (answer.status, (answer.field("ratelimit") or "").split("r=")[1].split(";")[0])
+
+    with_service(scenario)
+
+
 # Policies, profiles, subjects.
 
 

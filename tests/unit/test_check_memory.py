@@ -1,14 +1,19 @@
 """What a gateway's repeated check is told, and that remembering it is bounded."""
 
-from services.ratelimiter.compiled import Decision
+from services.ratelimiter.compiled import CompiledPolicy, Decision
 from services.ratelimiter.gate import REMEMBERED_MS, REPEATS_MAX, CheckMemory, MemoryKey
+from services.ratelimiter.policy import Limit, Policy
+from shared.telemetry.metrics import CheckHandle
 from shared.testing.clock import ManualClock
 
+POLICY = CompiledPolicy(
+    "api", 1, Policy(limits=(Limit(name="burst", limit=10, window_ms=1_000),)), CheckHandle(ManualClock())
+)
 DECISION = Decision(allowed=True, numbers=(9, 1_000))
 
 
 def key(check_id: int) -> MemoryKey:
-    return ("tenant", "edge", "user-1", b"%d" % check_id)
+    return ("tenant", "edge", "user-1", b"%d" % check_id, POLICY)
 
 
 def test_a_decision_is_repeated_so_often_and_no_more() -> None:
