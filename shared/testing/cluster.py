@@ -86,6 +86,9 @@ class Node:
         Raises:
             NodeDiedError: the node died first.
         """
+        if not self.alive:
+            coroutine.close()
+            raise NodeDiedError(f"Node {self.name} is dead")
         task = self.process.spawn(coroutine)
         try:
             await asyncio.wait((task, self._died), return_when=asyncio.FIRST_COMPLETED)
@@ -111,6 +114,7 @@ class Node:
     async def drain(self) -> None:
         """As SIGTERM: store everything, give the leases back, end."""
         await self.run(self.host.drain())
+        await self._end_loops()  # Else it would claim again what it gives back.
         await self.run(self.ownership.release())
         await self.kill()
 

@@ -29,6 +29,7 @@ from shared.testing.faults import FaultKind, FaultyStore
 from shared.testing.store import MemoryStore
 from tests.simulation import test_alarm_turns as alarm_tests
 from tests.simulation import test_core as tests
+from tests.simulation import test_core_found as found
 
 REPLY_LOST_FOR_GOOD = partial(tests.test_a_commit_that_stays_in_doubt_is_decided_by_a_new_fence, FaultKind.REPLY_LOST)
 REQUEST_LOST_FOR_GOOD = partial(
@@ -250,6 +251,20 @@ MUTANTS = (
         Text("if address in chain or ", "if "),
         tests.test_a_call_cycle_fails_at_once_and_is_named,
     ),
+    Mutant(
+        "dirt_grows_younger_by_a_running_turn",
+        Committer,
+        "_keep_age",
+        nothing,
+        found.test_what_is_dirty_does_not_grow_younger_by_a_running_turn,
+    ),
+    Mutant(
+        "answer_outlives_the_lease",
+        Turns,
+        "_answer",
+        Text("lapsed = now_ms >= activation.shard.valid_until_ms", "lapsed = False"),
+        found.test_an_answer_that_rests_on_the_lease_does_not_outlive_it,
+    ),
 )
 
 
@@ -257,7 +272,7 @@ MUTANTS = (
 def test_the_named_test_detects_the_mutant(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test passes on the core as it is and fails on the changed one, by an assertion or an error of the core."""
     method = vars(mutant.owner)[mutant.method]
-    change = _changed(method, mutant.change) if isinstance(mutant.change, Text) else mutant.change
+    change = changed(method, mutant.change)
 
     mutant.test()
     monkeypatch.setattr(mutant.owner, mutant.method, change)
@@ -265,7 +280,10 @@ def test_the_named_test_detects_the_mutant(mutant: Mutant, monkeypatch: pytest.M
         mutant.test()
 
 
-def _changed(method: Callable[..., Any], change: Text) -> Any:
+def changed(method: Callable[..., Any], change: Text | Callable[..., Any] | property) -> Any:
+    """What comes in the place of the method."""
+    if not isinstance(change, Text):
+        return change
     text = textwrap.dedent(inspect.getsource(method))
     assert 1 == text.count(change.old), "the method no longer reads as the mutant expects"
     made: dict[str, Any] = {}

@@ -7,3 +7,6 @@ IN_CI = os.environ.get("CI") == "true" or os.environ.get("TENURE_CI") == "1"
 
 PROVE = os.environ.get("TENURE_PROVE") == "1"
 """Long proofs run at full size, as under `make prove`."""
+
+SEED = int(os.environ.get("TENURE_SEED", "-1"))
+"""The one seed that the simulation of whole nodes runs, to repeat what a run has printed; -1 for the usual ones."""
