@@ -4,8 +4,8 @@ import asyncio
 
 from shared.objects.address import Address
 from shared.testing.clock import run_virtual
-from tests.simulation.test_core import SLEEPER, Sleeper, memory
-from tests.support.simulated import Counter, core
+from tests.simulation.test_core import SLEEPER, Sleeper
+from tests.support.simulated import Counter, core, memory
 
 ONE = Address("counter", "acme", "one")
 

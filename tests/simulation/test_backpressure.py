@@ -7,17 +7,12 @@ import pytest
 from shared import bounds
 from shared.objects.address import Address, shard_of
 from shared.objects.errors import OverloadedError
-from shared.testing.clock import LoopClock, run_virtual
+from shared.testing.clock import run_virtual
 from shared.testing.faults import Fault, FaultKind, FaultyStore
-from shared.testing.store import MemoryStore
-from tests.support.simulated import Core, Counter, core
+from tests.support.simulated import Core, Counter, core, memory
 
 ONE = Address("counter", "acme", "one")
 MIB = 1024 * 1024
-
-
-def memory() -> MemoryStore:
-    return MemoryStore(LoopClock(asyncio.get_running_loop()), latency_ms=5)
 
 
 def adding(node: Core, address: Address, *, size_bytes: int = bounds.CALL_BYTES) -> "asyncio.Future[int]":

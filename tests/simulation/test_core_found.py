@@ -11,10 +11,9 @@ from shared.objects.errors import CommitFailedError, HandlerError
 from shared.objects.handler import Alarm, DurableObject, readonly
 from shared.objects.host import NOT_NOW
 from shared.storage.interface import Claims, Fence
-from shared.testing.clock import LoopClock, run_virtual
+from shared.testing.clock import run_virtual
 from shared.testing.faults import FaultyStore
-from shared.testing.store import MemoryStore
-from tests.support.simulated import Counter, Meter, core
+from tests.support.simulated import Counter, Meter, core, memory
 
 BUSY = Address("busy_tally", "acme", "one")
 READER = Address("reader", "acme", "one")
@@ -56,10 +55,6 @@ class Reader(DurableObject):
         text: str = self.storage.get("text", str)
         await asyncio.sleep(8)
         return text
-
-
-def memory() -> MemoryStore:
-    return MemoryStore(LoopClock(asyncio.get_running_loop()), latency_ms=5)
 
 
 def test_what_is_dirty_does_not_grow_younger_by_a_running_turn() -> None:

@@ -22,11 +22,10 @@ from shared.telemetry.sampling import Sampler
 from shared.telemetry.series import HistogramPoint
 from shared.telemetry.spans import SpanData
 from shared.telemetry.traces import TraceContext, Tracer, current_trace
-from shared.testing.clock import LoopClock, run_virtual
+from shared.testing.clock import run_virtual
 from shared.testing.faults import Fault, FaultKind, FaultyStore
-from shared.testing.store import MemoryStore
 from tests.support.otlp_receiver import OtlpReceiver, attributes, export_to, otlp_receiver
-from tests.support.simulated import Core, Counter, Meter, Tally, core
+from tests.support.simulated import Core, Counter, Meter, Tally, core, memory
 
 ONE = Address("counter", "acme", "one")
 TALLY = Address("tally", "acme", "one")
@@ -55,10 +54,6 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtlpReceiver]:
         export_to(receiver, monkeypatch)
         monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_always_on")
         yield receiver
-
-
-def memory() -> MemoryStore:
-    return MemoryStore(LoopClock(asyncio.get_running_loop()), latency_ms=5)
 
 
 async def sampled(call: Coroutine[Any, Any, T]) -> T:

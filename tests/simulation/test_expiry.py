@@ -5,15 +5,10 @@ from typing import ClassVar
 
 from shared.objects.address import Address
 from shared.objects.host import NOT_NOW
-from shared.testing.clock import LoopClock, run_virtual
-from shared.testing.store import MemoryStore
-from tests.support.simulated import Tally, core
+from shared.testing.clock import run_virtual
+from tests.support.simulated import Tally, core, memory
 
 TALLY = Address("tally", "acme", "one")
-
-
-def memory() -> MemoryStore:
-    return MemoryStore(LoopClock(asyncio.get_running_loop()), latency_ms=5)
 
 
 def test_the_fast_way_does_not_see_what_has_expired() -> None:

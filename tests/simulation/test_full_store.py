@@ -7,17 +7,12 @@ import pytest
 from shared.objects.address import Address
 from shared.objects.errors import CommitFailedError, NoRoomError
 from shared.objects.host import NOT_NOW
-from shared.testing.clock import LoopClock, run_virtual
+from shared.testing.clock import run_virtual
 from shared.testing.faults import Fault, FaultKind, FaultyStore
-from shared.testing.store import MemoryStore
-from tests.support.simulated import Counter, Tally, core
+from tests.support.simulated import Counter, Tally, core, memory
 
 ONE = Address("counter", "acme", "one")
 TALLY = Address("tally", "acme", "one")
-
-
-def memory() -> MemoryStore:
-    return MemoryStore(LoopClock(asyncio.get_running_loop()), latency_ms=5)
 
 
 def test_a_write_to_a_full_store_is_refused_for_certain_and_at_once() -> None:

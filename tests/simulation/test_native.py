@@ -8,8 +8,7 @@ from shared.objects.address import Address
 from shared.objects.errors import CommitFailedError, HandlerError
 from shared.objects.handler import Checkpoint
 from shared.testing.clock import run_virtual
-from tests.simulation.test_core import memory
-from tests.support.simulated import Meter, core
+from tests.support.simulated import Meter, core, memory
 
 METER = Address("meter", "acme", "one")
 

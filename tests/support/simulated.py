@@ -8,7 +8,9 @@ from typing import ClassVar
 from shared.objects.handler import Alarm, Checkpoint, DurableObject, readonly
 from shared.storage.interface import Store
 from shared.telemetry.traces import Tracer
+from shared.testing.clock import LoopClock
 from shared.testing.cluster import Node
+from shared.testing.store import MemoryStore
 
 
 class Counter(DurableObject):
@@ -128,6 +130,11 @@ class Meter(DurableObject):
 
     def on_checkpoint(self) -> Checkpoint:
         return Checkpoint(b"%d" % self.total if self.total else b"")
+
+
+def memory() -> MemoryStore:
+    """A store whose time is the loop's, and that takes 5 ms to answer."""
+    return MemoryStore(LoopClock(asyncio.get_running_loop()), latency_ms=5)
 
 
 class Core(Node):
