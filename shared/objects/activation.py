@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared import bounds
 from shared.objects.address import Address
-from shared.objects.errors import OverloadedError
+from shared.objects.errors import CommitFailedError, OverloadedError, UnavailableError
 from shared.objects.handler import DurableObject, Kind
 from shared.objects.native import NativeState
 from shared.objects.state import ObjectState
@@ -65,7 +65,7 @@ class Call:
         *,
         future: "asyncio.Future[Any]",
         arrived_ms: int,
-        chain: tuple[Address, ...] = (),
+        chain: "tuple[Activation, ...]" = (),
         durable: bool = False,
         trace: TraceContext | None = None,
         alarm: str | None = None,
@@ -131,15 +131,17 @@ class Mailbox:
         return waiting[0].trace if waiting else None
 
     def push(self, call: Call, *, address: Address) -> None:
-        """Queue a call.
+        """Queue a call. An alarm that waits already is answered at once: one turn is enough for both.
 
         Raises:
             OverloadedError: 1,000 calls or 8 MiB wait already, or the oldest has waited 10 s.
         """
         if call.alarm is not None:
-            if all(waiting.alarm != call.alarm for waiting in self._alarms):
-                self._alarms.append(call)
-                self._backlog.calls += 1
+            if any(waiting.alarm == call.alarm for waiting in self._alarms):
+                call.fail(UnavailableError("The alarm waits for its turn already"))
+                return
+            self._alarms.append(call)
+            self._backlog.calls += 1
             return
         calls = self._calls
         size_bytes = self._size_bytes + call.size_bytes
@@ -182,7 +184,6 @@ class Activation:
 
     __slots__ = (
         "address",
-        "checkpointed_ms",
         "confirmed",
         "dirty",
         "gated",
@@ -224,11 +225,18 @@ class Activation:
         self.in_flight = 0  # Up to which of them a commit is on its way; 0 if none is.
         self.urgent = False  # The committer will take it with the next flight,
         self.lazy = False  # or with a wave of checkpoints.
-        self.checkpointed_ms = 0  # When `on_checkpoint` was last called.
         self.dirty = False  # Native state changed; `on_checkpoint` is due.
         self.touched = True
         self.turns = 0  # That have begun.
         self.idle_since_ms = 0
+
+    @property
+    def unstorable(self) -> bool:
+        """Whether it has changes that no commit can carry before the running turn has ended.
+
+        So it is when a flight that failed has left a native state to the next checkpoint.
+        """
+        return self.written > self.confirmed and not self.in_flight and not self.state.pending
 
     def part(self) -> None:
         """Let go of the instance, which knows us too: so both are freed at once, without the garbage collector."""
@@ -239,6 +247,15 @@ class Activation:
     def closed(self) -> bool:
         """Whether it has left memory."""
         return self.phase is Phase.CLOSED
+
+    def check_resident(self) -> None:
+        """Nothing of a turn counts any more once its object has left memory.
+
+        Raises:
+            CommitFailedError: it has.
+        """
+        if self.closed:
+            raise CommitFailedError("the object left memory during the turn")
 
     @property
     def clean(self) -> bool:

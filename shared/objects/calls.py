@@ -1,7 +1,8 @@
 """Calls from one object to another: `await self.objects.at(Account, tenant, "42").debit(5)`.
 
 The chain of objects that wait for each other travels along, so a call that would wait for itself
-fails at once and names the cycle.
+fails at once and names the cycle. It is a chain of activations and not of names: a caller that has left
+memory is known as such, though its successor has taken its name.
 """
 
 from contextvars import ContextVar
@@ -11,9 +12,10 @@ from shared.objects.address import Address
 from shared.objects.handler import DurableObject
 
 if TYPE_CHECKING:
+    from shared.objects.activation import Activation
     from shared.objects.host import Host
 
-current_chain: ContextVar[tuple[Address, ...]] = ContextVar("current_chain", default=())
+current_chain: ContextVar[tuple["Activation", ...]] = ContextVar("current_chain", default=())
 """The objects whose turns wait for the code that runs now, outermost first."""
 
 

@@ -241,11 +241,17 @@ class Committer:
         if activation.closed:
             return
         if activation.dirty and activation.running is not None:
-            self.mark_dirty(activation)  # In the middle of a turn; the next wave comes again.
-            self._keep_age(max(since_ms, activation.checkpointed_ms))
+            self.mark_dirty(activation)  # By a turn that is not over, and so not answered; the next wave comes again.
+            if activation.unstorable:
+                self._keep_age(since_ms)  # Answers have left ahead of what a failed flight has left to that wave.
+                return
         elif activation.dirty and not self._host.checkpoint(activation):
             return
-        write = activation.state.take(activation.object_id, indexed=activation.kind.indexed)
+        try:
+            write = activation.state.take(activation.object_id, indexed=activation.kind.indexed)
+        except Exception as exc:  # noqa: BLE001  # What one author has handed in must not end the commits of all.
+            self._host.residents.unencodable(activation, exc)
+            return
         if write is None and activation.written == activation.confirmed:
             return
         part = flight.part(activation.shard)

@@ -99,7 +99,10 @@ class TooLargeError(TenureError):
 
 
 class HandlerError(TenureError):
-    """The handler raised something it did not declare. Its writes were dropped and the object left memory."""
+    """The handler raised something it did not declare. Its writes were dropped, and what it left in memory with them.
+
+    The object begins anew over the state before the turn; a native one over its last stored checkpoint.
+    """
 
     code = "handler_failed"
 

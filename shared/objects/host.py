@@ -39,11 +39,9 @@ from shared.objects.tracing import begin_alarm
 from shared.objects.turns import Turns
 from shared.retry import Draw
 from shared.storage.interface import Store
-from shared.telemetry import logs
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.traces import NO_SPAN, Tracer, current_trace
 
-_log = logs.get_logger()
 _NOT_STORED = (CommitFailedError, OutcomeUnknownError)
 
 
@@ -100,7 +98,7 @@ class Host:
         `benchmarks/check.py`.
 
         Raises:
-            HandlerError: the handler failed.
+            HandlerError, DomainError, TooLargeError: as `call`.
         """
         activation = self._activations.get(address)
         if activation is None or not activation.idle or activation.kind.durable:
@@ -132,7 +130,7 @@ class Host:
             OverloadedError, UnavailableError: the call did not start.
             DeadlineExceededError: time ran out; `started` says whether the turn had begun.
             CommitFailedError, OutcomeUnknownError: the turn ran, its writes did not (or may not) count.
-            HandlerError, DomainError: what the handler raised.
+            HandlerError, DomainError, TooLargeError: the turn failed; what it wrote was dropped.
         """
         loop = asyncio.get_running_loop()
         call = Call(
@@ -162,19 +160,18 @@ class Host:
 
         Raises:
             CallCycleError: the target waits for this call already.
+            CommitFailedError, OutcomeUnknownError: earlier turns of the caller are not, or may not be, stored.
         """
-        chain = current_chain.get()
+        chain = [link.address for link in current_chain.get()]
         if address in chain or len(chain) >= bounds.CALL_CHAIN_MAX:
             raise CallCycleError([str(link) for link in (*chain, address)])
-        caller = self._activations.get(chain[-1]) if chain else None
-        if caller is not None and caller.written > caller.confirmed:
-            await self._confirmation(caller)
+        if chain:
+            await self._let_out(current_chain.get()[-1])
         return await self.call(address, method, *args)
 
     async def commit_within_turn(self, activation: Activation) -> None:
         """See `DurableObject.commit`."""
-        if activation.closed:
-            raise CommitFailedError("the object left memory during the turn")
+        activation.check_resident()
         if activation.dirty and not self._turns.checkpoint(activation):
             raise CommitFailedError("the object's checkpoint failed")
         self._turns.end(activation)
@@ -293,27 +290,15 @@ class Host:
         activation.state = state
         activation.phase = Phase.ACTIVE
         self.metrics.activations(activation.kind.name)
-        try:
-            self._instantiate(activation)
-        except HandlerError:
-            return
+        with suppress(HandlerError):
+            self._turns.instantiate(activation)
         self._turns.pump(activation)
 
-    def _instantiate(self, activation: Activation) -> None:
-        try:
-            self._turns.instantiate(activation)
-        except Exception as exc:
-            method = DurableObject.on_activate.__name__
-            _log.error(logs.TURN_FAILED, object_kind=activation.kind.name, method=method, exc_info=exc)
-            error = HandlerError(activation.kind.name, method)
-            self.unloadable(activation, error)
-            raise error from exc
-
     def unloadable(self, activation: Activation, error: Exception) -> None:
-        """The object cannot be loaded: whoever waits for it is told why."""
+        """The object cannot be loaded, or cannot begin anew: whoever waits for it is told why."""
         if activation.mailbox:
             activation.mailbox.fail(error)
-        self.residents.close(activation, error, "failed")
+        self.residents.close(activation, CommitFailedError("a later turn of the object failed"), "failed")
 
     def _expired(self, activation: Activation) -> bool:
         """Whether a load would find the object absent by now, and nothing newer of it is in memory."""
@@ -323,14 +308,31 @@ class Host:
 
     def _begin_anew(self, activation: Activation) -> None:
         """The expiry has passed: what a load would find is known without one."""
-        activation.instance.on_passivate()
+        self._turns.passivate(activation)
         activation.state = activation.state.expired()
-        self._instantiate(activation)
+        self._turns.instantiate(activation)
 
     def _expire(self, call: Call) -> None:
         call.fail(DeadlineExceededError(started=call.started))
 
+    async def _let_out(self, caller: Activation) -> None:
+        """Wait until a call of the running turn may leave: all that it could have seen is stored, and still ours."""
+        caller.check_resident()
+        if caller.unstorable:
+            raise CommitFailedError("earlier changes of the object are not stored yet")
+        if caller.written > caller.confirmed:
+            await self._confirmation(caller)
+            caller.check_resident()
+        elif self._monotonic_ms() >= caller.shard.valid_until_ms:
+            raise CommitFailedError("the lease ended during the turn")
+
     async def _confirmation(self, activation: Activation) -> None:
+        """Wait until the store has all that ended turns, and this one until a `commit`, have written.
+
+        Raises:
+            CommitFailedError, OutcomeUnknownError: it does not, or may not, have it; or the object has left memory.
+        """
+        activation.check_resident()
         future = asyncio.get_running_loop().create_future()
         waiter = Call(
             DurableObject.on_activate, (), future=future, arrived_ms=self._monotonic_ms(), trace=current_trace.get()

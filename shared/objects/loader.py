@@ -66,6 +66,8 @@ class Loader:
 
     async def _load(self, batch: list[_Wanted]) -> None:
         batch = [wanted for wanted in batch if _still_wanted(wanted)]
+        if not batch:
+            return
         fences = [wanted.activation.shard.fence for wanted in batch]
         seqs = [wanted.activation.shard.seq for wanted in batch]
         orders = [

@@ -13,6 +13,7 @@ from shared import bounds
 from shared.objects.activation import Activation, Phase
 from shared.objects.address import Address
 from shared.objects.errors import CommitFailedError, OutcomeUnknownError, UnavailableError
+from shared.objects.handler import DurableObject
 from shared.objects.ownership import Shard
 from shared.objects.tracing import record_commit
 from shared.telemetry import logs
@@ -68,12 +69,13 @@ class Residents:
         for written, call, _, _ in activation.gated or ():
             if call.trace is not None and call.wrote and written <= covers:
                 flight.trace = record_commit(self._host.tracer, activation, call, flight, error)
-        activation.fail_gated(error)
         if activation.phase is Phase.CLOSED:
+            activation.fail_gated(error)
             self._settled(activation)
         elif activation.kind.durable:
             self.close(activation, error, "failed")
         else:
+            activation.fail_gated(_kept(error))
             self._keep_memory(activation)
 
     def rolled_back(self, shard: Shard) -> None:
@@ -87,6 +89,12 @@ class Residents:
                 self.close(activation, CommitFailedError("the store went back in time"), "failed")
             else:
                 self._keep_memory(activation)
+
+    def unencodable(self, activation: Activation, error: Exception) -> None:
+        """No commit can carry what the object has left to it: forget that, and the object."""
+        method = DurableObject.on_checkpoint.__name__
+        _log.error(logs.TURN_FAILED, object_kind=activation.kind.name, method=method, exc_info=error)
+        self.close(activation, CommitFailedError("the object cannot be encoded"), "failed")
 
     # The ways out.
 
@@ -112,15 +120,15 @@ class Residents:
 
     def close(self, activation: Activation, error: Exception, reason: EvictionReason) -> None:
         """Forget an activation. What waits for a flight is answered by that flight, all else by an error."""
-        self._forget(activation, reason)
         activation.fail_gated(error)
+        self._forget(activation, reason)
         if activation.mailbox:
             activation.mailbox.fail(UnavailableError("The object left memory"))
 
     def evict(self, activation: Activation) -> None:
         """Forget an activation whose memory is not to be trusted; calls that have not started go on to the next one."""
-        self._forget(activation, "failed")
         activation.fail_gated(CommitFailedError("a later turn of the object failed"))
+        self._forget(activation, "failed")
         mailbox = activation.mailbox
         if not mailbox:
             return
@@ -162,8 +170,7 @@ class Residents:
         self._metrics.evictions(activation.kind.name, reason)
 
     def _passivate(self, activation: Activation) -> None:
-        activation.instance.on_passivate()
-        self._forget(activation, "idle")
+        self._forget(activation, "idle" if self._turns.passivate(activation) else "failed")
 
     def _settled(self, activation: Activation) -> None:
         """The flight that a closed activation was in has ended: its successor may read the store."""
@@ -177,3 +184,10 @@ class Residents:
         activation.state.rewrite()
         activation.written += 1
         self._host.committer.mark_dirty(activation)
+
+
+def _kept(error: CommitFailedError | OutcomeUnknownError) -> OutcomeUnknownError:
+    """What the callers hear whose turns stay in memory: the store does not have them, but a later checkpoint may."""
+    unknown = OutcomeUnknownError()
+    unknown.__cause__ = error
+    return unknown

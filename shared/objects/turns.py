@@ -8,6 +8,7 @@ of its own: it stores the attempt and the next due time before anything else run
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from shared import bounds
@@ -15,8 +16,15 @@ from shared.errors import TenureError
 from shared.objects.activation import Activation, Call, Phase
 from shared.objects.alarms import retried
 from shared.objects.calls import current_chain
-from shared.objects.errors import CommitFailedError, DomainError, HandlerError, TooLargeError, UnavailableError
-from shared.objects.handler import Alarm
+from shared.objects.errors import (
+    CommitFailedError,
+    DomainError,
+    HandlerError,
+    OutcomeUnknownError,
+    TooLargeError,
+    UnavailableError,
+)
+from shared.objects.handler import Alarm, DurableObject
 from shared.objects.native import NativeState
 from shared.objects.tracing import begin_turn, describe_alarm, end_turn
 from shared.storage.codec import AlarmRecord
@@ -36,42 +44,54 @@ class Turns:
     def __init__(self, host: "Host") -> None:
         self._host = host
         self._clock = host.store_clock
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[Call, asyncio.Task[None]] = {}
         self._armed: dict[Activation, list[tuple[int, str]]] = {}
 
     def instantiate(self, activation: Activation) -> None:
-        """Make the object's instance over its state. Its `on_activate` may write, as a turn."""
-        activation.instance = activation.kind.cls(activation)
-        activation.instance.on_activate()
-        if isinstance(activation.state, NativeState):
-            activation.state.forget_stored()
-        if activation.state.overlay_used:
-            self.end(activation)
-            self._host.committer.mark_dirty(activation)
+        """Make the object's instance over its state. Its `on_activate` may write, as a turn.
+
+        Raises:
+            HandlerError: it has failed, and the object has left memory.
+        """
+        method = DurableObject.on_activate.__name__
+        try:
+            activation.instance = activation.kind.cls(activation)
+            activation.instance.on_activate()
+            if isinstance(activation.state, NativeState):
+                activation.state.forget_stored()
+            if activation.state.overlay_used:
+                self.end(activation)
+                self._host.committer.mark_dirty(activation)
+        except Exception as exc:
+            self._log_failure(activation, method, exc)
+            error = HandlerError(activation.kind.name, method)
+            self._host.unloadable(activation, error)
+            raise error from exc
+
+    def passivate(self, activation: Activation) -> bool:
+        """Tell the instance that it leaves memory, which it does even if that fails; say whether it went well."""
+        try:
+            activation.instance.on_passivate()
+        except Exception as exc:  # noqa: BLE001  # An author's hook must not end the node.
+            self._log_failure(activation, DurableObject.on_passivate.__name__, exc)
+            return False
+        return True
 
     def run_plain(self, activation: Activation, method: Callable[..., Any], args: Sequence[Any]) -> Any:
         """The fast way: a plain handler of a checkpointed kind, whose answer may leave at once.
 
         Raises:
-            HandlerError: the handler failed; its instance is replaced.
+            HandlerError, DomainError, TooLargeError: the turn failed; what it wrote was dropped.
         """
         activation.turns += 1
         try:
             reply = method(activation.instance, *args)
-        except Exception as exc:
-            activation.state.drop_turn()
-            if isinstance(exc, DomainError):
-                raise
-            self._reset(activation, method.__name__, exc)
-            raise HandlerError(activation.kind.name, method.__name__) from exc
-        if activation.state.overlay_used:
-            try:
+            if activation.state.overlay_used:
                 self.end(activation)
-            except TooLargeError:
-                activation.state.drop_turn()
-                self._reset(activation, method.__name__, None)
-                raise
-            self._host.committer.mark_dirty(activation)
+                self._host.committer.mark_dirty(activation)
+        except Exception as exc:  # noqa: BLE001  # Whatever a handler raises becomes its caller's error.
+            failure = self._failed(activation, method, exc)
+            raise failure from failure.__cause__
         return reply
 
     def pump(self, activation: Activation) -> None:
@@ -87,14 +107,13 @@ class Turns:
     async def wait_idle(self, *, timeout_ms: int) -> None:
         """Wait until no turn runs; cancel those that take longer."""
         if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=timeout_ms / 1000)
+            _, late = await asyncio.wait(self._tasks.values(), timeout=timeout_ms / 1000)
             for task in late:
                 task.cancel()
 
     def checkpoint(self, activation: Activation) -> bool:
         """Have a dirty object put its native state; say whether it did."""
         activation.dirty = False
-        activation.checkpointed_ms = self._clock.monotonic_ms()
         try:
             checkpoint = activation.instance.on_checkpoint()
             if isinstance(activation.state, NativeState):
@@ -105,7 +124,8 @@ class Turns:
                 self.end(activation)
         except Exception as exc:  # noqa: BLE001  # Any failure of an author's hook drops what it wrote.
             activation.state.drop_turn()
-            self._reset(activation, "on_checkpoint", exc)
+            self._log_failure(activation, DurableObject.on_checkpoint.__name__, exc)
+            self._reset(activation)
             return False
         return True
 
@@ -115,13 +135,19 @@ class Turns:
             self._host.alarms.armed(due_ms, activation.object_id + name.encode())
 
     def forget(self, activation: Activation) -> None:
-        """The activation is closed: nothing of it will be confirmed."""
+        """The activation is closed: nothing of it will be confirmed, and a turn that still runs does so in vain."""
         self._armed.pop(activation, None)
+        task = self._tasks.get(activation.running) if activation.running else None
+        if task is not None:  # Soon: it has begun by then, and one that hears from the store why hears that first.
+            asyncio.get_running_loop().call_soon(task.cancel)
 
     def _start(self, activation: Activation, call: Call) -> None:
         now_ms = self._clock.monotonic_ms()
         if now_ms >= activation.shard.valid_until_ms:
             call.fail(UnavailableError("This node does not own the object at the moment"))
+            return
+        if activation.dirty and not self._settle_earlier(activation, call):
+            call.fail(UnavailableError("The object's checkpoint failed"))
             return
         args = call.args
         if call.alarm is not None:
@@ -141,6 +167,13 @@ class Turns:
             self._run(activation, call, args)
         finally:
             current_trace.reset(outer)
+
+    def _settle_earlier(self, activation: Activation, call: Call) -> bool:
+        """Before a turn that may wait: put what earlier ones have changed; False: it cannot be put, and is forgotten.
+
+        So it need not wait for the end of this turn, and what this one makes of it is never stored before its end.
+        """
+        return self._method(activation, call) not in activation.kind.is_async or self.checkpoint(activation)
 
     def _due_alarm(self, activation: Activation, name: str) -> AlarmRecord | None:
         """The alarm, if it is set and due; one that was set anew is waited for again."""
@@ -163,11 +196,11 @@ class Turns:
         call.written_before = activation.written
         activation.running = call
         activation.turns += 1
-        method = getattr(type(activation.instance), call.method.__name__)
+        method = self._method(activation, call)
         if method in activation.kind.is_async:
             task = asyncio.get_running_loop().create_task(self._run_async(activation, call, method, args))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[call] = task
+            task.add_done_callback(lambda _: self._tasks.pop(call))
             return
         try:
             reply = method(activation.instance, *args)
@@ -179,7 +212,7 @@ class Turns:
     async def _run_async(
         self, activation: Activation, call: Call, method: Callable[..., Any], args: Sequence[Any]
     ) -> None:
-        current_chain.set((*call.chain, activation.address))
+        current_chain.set((*call.chain, activation))
         try:
             async with asyncio.timeout(bounds.HANDLER_DEADLINE_MS / 1000):
                 reply = await method(activation.instance, *args)
@@ -192,20 +225,15 @@ class Turns:
     def _finish(self, activation: Activation, call: Call, reply: Any, error: BaseException | None) -> None:
         activation.running = None
         if activation.phase is Phase.CLOSED:
-            closed = CommitFailedError("the object left memory during the turn")
-            end_turn(call, "error", closed)
-            call.fail(closed)
+            self._left(activation, call, error)
             return
-        alarm = call.record
-        if error is None and alarm is not None:
-            self._settle_alarm(activation, alarm, call)
         if error is None:
             try:
-                self.end(activation)
+                self._end_call(activation, call)
             except TooLargeError as exc:
                 error = exc
         if error is not None:
-            error = self._failed(activation, call, error, alarm)
+            error = self._failed(activation, call.method, error, call)
         self._observe(activation, call, error)
         self._answer(activation, call, reply, error)
 
@@ -232,34 +260,60 @@ class Turns:
         else:
             call.reply(reply)
 
+    def _left(self, activation: Activation, call: Call, error: BaseException | None) -> None:
+        """The object has left memory during the turn: no more of it counts than what it committed in the middle."""
+        if isinstance(error, OutcomeUnknownError):
+            gone: TenureError = error
+        elif activation.in_flight > call.written_before:
+            gone = OutcomeUnknownError()
+        else:
+            gone = CommitFailedError("the object left memory during the turn")
+        end_turn(call, "error", gone)
+        call.fail(gone)
+
     def _failed(
-        self, activation: Activation, call: Call, error: BaseException, alarm: AlarmRecord | None
+        self, activation: Activation, method: Callable[..., Any], error: BaseException, call: Call | None = None
     ) -> BaseException:
-        clean = not activation.state.overlay_used
+        """Drop what the turn wrote, and what it left in memory if that may differ; what its caller is to hear."""
+        wrote = activation.state.overlay_used
         activation.state.drop_turn()
-        now = activation.state.alarm(call.alarm) if call.alarm is not None else None
-        if call.alarm is not None and alarm is not None and now is not None and now.serial == alarm.serial:
-            self._retry_alarm(activation, call.alarm, alarm, error)
+        alarm = self._rung(activation, call) if call is not None else None
+        if alarm is not None:
+            self._retry_alarm(activation, *alarm, error)
         if isinstance(error, _EXPECTED):
-            if not clean:
-                self._reset(activation, call.method.__name__, None)
+            if wrote:
+                self._reset(activation)
             return error
         if isinstance(error, TenureError):  # A call that the handler made was refused: the caller should know why.
-            self._reset(activation, call.method.__name__, None)
+            self._reset(activation)
             return error
-        self._reset(activation, call.method.__name__, error)
-        failure = HandlerError(activation.kind.name, call.method.__name__)
+        self._log_failure(activation, method.__name__, error)
+        self._reset(activation)
+        failure = HandlerError(activation.kind.name, method.__name__)
         failure.__cause__ = error
         return failure
 
-    def _settle_alarm(self, activation: Activation, alarm: AlarmRecord, call: Call) -> None:
-        assert call.alarm is not None
+    def _end_call(self, activation: Activation, call: Call) -> None:
+        """The handler has ended well, and with it the alarm that it answers.
+
+        Raises:
+            TooLargeError: the object would be too large; nothing has ended.
+        """
+        alarm = self._rung(activation, call)
+        if alarm is not None:
+            activation.state.set_alarm(alarm[0], None)
+        self.end(activation)
+        if call.record is not None:
+            lag_ms = self._clock.lower_ms() - call.record.due_ms
+            self._host.metrics.alarm_lag(activation.kind.name, max(0, lag_ms) / 1000)
+            self._host.metrics.alarm_fired(activation.kind.name, "ok")
+
+    def _rung(self, activation: Activation, call: Call) -> tuple[str, AlarmRecord] | None:
+        """The alarm that the turn answers, if it is still set as it was when it rang, and not anew."""
+        if call.alarm is None or call.record is None:
+            return None
         now = activation.state.alarm(call.alarm)
-        if now is not None and now.serial == alarm.serial:
-            activation.state.set_alarm(call.alarm, None)
-        lag_ms = self._clock.lower_ms() - alarm.due_ms
-        self._host.metrics.alarm_lag(activation.kind.name, max(0, lag_ms) / 1000)
-        self._host.metrics.alarm_fired(activation.kind.name, "ok")
+        return (call.alarm, call.record) if now is not None and now.serial == call.record.serial else None
 
     def _retry_alarm(self, activation: Activation, name: str, alarm: AlarmRecord, error: BaseException) -> None:
         now_ms = self._clock.now_ms()
@@ -284,16 +338,21 @@ class Turns:
                     (record.due_ms, name) for name, record in state.alarm_records.items() if record.serial > before
                 )
 
-    def _reset(self, activation: Activation, method: str, error: BaseException | None) -> None:
-        if error is not None:
-            _log.error(logs.TURN_FAILED, object_kind=activation.kind.name, method=method, exc_info=error)
+    def _reset(self, activation: Activation) -> None:
+        """Forget what a failed turn may have left in memory."""
         if activation.kind.native:  # The newest state was in the instance, and cannot be trusted.
             self._host.residents.evict(activation)
             return
-        try:
+        with suppress(HandlerError):  # An object whose own activation fails has left memory.
             self.instantiate(activation)
-        except Exception as exc:  # noqa: BLE001  # An object whose own activation fails cannot stay.
-            self._host.residents.close(activation, exc, "failed")
+
+    def _log_failure(self, activation: Activation, method: str, error: BaseException) -> None:
+        _log.error(logs.TURN_FAILED, object_kind=activation.kind.name, method=method, exc_info=error)
+
+    def _method(self, activation: Activation, call: Call) -> Callable[..., Any]:
+        """The handler, as the object's own class has it."""
+        method: Callable[..., Any] = getattr(activation.kind.cls, call.method.__name__)
+        return method
 
     def _observe(self, activation: Activation, call: Call, error: BaseException | None) -> None:
         seconds = (time.perf_counter_ns() - call.started_ns) / 1e9

@@ -67,7 +67,7 @@ EVICTIONS: Final = Family(
     type="counter",
     unit="{object}",
     labels={"kind": None, "reason": ("idle", "failed", "lost", "drained")},
-    help="Objects that left memory; failed: could not be loaded, stored or restarted; "
+    help="Objects that left memory; failed: could not be loaded, stored, restarted or told; "
     "lost: another node owns the shard; drained: the node stopped.",
 )
 ACTIVATION_DURATION: Final = Family(

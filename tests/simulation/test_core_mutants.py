@@ -28,8 +28,10 @@ from shared.objects.turns import Turns
 from shared.testing.faults import FaultKind, FaultyStore
 from shared.testing.store import MemoryStore
 from tests.simulation import test_alarm_turns as alarm_tests
+from tests.simulation import test_calls_from_turns as call_tests
 from tests.simulation import test_core as tests
 from tests.simulation import test_core_found as found
+from tests.simulation import test_turns_found as turn_tests
 
 REPLY_LOST_FOR_GOOD = partial(tests.test_a_commit_that_stays_in_doubt_is_decided_by_a_new_fence, FaultKind.REPLY_LOST)
 REQUEST_LOST_FOR_GOOD = partial(
@@ -102,7 +104,7 @@ MUTANTS = (
             "call.started = True",
             "if call.alarm is not None:\n"
             "        activation.state.set_alarm(call.alarm, None)\n"
-            "        self._end(activation)\n"
+            "        self.end(activation)\n"
             "        self._host.committer.push(activation)\n"
             "    call.started = True",
         ),
@@ -256,7 +258,77 @@ MUTANTS = (
         Committer,
         "_keep_age",
         nothing,
+        call_tests.test_a_checkpoint_that_was_refused_does_not_grow_younger_by_a_running_turn,
+    ),
+    Mutant(
+        "turn_over_a_past_that_is_not_put",
+        Turns,
+        "_start",
+        Text("if activation.dirty and not self._settle_earlier(activation, call):", "if False:"),
         found.test_what_is_dirty_does_not_grow_younger_by_a_running_turn,
+    ),
+    Mutant(
+        "call_leaves_before_the_checkpoint",
+        Turns,
+        "_start",
+        Text("if activation.dirty and not self._settle_earlier(activation, call):", "if False:"),
+        partial(call_tests.test_a_call_waits_for_the_checkpoint_of_what_it_may_have_seen, call_tests.NativePurse),
+    ),
+    Mutant(
+        "call_leaves_after_a_failed_commit",
+        Host,
+        "call_from_turn",
+        Text("(current_chain.get()[-1])", "(self._activations.get(chain[-1]) or current_chain.get()[-1])"),
+        call_tests.test_a_call_does_not_leave_after_a_failed_commit,
+    ),
+    Mutant(
+        "call_leaves_with_the_last_commit_of_a_former_owner",
+        Host,
+        "_let_out",
+        Text("await self._confirmation(caller)\n        caller.check_resident()", "await self._confirmation(caller)"),
+        call_tests.test_a_call_does_not_leave_an_object_whose_owner_learns_with_the_commit_that_it_is_none,
+    ),
+    Mutant(
+        "call_outlives_the_lease",
+        Host,
+        "_let_out",
+        Text("elif self._monotonic_ms() >= caller.shard.valid_until_ms:", "elif False:"),
+        call_tests.test_a_call_does_not_leave_past_the_lease,
+    ),
+    Mutant(
+        "confirmed_without_its_checkpoint",
+        Committer,
+        "_add",
+        Text("if activation.unstorable:", "if False:"),
+        call_tests.test_a_call_does_not_leave_while_its_native_object_cannot_be_stored,
+    ),
+    Mutant(
+        "turn_outlives_its_object",
+        Turns,
+        "forget",
+        Text("if task is not None:", "if False:"),
+        call_tests.test_a_turn_ends_with_the_lease_and_its_successor_runs_alone,
+    ),
+    Mutant(
+        "unknown_half_of_a_turn_called_a_failure",
+        Turns,
+        "_left",
+        Text("elif activation.in_flight > call.written_before:", "elif False:"),
+        call_tests.test_a_split_turn_whose_owner_changes_while_its_commit_flies_may_have_counted,
+    ),
+    Mutant(
+        "kept_memory_called_a_failure",
+        Residents,
+        "commit_failed",
+        Text("activation.fail_gated(_kept(error))", "activation.fail_gated(error)"),
+        turn_tests.test_what_stays_in_memory_is_not_called_a_failure,
+    ),
+    Mutant(
+        "instance_kept_after_a_declared_error",
+        Turns,
+        "_failed",
+        Text("if wrote:", "if False:"),
+        partial(turn_tests.test_a_declared_error_after_a_write_leaves_memory_as_it_was, turn_tests.fast),
     ),
     Mutant(
         "answer_outlives_the_lease",

@@ -17,6 +17,7 @@ from shared.objects.errors import (
     OverloadedError,
     UnavailableError,
 )
+from shared.objects.handler import Alarm, DurableObject
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.sampling import Sampler
 from shared.telemetry.series import HistogramPoint
@@ -426,3 +427,53 @@ def test_nothing_is_recorded_of_calls_and_alarms_that_nobody_samples() -> None:
     kept = Kept()
     run_virtual(lambda: main(kept))
     assert [] == kept.spans
+
+
+class Hoarder(DurableObject):
+    """Its alarm makes it too large."""
+
+    kind = "hoarder"
+
+    def hoard(self, name: str, in_ms: int = 0) -> None:
+        for number in range(3):
+            self.storage.put(f"{name}{number}", bytes(120_000))
+        if in_ms:
+            self.alarms.set("more", at_ms=self.clock.now_ms() + in_ms)
+
+    def on_alarm(self, alarm: Alarm) -> None:
+        self.hoard(alarm.name)
+
+    def on_passivate(self) -> None:
+        raise ValueError("never enough")
+
+
+HOARDER = Address("hoarder", "acme", "one")
+
+
+def test_an_alarm_whose_turn_cannot_be_kept_is_counted_as_a_retry_alone() -> None:
+    """The handler ended well, and yet the object would have been too large."""
+
+    async def main() -> None:
+        async with core(memory(), kinds=[Hoarder]) as a:
+            await a.host.call(HOARDER, Hoarder.hoard, "a")
+            await a.host.call(HOARDER, Hoarder.hoard, "b", 100)
+            await asyncio.sleep(0.2)
+            fired = [value(a, "tenure.alarm.fired", kind="hoarder", outcome=outcome) for outcome in ("ok", "retry")]
+            assert [0, 1] == fired
+            assert 0 == value(a, "tenure.alarm.lag", kind="hoarder")
+
+    run_virtual(main)
+
+
+def test_an_object_that_fails_to_say_goodbye_is_counted_and_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its author's hook raised: that is a failure, though everything was stored."""
+
+    async def main() -> None:
+        async with core(memory(), kinds=[Hoarder]) as a:
+            await a.host.call(HOARDER, Hoarder.hoard, "a")
+            assert a.host.residents.passivate(HOARDER)
+            assert 1 == value(a, "tenure.object.evictions", kind="hoarder", reason="failed")
+            assert 0 == value(a, "tenure.object.evictions", kind="hoarder", reason="idle")
+
+    run_virtual(main)
+    assert "on_passivate" in capsys.readouterr().out

@@ -25,7 +25,6 @@ FOUND = (
     "no_output_gate",
     "gate_opens_on_failure",
     "alarm_removed_before_its_turn",
-    "memory_kept_over_another_owner",
     "no_fence_on_doubt_applied",
     "no_fence_on_doubt_not_applied",
     "resent_under_a_new_id",
