@@ -304,7 +304,7 @@ class Committer:
         )
 
     async def _landed(self, flight: Flight, replies: Sequence[SectionReply], *, sent_ms: int, doubtful: bool) -> None:
-        conflicts = []
+        conflicts, fenced = [], []
         for part, reply in zip(flight.parts.values(), replies, strict=True):
             shard = part.shard
             if reply.status is Status.OK:
@@ -315,20 +315,20 @@ class Committer:
             elif reply.status is Status.FENCED:
                 self._metrics.fenced()
                 flight.came_to("fenced")
-                mine = reply.previous_token == part.section.fence.token
-                if mine and reply.previous_commit_id == part.section.commit_id:
+                if reply.previous_commit_id == part.section.commit_id:
                     self._confirm(flight, part)
-                elif doubtful and not mine:
+                elif doubtful and reply.previous_token != part.section.fence.token:
                     self._fail(flight, part, OutcomeUnknownError())
                 else:
-                    self._fail(flight, part, CommitFailedError("another process owns the object now"))
+                    self._fail(flight, part, CommitFailedError("the shard is not ours any more"))
                 if shard.fence is part.section.fence:  # Else it was claimed again meanwhile.
-                    self._ownership.lose(shard)
+                    fenced.append(shard)
             elif reply.status is Status.FULL and not doubtful:
                 flight.came_to("full")
                 self._fail(flight, part, NoRoomError())
             else:  # Also where the store is full and an earlier copy of the flight may still arrive.
                 conflicts.append(part)
+        self._ownership.suspend(fenced)
         if conflicts:
             flight.came_to("conflict")
             await self._resolve(flight, conflicts, doubtful=doubtful)
@@ -342,30 +342,29 @@ class Committer:
         for part in [part for part in parts if part.shard.fence is not part.section.fence]:
             self._fail(flight, part, verdict())  # Lost and claimed again: that id is not to be had any more.
         parts = [part for part in parts if part.shard.fence is part.section.fence]
-        shards = [part.shard for part in parts]
-        while any(self._clock.monotonic_ms() < shard.valid_until_ms for shard in shards):
+        held = [(part.shard, part.section.fence) for part in parts]
+        while any(self._clock.monotonic_ms() < shard.valid_until_ms for shard, _ in held):
             try:
-                claimed = await self._ownership.refence(shards)
+                claimed = await self._ownership.refence(held)
             except StoreError:
                 await asyncio.sleep(_FENCE_RETRY_MS / 1000)
                 continue
+            refused = [shard for (shard, _), lease in zip(held, claimed, strict=True) if not lease.granted]
+            self._ownership.suspend(refused)
             for part, lease in zip(parts, claimed, strict=True):
                 self._settle(flight, part, lease)
             return
+        self._ownership.suspend(shard for shard, _ in held)
         for part in parts:
-            self._ownership.suspend(part.shard)
             self._fail(flight, part, verdict())
 
     def _settle(self, flight: Flight, part: _Part, lease: Claimed) -> None:
-        if not lease.granted:
-            self._ownership.lose(part.shard)
-            self._fail(flight, part, OutcomeUnknownError())
-        elif lease.previous_commit_id == part.section.commit_id:
+        if lease.granted and lease.previous_commit_id == part.section.commit_id:
             self._confirm(flight, part)
-        else:
-            if lease.seq != part.section.seq:
-                self._host.residents.rolled_back(part.shard)
+        elif lease.granted and self._ownership.is_own(lease.previous_token):
             self._fail(flight, part, _not_stored())
+        else:  # Others came in between, or the store does not know us.
+            self._fail(flight, part, OutcomeUnknownError())
 
     def _confirm(self, flight: Flight, part: _Part) -> None:
         part.shard.landed()

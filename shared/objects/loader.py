@@ -1,7 +1,8 @@
 """Brings objects into memory: everything that is asked for while a read is under way is the next read.
 
 Reads are fenced: the store proves in the same step that we still own the shard. A `seq` below what
-we have seen confirmed means that the store went back in time.
+we have seen confirmed means that the store went back in time. Either way the shard is suspended, and
+its objects are read once it was claimed again.
 """
 
 import asyncio
@@ -51,8 +52,7 @@ class Loader:
     def load(self, activation: Activation, trace: TraceContext | None) -> None:
         """Load an activation soon; it hears of it through `Host.loaded` or `Host.unloadable`."""
         span = begin_activation(self._host.tracer, activation.address, trace)
-        self._waiting.append(_Wanted(activation, self._clock.monotonic_ms(), span))
-        self._wake.set()
+        self._wait(_Wanted(activation, self._clock.monotonic_ms(), span))
 
     async def run(self) -> None:
         """Load for ever."""
@@ -65,7 +65,7 @@ class Loader:
                 await self._load(batch)
 
     async def _load(self, batch: list[_Wanted]) -> None:
-        batch = [wanted for wanted in batch if _still_wanted(wanted)]
+        batch = self._loadable(batch)
         if not batch:
             return
         fences = [wanted.activation.shard.fence for wanted in batch]
@@ -81,20 +81,31 @@ class Loader:
             await self._again(batch, exc)
             return
         self._clock.observe(loads.now_ms, sent_ms=sent_ms, received_ms=self._clock.monotonic_ms())
+        doubtful = []
         for wanted, fence, seq, loaded in zip(batch, fences, seqs, loads.objects, strict=True):
             if not _still_wanted(wanted):
                 continue
             shard = wanted.activation.shard
             if shard.fence is not fence:
                 self._waiting.append(wanted)  # Fenced anew meanwhile: read under the new fence.
-            elif loaded.seq < 0:
-                end_activation(wanted.span, _GONE)
-                self._ownership.lose(shard)
-            elif loaded.seq < seq:
-                self._host.residents.rolled_back(shard)
-                self._open(wanted, loaded.fields)
+            elif loaded.seq < seq:  # Not ours, or the store went back in time: the next claim will tell.
+                self._waiting.append(wanted)
+                doubtful.append(shard)
             else:
                 self._open(wanted, loaded.fields)
+        self._ownership.suspend(doubtful)
+
+    def _loadable(self, batch: list[_Wanted]) -> list[_Wanted]:
+        """Those that are still wanted and whose shards are open; where the shard is suspended, look again soon."""
+        wanted_ones = [wanted for wanted in batch if _still_wanted(wanted)]
+        for wanted in wanted_ones:
+            if not wanted.activation.shard.open and not self._too_late(wanted, None):
+                asyncio.get_running_loop().call_later(_RETRY_MS / 1000, self._wait, wanted)
+        return [wanted for wanted in wanted_ones if wanted.activation.shard.open]
+
+    def _wait(self, wanted: _Wanted) -> None:
+        self._waiting.append(wanted)
+        self._wake.set()
 
     def _open(self, wanted: _Wanted, fields: dict[bytes, bytes]) -> None:
         activation = wanted.activation
@@ -116,17 +127,19 @@ class Loader:
         self._host.unloadable(wanted.activation, error)
 
     async def _again(self, batch: list[_Wanted], error: StoreError) -> None:
-        now_ms = self._clock.monotonic_ms()
         for wanted in batch:
-            if not _still_wanted(wanted):
-                continue
-            if now_ms - wanted.since_ms >= _TRY_MS:
-                unavailable = UnavailableError("The store does not answer")
-                unavailable.__cause__ = error
-                self._fail(wanted, unavailable)
-            else:
+            if _still_wanted(wanted) and not self._too_late(wanted, error):
                 self._waiting.append(wanted)
         await asyncio.sleep(_RETRY_MS / 1000)
+
+    def _too_late(self, wanted: _Wanted, error: StoreError | None) -> bool:
+        """Give up an activation that has waited for too long."""
+        if self._clock.monotonic_ms() - wanted.since_ms < _TRY_MS:
+            return False
+        unavailable = UnavailableError("The store does not answer")
+        unavailable.__cause__ = error
+        self._fail(wanted, unavailable)
+        return True
 
 
 def _still_wanted(wanted: _Wanted) -> bool:

@@ -7,6 +7,7 @@ reason: idle, failed, lost to another node, drained with this one.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from shared import bounds
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from shared.objects.loader import Loader
     from shared.objects.turns import Turns
 
+_NAMED = 8  # Shards that a line of the log names.
 _log = logs.get_logger()
 
 
@@ -78,11 +80,14 @@ class Residents:
             activation.fail_gated(_kept(error))
             self._keep_memory(activation)
 
-    def rolled_back(self, shard: Shard) -> None:
-        """The store went back in time under our own token: memory that was only committed is not the truth any more."""
-        self._metrics.rollback_detected()
-        _log.error(logs.ROLLBACK_DETECTED, shard=shard.index)
-        for activation in self._of(shard):
+    def rolled_back(self, shards: Sequence[Shard]) -> None:
+        """The store went back in time, and nobody has written since: what was only committed is not the truth any more.
+
+        Checkpointed kinds keep their memory, and write it back.
+        """
+        self._metrics.rollback_detected(len(shards))
+        _log.error(logs.ROLLBACK_DETECTED, shards=len(shards), first=[shard.index for shard in shards[:_NAMED]])
+        for activation in self._of(shards):
             if activation.phase is Phase.LOADING:
                 continue
             if activation.kind.durable:
@@ -141,9 +146,9 @@ class Residents:
         else:
             mailbox.fail(UnavailableError("The object left memory"))
 
-    def lost(self, shard: Shard) -> None:
-        """Another node owns the shard: forget its objects."""
-        for activation in self._of(shard):
+    def lost(self, shards: Sequence[Shard]) -> None:
+        """Another node has claimed the shards: forget their objects."""
+        for activation in self._of(shards):
             self.close(activation, CommitFailedError("the object has another owner now"), "lost")
 
     def drained(self) -> None:
@@ -155,8 +160,9 @@ class Residents:
             for _, call, _, _ in activation.gated or ():
                 call.fail(unknown)
 
-    def _of(self, shard: Shard) -> list[Activation]:
-        return [activation for activation in self.by_address.values() if activation.shard is shard]
+    def _of(self, shards: Sequence[Shard]) -> list[Activation]:
+        wanted = frozenset(shards)
+        return [activation for activation in self.by_address.values() if activation.shard in wanted]
 
     def _forget(self, activation: Activation, reason: EvictionReason) -> None:
         activation.phase = Phase.CLOSED

@@ -57,17 +57,27 @@ class Status(Enum):
     FULL = 4  # Ours and in order, but the store has no memory left for it. Nothing was written.
 
 
+INCARNATION_BYTES = 16
+"""What a token begins with: random for every process. The rest counts its claims, big-endian, so later tokens are greater."""
+
+
 class ClaimOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """Take a shard: free, expired, held under the same file lock, or (re-fence) under `held_token`."""
+    """Take a shard: free, expired, held under the same file lock, or under an earlier token of the claimer.
+
+    `known_epoch` is that of the newest claim that the claimer knows to have been granted (0: none). With `refence`
+    only the claimer's own is taken.
+    """
 
     shard: int
-    held_token: bytes = b""
+    known_epoch: int = 0
+    refence: bool = False
 
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     """A lease as it stands after a claim. Not ours unless `granted`.
 
-    `previous_token` and `previous_commit_id` are those of the holder before the newest claim.
+    `previous_token` and `previous_commit_id` are those of the holder before the newest claim; to whoever was
+    granted it, before all its claims after `known_epoch`: those whose replies were lost do not come between.
     """
 
     granted: bool

@@ -35,7 +35,7 @@ class Event(str):
 NODE_STARTED: Final = Event("node.started")
 NODE_STOPPED: Final = Event("node.stopped")
 LEASES_ACQUIRED: Final = Event("leases.acquired")
-LEASE_LOST: Final = Event("lease.lost")
+LEASES_LOST: Final = Event("leases.lost")
 STORE_WARNING: Final = Event("store.questioned")
 STORE_AWAY: Final = Event("store.unreached")
 ROLLBACK_DETECTED: Final = Event("store.rolled_back")

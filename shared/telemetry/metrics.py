@@ -168,9 +168,9 @@ class Metrics:
         """The store refused a commit of ours because another node owns the shard."""
         self._fenced.add(())
 
-    def rollback_detected(self) -> None:
-        """The store holds less of a shard than it had confirmed."""
-        self._rollbacks.add(())
+    def rollback_detected(self, shards: int = 1) -> None:
+        """The store holds less of so many shards than it had confirmed."""
+        self._rollbacks.add((), shards)
 
     # Alarms and the loop.
 

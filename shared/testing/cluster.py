@@ -121,8 +121,7 @@ class Node:
     async def bury(self) -> None:
         """Kill it and end what is left of it, so that the loop can be closed. For the end of a test."""
         await self.kill()
-        for shard in self.ownership.shards:
-            self.ownership.suspend(shard)  # No turn starts any more.
+        self.ownership.suspend(self.ownership.shards)  # No turn starts any more.
         self.process.resume()
         await self._end_loops()
 

@@ -9,6 +9,7 @@ import msgspec
 
 from shared.storage import keys
 from shared.storage.interface import (
+    INCARNATION_BYTES,
     INDEX_FIELD,
     Claimed,
     ClaimOrder,
@@ -81,10 +82,25 @@ class Shard(msgspec.Struct, kw_only=True):
 
 def may_claim(lease: Lease, order: ClaimOrder, token: bytes, lock_id: str, now_ms: int) -> bool:
     """Whether the store grants a claim."""
-    if order.held_token:
-        return lease.token == order.held_token
+    if _is_kin(lease.token, token):
+        return lease.token < token
     same_lock = lock_id != "" and lease.lock == lock_id
-    return not lease.active or lease.expires_ms <= now_ms or lease.token == token or same_lock
+    return not order.refence and (not lease.active or lease.expires_ms <= now_ms or same_lock)
+
+
+def take(lease: Lease, order: ClaimOrder, token: bytes) -> None:
+    """Put the token of a granted claim in the place of the one before, and remember that with its last commit.
+
+    A claim of the same process whose reply was lost is passed over: what it found stays.
+    """
+    if not (_is_kin(lease.token, token) and lease.epoch > order.known_epoch):
+        lease.previous_token, lease.previous_commit_id = lease.token, lease.commit_id or b""
+    lease.token = token
+
+
+def _is_kin(first: bytes, second: bytes) -> bool:
+    """Whether two tokens are of one process."""
+    return first[:INCARNATION_BYTES] == second[:INCARNATION_BYTES]
 
 
 def claimed(lease: Lease, *, granted: bool) -> Claimed:

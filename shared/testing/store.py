@@ -41,6 +41,7 @@ from shared.testing.shard import (
     load_entries,
     may_claim,
     page,
+    take,
 )
 
 _DOCUMENT_ROWS = 1_000
@@ -100,9 +101,9 @@ class MemoryStore:
             lease = self._shard(order.shard).lease
             granted = may_claim(lease, order, token, lock_id, now_ms)
             if granted:
-                lease.previous_token, lease.previous_commit_id = lease.token, lease.commit_id or b""
+                take(lease, order, token)
                 lease.epoch = max(lease.epoch + 1, now_ms)
-                lease.token, lease.node, lease.lock = token, node, lock_id
+                lease.node, lease.lock = node, lock_id
                 lease.expires_ms, lease.active = now_ms + ttl_ms, True
             leases.append(claimed(lease, granted=granted))
         await self._travel()

@@ -20,7 +20,7 @@ from shared.storage.interface import StoreAwayError, StoreInDoubtError
 from shared.testing.clock import START_MS, LoopClock, run_virtual
 from shared.testing.faults import Fault, FaultKind, FaultyStore
 from shared.testing.store import MemoryStore
-from tests.support.simulated import Counter, Tally, core, memory
+from tests.support.simulated import Core, Counter, Tally, core, memory
 
 ONE = Address("counter", "acme", "one")
 TWO = Address("counter", "acme", "two")
@@ -57,6 +57,12 @@ class SlowTally(Tally):
         self.dirty()
         await asyncio.sleep(0.4)
         return self.total
+
+
+def lose_all(a: Core) -> None:
+    """As if another node had claimed every shard."""
+    a.ownership.suspend(a.ownership.shards)
+    a.host.residents.lost(a.ownership.shards)
 
 
 def test_turns_of_one_object_run_one_after_another() -> None:
@@ -496,8 +502,7 @@ def test_an_answer_whose_commit_is_under_way_gets_the_verdict_of_the_store() -> 
             await a.host.call(ONE, Counter.value)
             write = asyncio.ensure_future(a.host.call(ONE, Counter.add, 5))
             await asyncio.sleep(0.003)
-            for shard in a.ownership.shards:
-                a.ownership.lose(shard)
+            lose_all(a)
             assert 5 == await write
 
     run_virtual(main)
@@ -513,8 +518,7 @@ def test_a_write_that_was_not_sent_when_the_lease_was_lost_has_failed_for_certai
             await asyncio.sleep(0.003)
             writes.append(asyncio.ensure_future(a.host.call(ONE, Counter.add, 1)))
             await asyncio.sleep(0)
-            for shard in a.ownership.shards:
-                a.ownership.lose(shard)
+            lose_all(a)
             first, second = await asyncio.gather(*writes, return_exceptions=True)
             assert 1 == first
             assert isinstance(second, CommitFailedError)
@@ -532,8 +536,8 @@ def test_an_object_is_read_again_only_when_the_store_has_decided() -> None:
             await a.host.call(ONE, Counter.value)
             write = asyncio.ensure_future(a.host.call(ONE, Counter.add, 5))
             await asyncio.sleep(0.003)
+            lose_all(a)
             for shard in a.ownership.shards:
-                a.ownership.lose(shard)
                 shard.open, shard.valid_until_ms = True, 1 << 60
             assert 5 == await a.host.call(ONE, Counter.value)
             assert 5 == await write

@@ -5,7 +5,7 @@ they stand still past their leases; the store goes back in time. At most one of 
 what it remembers is what the store has.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -56,10 +56,13 @@ class Link(FaultyStore):
         super().__init__(store)
         self.clock = clock
         self.weather = Weather()
+        self.claims: list[Callable[[], Coroutine[Any, Any, Any]]] = []  # Every one sent: copies may be on their way.
         self.misled = False  # The store went back in time, and nothing that concerns leases was heard from it since.
 
     async def _run(self, operation: str, call: Callable[[], Coroutine[Any, Any, T]], timeout_ms: int = 0) -> T:
         weather, self.weather = self.weather, Weather()
+        if operation == "claim":
+            self.claims.append(call)
         if weather.request_lost:
             raise StoreAwayError(operation)
         self.clock.advance(weather.there_ms)
@@ -80,15 +83,25 @@ class Node:
         self.ownership = Ownership(
             self.link, StoreClock(clock), metrics, shards=1, node=name, lock_id="", ttl_ms=TTL_MS
         )
-        self.ownership.on_lost = self.ownership.on_rollback = self.forget
+        self.ownership.on_lost, self.ownership.on_rollback = self.forget, self.went_back
+        self.may_go_back = False  # The store did, since it last granted this node anything.
         self.remembered: bytes | None = None
 
     @property
     def shard(self) -> Shard:
         return self.ownership.shards[0]
 
-    def forget(self, _: Shard) -> None:
+    def forget(self, _: Sequence[Shard]) -> None:
         self.remembered = None
+
+    def went_back(self, shards: Sequence[Shard]) -> None:
+        """Memory may be written back now, over what is stored: that must not be another's."""
+        assert self.may_go_back
+        self.forget(shards)
+
+    def owns(self, lease: Lease) -> bool:
+        """Whether the newest claim that the store granted is of this process, be the node told or not."""
+        return self.ownership.is_own(lease.token)
 
 
 nodes = st.integers(0, 2)
@@ -139,36 +152,40 @@ class LeaseMachine(RuleBasedStateMachine):
 
     @rule(at=nodes, weather=weathers)
     def claim(self, at, weather):
-        """Whoever has no lease asks for one; it is given exactly if it was free or over when the request came."""
+        """Whoever has no lease asks for one; it is given exactly if it was free, over or its own when the request came.
+
+        Who is refused forgets: another has it.
+        """
         node, lease, was_open = self.nodes[at], self.lease, self.nodes[at].shard.open
         arrives_ms = self.clock.now_ms() + weather.there_ms
-        free = not lease.active or lease.expires_ms <= arrives_ms
+        free = not lease.active or lease.expires_ms <= arrives_ms or node.owns(lease)
         self.run(node, node.ownership.claim_missing(), weather)
         answered = not weather.request_lost and not weather.reply_lost
         assert node.shard.open == (was_open or (free and answered))
+        if answered and not node.shard.open:
+            assert node.remembered is None
+        node.may_go_back = node.may_go_back and not (node.shard.open and not was_open)
 
     @rule(at=nodes, weather=weathers)
     def renew(self, at, weather):
-        """A lease is kept unless somebody else was granted it; who is told so is closed and forgets."""
+        """A lease is kept unless another claim was granted or the store went back; who is told so is closed."""
         node, fence, was_open = self.nodes[at], self.nodes[at].shard.fence, self.nodes[at].shard.open
         self.run(node, node.ownership.renew(), weather)
         answered = not weather.request_lost and not weather.reply_lost
-        assert node.shard.open == (was_open and (not answered or self.lease.held_by(fence)))
-        if was_open and not node.shard.open:
-            assert node.remembered is None
+        kept = self.lease.held_by(fence) and self.lease.seq >= node.shard.seq
+        assert node.shard.open == (was_open and (not answered or kept))
 
     @precondition(lambda self: any(node.shard.open for node in self.nodes))
     @rule(at=nodes, weather=weathers)
     def fence_anew(self, at, weather):
         """The owner replaces its token; its older ones are worth nothing from then on."""
-        node, seq = self.nodes[at], self.nodes[at].shard.seq
+        node, owned = self.nodes[at], self.nodes[at].owns(self.lease)
         if not node.shard.open:
             return
-        for lease in self.run(node, node.ownership.refence([node.shard]), weather) or ():
+        for lease in self.run(node, node.ownership.refence([(node.shard, node.shard.fence)]), weather) or ():
+            assert owned == lease.granted
             if not lease.granted:
-                node.ownership.lose(node.shard)
-            elif lease.seq != seq:
-                node.forget(node.shard)
+                node.ownership.suspend([node.shard])
 
     @precondition(lambda self: any(node.shard.open for node in self.nodes))
     @rule(at=nodes, taken_by=nodes)
@@ -193,14 +210,14 @@ class LeaseMachine(RuleBasedStateMachine):
         reply = self.send(node, node.shard.fence, node.shard.seq, value, weather)
         if reply is None:  # In doubt, and left so: what it may have changed is forgotten.
             node.remembered = None
-            node.ownership.suspend(node.shard)
+            node.ownership.suspend([node.shard])
             return
         assert fits == (reply is Status.OK)
         if reply is Status.OK:
             node.remembered, node.shard.seq = value, self.lease.seq
             node.ownership.extend(node.shard, sent_ms)
         else:
-            node.ownership.lose(node.shard)
+            node.ownership.suspend([node.shard])
 
     @precondition(lambda self: len(self.fences) > 1)
     @rule(share=st.floats(0, 1, exclude_max=True))
@@ -216,7 +233,7 @@ class LeaseMachine(RuleBasedStateMachine):
     def suspend(self, at):
         """The outcome of a commit of another object stays unknown: memory waits for the next claim."""
         node = self.nodes[at]
-        node.ownership.suspend(node.shard)
+        node.ownership.suspend([node.shard])
 
     @rule(at=nodes, by=nodes, aware=st.booleans())
     def another_has_it_for_a_while(self, at, by, aware):
@@ -230,6 +247,28 @@ class LeaseMachine(RuleBasedStateMachine):
             self.release(at=by, taken_by=at)
         else:
             self.renew(at=at, weather=Weather())
+            self.claim(at=at, weather=Weather())
+
+    @rule(at=nodes, by=nodes)
+    def claim_without_an_answer(self, at, by):
+        """Another may have had the shard before a claim that was never answered: the next answer must tell."""
+        self.another_has_it_for_a_while(at=at, by=by, aware=True)
+        self.suspend(at=at)
+        self.suspend(at=by)
+        self.clock.advance(TTL_MS)
+        self.claim(at=at, weather=Weather(reply_lost=True))
+        self.claim(at=at, weather=Weather())
+
+    @precondition(lambda self: any(node.link.claims for node in self.nodes))
+    @rule(at=nodes, share=st.floats(0, 1, exclude_max=True))
+    def late_claim(self, at, share):
+        """A copy of any claim, however it was delayed, takes nothing from a newer one of the same node; others it may follow."""
+        node, lease = self.nodes[at], self.lease
+        if node.link.claims:
+            self.run(self.nobody, node.link.claims[int(share * len(node.link.claims))](), Weather())
+            if node.owns(lease):
+                assert node.owns(self.lease)
+                assert lease.token <= self.lease.token
 
     @rule(at=nodes, weather=weathers)
     def load(self, at, weather):
@@ -240,10 +279,10 @@ class LeaseMachine(RuleBasedStateMachine):
             if loads is not None:
                 (loaded,) = loads.objects
                 assert held == (loaded.seq >= 0)
-                if held:
-                    node.remembered, node.shard.seq = loaded.fields.get(FIELD, b""), loaded.seq
+                if loaded.seq < node.shard.seq:
+                    node.ownership.suspend([node.shard])
                 else:
-                    node.ownership.lose(node.shard)
+                    node.remembered, node.shard.seq = loaded.fields.get(FIELD, b""), loaded.seq
 
     @rule(ms=delays_ms)
     def stand_still(self, ms):
@@ -261,7 +300,7 @@ class LeaseMachine(RuleBasedStateMachine):
         lease = self.lease
         self.fences = [Fence(lease.epoch, lease.token)] if lease.token else []
         for node in self.nodes:
-            node.link.misled = True
+            node.link.misled = node.may_go_back = True
 
     @rule(at=nodes, closed=st.booleans())
     def lose_a_commit(self, at, closed):
@@ -273,9 +312,9 @@ class LeaseMachine(RuleBasedStateMachine):
         self.restore_the_store()
         if closed:
             self.clock.advance(TTL_MS)
-            self.claim(at=at, weather=Weather())
         else:
             self.renew(at=at, weather=Weather())
+        self.claim(at=at, weather=Weather())
 
     @invariant()
     def at_most_one_is_believed(self):

@@ -134,8 +134,8 @@ async def sections_of_one_shard_follow_each_other(bench: Bench) -> None:
 
 async def a_commit_extends_the_lease(bench: Bench) -> None:
     """Applying a commit, or recognizing it, renews the lease; a conflict does not."""
-    for seq, ok in ((0, True), (0, True), (5, False)):
-        fence = await own(bench.store, b"one", ttl_ms=OVER_MS)
+    for token, seq, ok in ((b"one", 0, True), (b"three", 0, True), (b"four", 5, False)):
+        fence = await own(bench.store, token, ttl_ms=OVER_MS)
         await commit(bench.store, section(fence, seq, b"c%d" % seq))
         assert ok is not (await claim(bench.store, b"two")).granted
         await bench.store.release([(0, fence)])

@@ -1,5 +1,7 @@
 """Who may own a shard, one rule a function. Every store keeps them; a broken script breaks at least one."""
 
+import itertools
+
 from shared.storage.interface import Claimed, ClaimOrder, Fence, Loaded, LoadOrder, Status, Store
 from tests.storage.bench import LONG_MS, Bench, Rule, section, write
 
@@ -7,11 +9,22 @@ OVER_MS = -1
 """A time to live that is over at once."""
 
 
+FIRST, SECOND, THIRD = (b"sixteen letters " + count for count in (b"1", b"2", b"3"))
+"""Tokens of one process, in the order of its claims."""
+
+
 async def claim(
-    store: Store, token: bytes, *, held: bytes = b"", lock: str = "", ttl_ms: int = LONG_MS, shard: int = 0
+    store: Store,
+    token: bytes,
+    *,
+    known: int = 0,
+    refence: bool = False,
+    lock: str = "",
+    ttl_ms: int = LONG_MS,
+    shard: int = 0,
 ) -> Claimed:
     """Ask for one shard; the node is named like the token."""
-    order = ClaimOrder(shard=shard, held_token=held)
+    order = ClaimOrder(shard=shard, known_epoch=known, refence=refence)
     claims = await store.claim([order], token=token, node=token.decode(), lock_id=lock, ttl_ms=ttl_ms)
     (lease,) = claims.leases
     return lease
@@ -77,31 +90,75 @@ async def no_lock_proves_nothing(bench: Bench) -> None:
     assert not (await claim(bench.store, b"two", lock="")).granted
 
 
-async def the_same_token_may_claim_again(bench: Bench) -> None:
-    """A claim whose reply was lost is sent again and granted, under a higher epoch."""
-    first = await claim(bench.store, b"one")
-    again = await claim(bench.store, b"one")
-    assert again.granted
-    assert again.epoch > first.epoch
+async def a_process_claims_over_itself(bench: Bench) -> None:
+    """A claim whose reply was lost is no other owner's: the next one is granted at once, under a higher epoch."""
+    for refence in (False, True):
+        for earlier, later in ((FIRST, SECOND), (SECOND, THIRD)):
+            first = await claim(bench.store, earlier, shard=refence)
+            again = await claim(bench.store, later, shard=refence, refence=refence)
+            assert again.granted
+            assert again.epoch > first.epoch
+
+
+async def an_older_claim_is_refused_for_ever(bench: Bench) -> None:
+    """A late copy of a claim takes nothing from a newer one of its process, be that expired, released or locked."""
+    fence = await own(bench.store, SECOND, ttl_ms=OVER_MS)
+    before = await bench.dump()
+    for token in (FIRST, SECOND):
+        assert not (await claim(bench.store, token)).granted
+        assert not (await claim(bench.store, token, refence=True)).granted
+    assert before == await bench.dump()
+    await bench.store.release([(0, fence)])
+    assert not (await claim(bench.store, FIRST)).granted
+    await claim(bench.store, SECOND, lock="disk/1", shard=1)
+    assert not (await claim(bench.store, FIRST, lock="disk/1", shard=1)).granted
+
+
+async def tokens_count_in_bytes(bench: Bench) -> None:
+    """Whatever bytes a token has, the order of claims is that of the bytes, and a shorter one comes first."""
+    process = "\0é".encode().ljust(16, b"\x80")
+    counts = [b"", b"\x00\xff", b"\x7f", b"\x80\x00", b"\xff"]
+    for shard, (earlier, later) in enumerate(itertools.pairwise(counts)):
+        for count, granted in ((earlier, True), (later, True), (earlier, False)):
+            claims = await bench.store.claim(
+                [ClaimOrder(shard=shard)], token=process + count, node="n", lock_id="", ttl_ms=LONG_MS
+            )
+            assert granted == claims.leases[0].granted, (earlier, later)
+
+
+async def a_claim_without_an_answer_is_passed_over(bench: Bench) -> None:
+    """The next one tells who was before the newest that was answered: its process, or another that came between."""
+    store = bench.store
+    fence = await own(store, FIRST)
+    await store.commit([section(fence, 0, b"c1")], ttl_ms=OVER_MS, timeout_ms=1_000)
+    await claim(store, SECOND, known=fence.epoch, ttl_ms=OVER_MS)
+    lease = await claim(store, THIRD, known=fence.epoch, ttl_ms=OVER_MS)
+    assert (True, FIRST, b"c1") == (lease.granted, lease.previous_token, lease.previous_commit_id)
+    other = await own(store, b"two", ttl_ms=OVER_MS)
+    await store.commit([section(other, 1, b"c2")], ttl_ms=OVER_MS, timeout_ms=1_000)
+    await claim(store, THIRD, known=lease.epoch)  # A copy of one that was answered before.
+    last = await claim(store, THIRD + b"+", known=lease.epoch)
+    assert (True, b"two", b"c2") == (last.granted, last.previous_token, last.previous_commit_id)
 
 
 async def a_refence_tells_the_last_commit(bench: Bench) -> None:
-    """Claiming under the token held now shuts the old one out, and tells the last commit under it."""
-    fence = await own(bench.store, b"one")
+    """A new token of the owner shuts the old one out, and tells the last commit under it."""
+    fence = await own(bench.store, FIRST)
     await bench.store.commit([section(fence, 0, b"c1")], ttl_ms=LONG_MS, timeout_ms=1_000)
-    lease = await claim(bench.store, b"one+1", held=b"one")
+    lease = await claim(bench.store, SECOND, known=fence.epoch, refence=True)
     assert lease.granted
-    assert (1, b"one", b"c1") == (lease.seq, lease.previous_token, lease.previous_commit_id)
+    assert (1, FIRST, b"c1") == (lease.seq, lease.previous_token, lease.previous_commit_id)
     late = await bench.store.commit([section(fence, 1, b"c2")], ttl_ms=LONG_MS, timeout_ms=1_000)
     assert Status.FENCED == late.replies[0].status
-    assert (b"one", b"c1") == (late.replies[0].previous_token, late.replies[0].previous_commit_id)
+    assert (FIRST, b"c1") == (late.replies[0].previous_token, late.replies[0].previous_commit_id)
 
 
-async def a_refence_under_another_token_is_refused(bench: Bench) -> None:
-    """A node that believes it holds a shard does not take it, not even expired: it has to claim afresh."""
+async def a_refence_of_what_another_has_is_refused(bench: Bench) -> None:
+    """A node that believes it holds a shard does not take it, not even expired or free: it has to claim afresh."""
     await own(bench.store, b"two", ttl_ms=OVER_MS)
     before = await bench.dump()
-    assert not (await claim(bench.store, b"one+1", held=b"one")).granted
+    for shard in range(2):
+        assert not (await claim(bench.store, FIRST, refence=True, shard=shard)).granted
     assert before == await bench.dump()
 
 
@@ -170,9 +227,12 @@ RULES: tuple[Rule, ...] = (
     an_expired_lease_is_granted,
     the_same_lock_may_claim_before_the_end,
     no_lock_proves_nothing,
-    the_same_token_may_claim_again,
+    a_process_claims_over_itself,
+    an_older_claim_is_refused_for_ever,
+    tokens_count_in_bytes,
+    a_claim_without_an_answer_is_passed_over,
     a_refence_tells_the_last_commit,
-    a_refence_under_another_token_is_refused,
+    a_refence_of_what_another_has_is_refused,
     claims_of_one_call_stand_alone,
     a_late_renewal_counts,
     a_renewal_after_a_claim_is_refused,

@@ -45,7 +45,9 @@ class FenceChoice(msgspec.Struct, frozen=True):
 
 
 class ClaimStep(msgspec.Struct, frozen=True):
-    orders: list[tuple[int, bytes]]
+    """The epoch that is known is counted back from the newest of the shard; past the first it is 0."""
+
+    orders: list[tuple[int, int, bool]]
     token: bytes
     lock_id: str
     ttl_ms: int
@@ -138,7 +140,10 @@ Step = LeaseStep | ObjectStep | ListingStep | PutStep | SinceStep
 
 shards = st.integers(0, SHARD_COUNT - 1)
 some_shards = st.lists(shards, max_size=SHARD_COUNT)
-tokens = st.sampled_from([b"one", b"two", b"three"])
+A_PROCESS = b"\x00\xff16 random bytes"
+tokens = st.sampled_from(
+    [b"one", b"two", *(A_PROCESS + count for count in (b"\x00\x01", b"\x00\x80", b"\x7f", b"\xff\x00"))]
+)
 lifetimes = st.sampled_from([LONG_MS, LONG_MS, LONG_MS, 0, -1_000])
 NAMES = [b"\x01k\x01t\x00\x01a", b"\x01k\x01t\x00\x02ab", b"\x01k\x01u\x00\x01\x00"]
 """Encoded addresses, for members of sorted sets have an order only where no id is the beginning of another."""
@@ -210,7 +215,11 @@ sections = st.tuples(
 )
 claims = st.builds(
     ClaimStep,
-    st.lists(st.tuples(shards, st.sampled_from([b"", b"", b"one", b"two"])), min_size=1, max_size=SHARD_COUNT),
+    st.lists(
+        st.tuples(shards, st.sampled_from([0, 0, 1, 2, 9]), st.sampled_from([False, False, True])),
+        min_size=1,
+        max_size=SHARD_COUNT,
+    ),
     tokens,
     st.sampled_from(["", "", "disk/1", "disk/2"]),
     lifetimes,
@@ -246,7 +255,7 @@ steps = st.one_of(
     st.builds(PutStep, st.sampled_from(PREFIXES), names, st.none() | bodies, st.integers(-1, 4)),
     st.builds(SinceStep, st.sampled_from(PREFIXES), st.integers(0, 8)),
 )
-FIRST = ClaimStep([(shard, b"") for shard in range(SHARD_COUNT)], b"one", "disk/1", LONG_MS)
+FIRST = ClaimStep([(shard, 9, False) for shard in range(SHARD_COUNT)], b"one", "disk/1", LONG_MS)
 
 
 class Player:
@@ -304,7 +313,10 @@ class Player:
         return content
 
     async def _claim(self, step: ClaimStep) -> object:
-        orders = [ClaimOrder(shard=shard, held_token=held) for shard, held in step.orders]
+        orders = [
+            ClaimOrder(shard=shard, known_epoch=self._epoch(shard, back), refence=refence)
+            for shard, back, refence in step.orders
+        ]
         answer = await self._store.claim(
             orders, token=step.token, node="node", lock_id=step.lock_id, ttl_ms=step.ttl_ms
         )
@@ -344,9 +356,12 @@ class Player:
     def _leases(self, choices: list[tuple[int, FenceChoice]]) -> list[tuple[int, Fence]]:
         return [(shard, self._fence(shard, choice)) for shard, choice in choices]
 
-    def _fence(self, shard: int, choice: FenceChoice) -> Fence:
+    def _epoch(self, shard: int, back: int) -> int:
         epochs = self._epochs[shard]
-        epoch = epochs[-1 - choice.epochs_back] if choice.epochs_back < len(epochs) else 0
+        return epochs[-1 - back] if back < len(epochs) else 0
+
+    def _fence(self, shard: int, choice: FenceChoice) -> Fence:
+        epoch = self._epoch(shard, choice.epochs_back)
         return Fence(epoch, self._tokens[shard] if choice.token is None else choice.token)
 
 

@@ -314,15 +314,15 @@ MUTANTS = (
     Mutant(
         "claim_of_valid_leases",
         "claim",
-        "free or expires <= now or",
-        "true or",
+        "(free or expires <= now or",
+        "(true or",
         lease_rules.a_valid_lease_of_another_is_refused,
     ),
     Mutant(
         "claim_that_knows_no_end",
         "claim",
-        "free or expires <= now or",
-        "free or",
+        "(free or expires <= now or",
+        "(free or",
         lease_rules.an_expired_lease_is_granted,
     ),
     Mutant(
@@ -335,9 +335,44 @@ MUTANTS = (
     Mutant(
         "refence_by_anybody",
         "claim",
-        "granted = old == held",
+        "not refence and (free",
+        "(free",
+        lease_rules.a_refence_of_what_another_has_is_refused,
+    ),
+    Mutant(
+        "claim_that_does_not_know_itself",
+        "claim",
+        "local own = is_kin(old, token)",
+        "local own = false",
+        lease_rules.a_process_claims_over_itself,
+    ),
+    Mutant(
+        "claim_by_a_late_copy",
+        "claim",
+        "granted = is_before(old, token)",
         "granted = true",
-        lease_rules.a_refence_under_another_token_is_refused,
+        lease_rules.an_older_claim_is_refused_for_ever,
+    ),
+    Mutant(
+        "claim_by_a_late_copy_once_it_is_free",
+        "claim",
+        "granted = is_before(old, token)",
+        "granted = free or expires <= now or is_before(old, token)",
+        lease_rules.an_older_claim_is_refused_for_ever,
+    ),
+    Mutant(
+        "claim_that_counts_in_prefixes",
+        "claim",
+        "string.byte(a, i) or -1",
+        "string.byte(a, i) or 256",
+        lease_rules.tokens_count_in_bytes,
+    ),
+    Mutant(
+        "claim_that_takes_itself_for_the_owner_before",
+        "claim",
+        "not (own and epoch > known)",
+        "true",
+        lease_rules.a_claim_without_an_answer_is_passed_over,
     ),
     Mutant(
         "claim_at_the_same_epoch",
@@ -349,8 +384,8 @@ MUTANTS = (
     Mutant(
         "claim_that_forgets_the_last_commit",
         "claim",
-        "now + ttl, old, lease[7] or '', node",
-        "now + ttl, old, '', node",
+        "ptoken, pcid = old, lease[7] or ''",
+        "ptoken, pcid = old, ''",
         lease_rules.a_refence_tells_the_last_commit,
     ),
     Mutant(

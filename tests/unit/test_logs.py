@@ -89,12 +89,12 @@ def test_the_page_lists_every_event() -> None:
 
 def test_a_line_has_time_level_event_place_and_fields(lines: Lines) -> None:
     """The head is the same in every line, then come the fields in their order."""
-    logs.get_logger().warning(logs.LEASE_LOST, shard=7)
+    logs.get_logger().warning(logs.LEASES_LOST, shard=7)
     (line,) = lines()
     expected = {
         "timestamp": "2023-11-14T22:13:20.007Z",
         "level": "warning",
-        "event": "lease.lost",
+        "event": "leases.lost",
         "service": "ratelimiter",
         "node": "n1",
         "shard": 7,
@@ -294,7 +294,7 @@ def test_a_bound_logger_repeats_its_fields(lines: Lines) -> None:
     """What was bound is in every line."""
     logger = logs.get_logger().bind(shard=3)
     logger.info(logs.LEASES_ACQUIRED)
-    logger.info(logs.LEASE_LOST, shard=4)
+    logger.info(logs.LEASES_LOST, shard=4)
     assert [3, 4] == [line["shard"] for line in lines()]
 
 

@@ -68,7 +68,7 @@ class RedisStore(RedisListings):
         reply = await self._control.run(
             self._claim,
             self._leases(order.shard for order in orders),
-            [token, node, lock_id, ttl_ms, *(order.held_token for order in orders)],
+            [token, node, lock_id, ttl_ms, *_orders(orders)],
             timeout_ms=_CALL_TIMEOUT_MS,
         )
         leases = [
@@ -183,6 +183,12 @@ class RedisStore(RedisListings):
 
     def _leases(self, shards: Iterable[int]) -> list[bytes]:
         return [keys.lease(self._service, shard) for shard in shards]
+
+
+def _orders(orders: Iterable[ClaimOrder]) -> Iterator[Any]:
+    for order in orders:
+        yield order.known_epoch
+        yield int(order.refence)
 
 
 def _fences(leases: Iterable[tuple[int, Fence]]) -> Iterator[Any]:
