@@ -58,7 +58,7 @@ class Status(Enum):
 
 
 INCARNATION_BYTES = 16
-"""What a token begins with: random for every process. The rest counts its claims, big-endian, so later tokens are greater."""
+"""What a token begins with, at random for every process. The rest counts its claims, so later tokens are greater."""
 
 
 class ClaimOrder(msgspec.Struct, frozen=True, kw_only=True):
