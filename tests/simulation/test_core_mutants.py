@@ -32,6 +32,7 @@ from tests.simulation import test_calls_from_turns as call_tests
 from tests.simulation import test_core as tests
 from tests.simulation import test_core_found as found
 from tests.simulation import test_turns_found as turn_tests
+from tests.simulation import test_owner_found as owned
 
 REPLY_LOST_FOR_GOOD = partial(tests.test_a_commit_that_stays_in_doubt_is_decided_by_a_new_fence, FaultKind.REPLY_LOST)
 REQUEST_LOST_FOR_GOOD = partial(
@@ -134,9 +135,37 @@ MUTANTS = (
     Mutant(
         "memory_kept_over_another_owner",
         Ownership,
-        "_look_back",
-        Text("if before and not self.is_own(before) and", "if False and"),
+        "_forget",
+        nothing,
         tests.test_what_another_owner_wrote_in_between_is_seen,
+    ),
+    Mutant(
+        "another_owner_hidden_by_a_claim_without_an_answer",
+        MemoryStore,
+        "claim",
+        Text("take(lease, order, token)", "take(lease, ClaimOrder(shard=0, known_epoch=1 << 60), token)"),
+        owned.test_another_who_came_before_an_unanswered_claim_is_noticed,
+    ),
+    Mutant(
+        "own_claim_taken_for_another_owner",
+        Ownership,
+        "_look_back",
+        Text("and not self.is_own(before)", "and before != fence.token"),
+        owned.test_a_rollback_keeps_memory_over_older_tokens,
+    ),
+    Mutant(
+        "data_loss_taken_for_another_owner",
+        Ownership,
+        "_look_back",
+        Text("if before and not", "if not"),
+        owned.test_a_store_that_lost_its_data_gets_checkpointed_memory_written_back,
+    ),
+    Mutant(
+        "rollback_taken_for_another_owner",
+        Ownership,
+        "_look_back",
+        Text(" and not (behind and before == shard.predecessor)", ""),
+        owned.test_a_store_that_went_back_to_before_our_time_gets_memory_written_back,
     ),
     Mutant("no_fence_on_doubt_applied", Committer, "_resolve", give_up, REPLY_LOST_FOR_GOOD),
     Mutant("no_fence_on_doubt_not_applied", Committer, "_resolve", give_up, REQUEST_LOST_FOR_GOOD),

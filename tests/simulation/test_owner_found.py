@@ -90,11 +90,9 @@ def test_another_who_came_before_an_unanswered_claim_is_noticed() -> None:
             await asyncio.sleep(7)
             async with core(shared, shards=1, node="b") as b:
                 assert 11 == await b.host.call(METER, Meter.hit, 10, durability="committed")
-                store.away = False
-                await asyncio.sleep(2)
-                assert 0 == a.ownership.open_shards
-                store.next("claim", FaultKind.REPLY_LOST)
                 await b.drain()
+            store.next("claim", FaultKind.REPLY_LOST)
+            store.away = False
             await asyncio.sleep(4)
             assert 12 == await a.host.call(METER, Meter.hit, durability="committed")
         store.check()
@@ -126,6 +124,8 @@ def test_a_store_that_lost_its_data_gets_checkpointed_memory_written_back() -> N
 
     async def main() -> None:
         store = memory()
+        async with core(store, lock_id="L"):
+            pass
         async with core(store, lock_id="L") as a:
             assert 7 == await a.host.call(METER, Meter.hit, 7)
             assert 1 == await a.host.call(ONE, Counter.add, 1)
@@ -138,6 +138,24 @@ def test_a_store_that_lost_its_data_gets_checkpointed_memory_written_back() -> N
             await a.kill()
         async with core(store, lock_id="L", node="b") as b:
             assert 8 == await b.host.call(METER, Meter.value)
+
+    run_virtual(main)
+
+
+def test_a_rollback_keeps_memory_over_older_tokens() -> None:
+    """The store went back to an earlier claim of ours: memory is newer, and is written back."""
+
+    async def main() -> None:
+        store = memory()
+        async with core(store) as a:
+            assert 1 == await a.host.call(METER, Meter.hit, durability="committed")
+            earlier = store.snapshot()
+            a.ownership.suspend(a.ownership.shards)
+            await asyncio.sleep(1)
+            assert 2 == await a.host.call(METER, Meter.hit, durability="committed")
+            store.restore(earlier)
+            await asyncio.sleep(3)
+            assert 3 == await a.host.call(METER, Meter.hit, durability="committed")
 
     run_virtual(main)
 
