@@ -41,12 +41,14 @@ class AlarmQueue:
     def __len__(self) -> int:
         return len(self._heap)
 
-    def push(self, due_ms: int, member: bytes) -> None:
-        """Remember that `member` (encoded address and alarm name) is due; twice is once."""
+    def push(self, due_ms: int, member: bytes) -> bool:
+        """Remember that `member` (encoded address and alarm name) is due; twice is once. Say whether it is news."""
         entry = (due_ms, member)
-        if entry not in self._entries:
-            self._entries.add(entry)
-            heappush(self._heap, entry)
+        if entry in self._entries:
+            return False
+        self._entries.add(entry)
+        heappush(self._heap, entry)
+        return True
 
     def next_ms(self) -> int | None:
         """When the earliest is due. May be asked in any thread."""
@@ -94,20 +96,31 @@ class AlarmClock:
         return max(0, now_ms - oldest_ms)
 
     async def scan(self, shards: Sequence[Shard]) -> None:
-        """Read what is due within the horizon from the store.
+        """Read what is due within the horizon from the store: of each shard at least 256 alarms that are news, or all.
 
         Raises:
             StoreError: the store did not answer.
         """
         for shard_list in _chunks(shards):
-            until_ms = self._clock.lower_ms() + bounds.ALARM_HORIZON_MS
-            due = await self._store.due_alarms(
-                [shard.index for shard in shard_list], until_ms=until_ms, rows=bounds.ALARM_SCAN_ROWS
-            )
-            for rows in due.rows:
-                for member, due_ms in rows:
-                    self.queue.push(due_ms, member)
+            asked = [(shard.index, 0) for shard in shard_list]
+            news = dict.fromkeys((index for index, _ in asked), 0)
+            while asked:
+                until_ms = self._clock.lower_ms() + bounds.ALARM_HORIZON_MS
+                due = await self._store.due_alarms(asked, until_ms=until_ms, rows=bounds.ALARM_SCAN_ROWS)
+                pages = list(zip(asked, due.rows, strict=True))
+                for (index, _), rows in pages:
+                    news[index] += sum(self._take(due_ms, member) for member, due_ms in rows)
+                asked = [
+                    (index, passed + len(rows))
+                    for (index, passed), rows in pages
+                    if len(rows) == bounds.ALARM_SCAN_ROWS and news[index] < bounds.ALARM_SCAN_ROWS
+                ]
         self._changed.set()
+
+    def _take(self, due_ms: int, member: bytes) -> bool:
+        """Queue an alarm of the store; say whether it is neither queued nor ringing already."""
+        ringing = member in self._ringing
+        return self.queue.push(due_ms, member) and not ringing
 
     async def rescan(self) -> None:
         """Look again for what is due soon; a store that is away is asked again next time."""

@@ -348,10 +348,10 @@ class Store(DocumentStore, ListingStore, Protocol):
         """
         ...
 
-    async def due_alarms(self, shards: Sequence[int], *, until_ms: int, rows: int) -> Due:
-        """At most `rows` alarms of each shard, due at or before `until_ms`."""
+    async def due_alarms(self, shards: Sequence[tuple[int, int]], *, until_ms: int, rows: int) -> Due:
+        """At most `rows` alarms of each shard after so many of its oldest, due at or before `until_ms`."""
         ...
 
-    async def expired(self, shards: Sequence[int], *, rows: int) -> Due:
-        """At most `rows` objects of each shard whose expiry has passed on the store's clock."""
+    async def expired(self, shards: Sequence[tuple[int, int]], *, rows: int) -> Due:
+        """At most `rows` objects of each shard after so many of its oldest, expired on the store's clock."""
         ...

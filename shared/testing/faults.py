@@ -162,11 +162,11 @@ class FaultyStore:
         """See `ListingStore.dead_alarms`."""
         return await self._run("dead_alarms", lambda: self._store.dead_alarms(shards, after=after, rows=rows))
 
-    async def due_alarms(self, shards: Sequence[int], *, until_ms: int, rows: int) -> Due:
+    async def due_alarms(self, shards: Sequence[tuple[int, int]], *, until_ms: int, rows: int) -> Due:
         """See `Store.due_alarms`."""
         return await self._run("due_alarms", lambda: self._store.due_alarms(shards, until_ms=until_ms, rows=rows))
 
-    async def expired(self, shards: Sequence[int], *, rows: int) -> Due:
+    async def expired(self, shards: Sequence[tuple[int, int]], *, rows: int) -> Due:
         """See `Store.expired`."""
         return await self._run("expired", lambda: self._store.expired(shards, rows=rows))
 

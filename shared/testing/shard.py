@@ -275,10 +275,10 @@ def _apply_native(shard: Shard, write: ObjectWrite) -> None:
         shard.natives[write.object_id] = write.native, write.expire_at_ms
 
 
-def due_rows(entries: Mapping[bytes, int], until_ms: int, rows: int) -> list[tuple[bytes, int]]:
-    """Members whose time has come, oldest first."""
+def due_rows(entries: Mapping[bytes, int], until_ms: int, passed: int, rows: int) -> list[tuple[bytes, int]]:
+    """Members whose time has come, oldest first, without the first `passed`."""
     due = sorted((at_ms, member) for member, at_ms in entries.items() if at_ms <= until_ms)
-    return [(member, at_ms) for at_ms, member in due[:rows]]
+    return [(member, at_ms) for at_ms, member in due[passed : passed + rows]]
 
 
 def page(members: Mapping[bytes, int], after: Place | None, rows: int) -> list[Place]:

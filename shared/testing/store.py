@@ -224,18 +224,20 @@ class MemoryStore:
         await self._travel()
         return found
 
-    async def due_alarms(self, shards: Sequence[int], *, until_ms: int, rows: int) -> Due:
+    async def due_alarms(self, shards: Sequence[tuple[int, int]], *, until_ms: int, rows: int) -> Due:
         """See `Store.due_alarms`."""
         await self._travel()
-        due = Due(self._clock.now_ms(), [due_rows(self._shard(number).alarms, until_ms, rows) for number in shards])
+        found = [due_rows(self._shard(number).alarms, until_ms, passed, rows) for number, passed in shards]
+        due = Due(self._clock.now_ms(), found)
         await self._travel()
         return due
 
-    async def expired(self, shards: Sequence[int], *, rows: int) -> Due:
+    async def expired(self, shards: Sequence[tuple[int, int]], *, rows: int) -> Due:
         """See `Store.expired`."""
         await self._travel()
         now_ms = self._clock.now_ms()
-        due = Due(now_ms, [due_rows(self._shard(number).expiries, now_ms, rows) for number in shards])
+        found = [due_rows(self._shard(number).expiries, now_ms, passed, rows) for number, passed in shards]
+        due = Due(now_ms, found)
         await self._travel()
         return due
 

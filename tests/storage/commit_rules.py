@@ -227,10 +227,12 @@ async def due_alarms_come_oldest_first(bench: Bench) -> None:
     """Alarms due by a time, a few of each shard asked, in order; the others stay unseen."""
     fence = await own(bench.store)
     await apply(bench.store, fence, [ObjectWrite(object_id=b"o", alarm_sets={b"c": 30, b"b": 20, b"a": 20, b"d": 40})])
-    due = await bench.store.due_alarms([0, 1], until_ms=30, rows=2)
+    due = await bench.store.due_alarms([(0, 0), (1, 0)], until_ms=30, rows=2)
     assert [[(b"a", 20), (b"b", 20)], []] == [list(rows) for rows in due.rows]
-    due = await bench.store.due_alarms([0], until_ms=30, rows=9)
+    due = await bench.store.due_alarms([(0, 0)], until_ms=30, rows=9)
     assert [(b"a", 20), (b"b", 20), (b"c", 30)] == list(due.rows[0])
+    due = await bench.store.due_alarms([(0, 2), (0, 0), (0, 3)], until_ms=30, rows=1)
+    assert [[(b"c", 30)], [(b"a", 20)], []] == [list(rows) for rows in due.rows]
 
 
 async def expired_objects_are_those_of_the_past(bench: Bench) -> None:
@@ -238,8 +240,8 @@ async def expired_objects_are_those_of_the_past(bench: Bench) -> None:
     fence = await own(bench.store)
     times = {b"past": 1_000, b"older": 900, b"future": 10**14}
     await apply(bench.store, fence, [ObjectWrite(object_id=o, expire_at_ms=at) for o, at in times.items()])
-    expired = await bench.store.expired([0], rows=9)
-    assert [(b"older", 900), (b"past", 1_000)] == list(expired.rows[0])
+    expired = await bench.store.expired([(0, 0), (0, 1)], rows=9)
+    assert [[(b"older", 900), (b"past", 1_000)], [(b"past", 1_000)]] == [list(rows) for rows in expired.rows]
 
 
 async def a_native_state_is_replaced_whole(bench: Bench) -> None:

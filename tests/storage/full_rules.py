@@ -115,8 +115,8 @@ async def a_full_store_keeps_leases_and_reads(bench: Bench) -> None:
         (claimed,) = (await store.claim([ClaimOrder(shard=1)], token=b"t", node="n", lock_id="", ttl_ms=1)).leases
         (loaded,) = (await store.load([LoadOrder(0, fence, b"object")])).objects
         assert (True, {b"a": b"1"}) == (claimed.granted, loaded.fields)
-        assert [[], []] == [list(rows) for rows in (await store.due_alarms([0, 1], until_ms=9, rows=9)).rows]
-        assert [[]] == [list(rows) for rows in (await store.expired([0], rows=9)).rows]
+        assert [[], []] == [list(rows) for rows in (await store.due_alarms([(0, 0), (1, 0)], until_ms=9, rows=9)).rows]
+        assert [[]] == [list(rows) for rows in (await store.expired([(0, 0)], rows=9)).rows]
         assert not (await store.documents_since("rl", 0)).documents
         await store.release([(0, fence)])
     assert not (await bench.dump()).shards[0].lease.active

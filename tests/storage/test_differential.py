@@ -111,13 +111,13 @@ class DeadStep(msgspec.Struct, frozen=True):
 
 
 class DueStep(msgspec.Struct, frozen=True):
-    shards: list[int]
+    shards: list[tuple[int, int]]
     until_ms: int
     rows: int
 
 
 class ExpiredStep(msgspec.Struct, frozen=True):
-    shards: list[int]
+    shards: list[tuple[int, int]]
     rows: int
 
 
@@ -141,6 +141,7 @@ Step = LeaseStep | ObjectStep | ListingStep | PutStep | SinceStep
 shards = st.integers(0, SHARD_COUNT - 1)
 some_shards = st.lists(shards, max_size=SHARD_COUNT)
 A_PROCESS = b"\x00\xff16 random bytes"
+passed = st.lists(st.tuples(shards, st.sampled_from([0, 0, 1, 3])), max_size=SHARD_COUNT)
 tokens = st.sampled_from(
     [b"one", b"two", *(A_PROCESS + count for count in (b"\x00\x01", b"\x00\x80", b"\x7f", b"\xff\x00"))]
 )
@@ -250,8 +251,8 @@ steps = st.one_of(
     journals,
     listings,
     listings,
-    st.builds(DueStep, some_shards, dues, rows),
-    st.builds(ExpiredStep, some_shards, rows),
+    st.builds(DueStep, passed, dues, rows),
+    st.builds(ExpiredStep, passed, rows),
     st.builds(PutStep, st.sampled_from(PREFIXES), names, st.none() | bodies, st.integers(-1, 4)),
     st.builds(SinceStep, st.sampled_from(PREFIXES), st.integers(0, 8)),
 )

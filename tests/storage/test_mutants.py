@@ -403,6 +403,13 @@ MUTANTS = (
         lease_rules.only_the_owner_releases,
     ),
     Mutant(
+        "due_rows_that_hide_others",
+        "due",
+        "'LIMIT', ARGV[2 + i]",
+        "'LIMIT', 0",
+        commit_rules.due_alarms_come_oldest_first,
+    ),
+    Mutant(
         "document_without_comparison",
         "document_put",
         "expected >= 0 and expected ~= seen",

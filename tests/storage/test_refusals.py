@@ -126,7 +126,7 @@ def test_a_replica_answers_no_reads(empty: Valkey) -> None:
         fence = await own(store)
         reads: list[Callable[[], Awaitable[object]]] = [
             lambda: store.load([LoadOrder(0, fence, b"o")]),
-            lambda: store.due_alarms([0], until_ms=1, rows=1),
+            lambda: store.due_alarms([(0, 0)], until_ms=1, rows=1),
             lambda: store.documents_since("rl", 0),
             lambda: store.journal(0, fence, b"o", after=0, rows=1),
             lambda: store.find([0], tenant="t", index="i", value="v", after=None, rows=1),

@@ -148,13 +148,15 @@ class RedisStore(RedisListings):
         )
         return JournalPage(int(seq), [(int(number), entry) for number, entry in _groups(flat, 0, 2)])
 
-    async def due_alarms(self, shards: Sequence[int], *, until_ms: int, rows: int) -> Due:
+    async def due_alarms(self, shards: Sequence[tuple[int, int]], *, until_ms: int, rows: int) -> Due:
         """See `Store.due_alarms`."""
-        return await self._due_rows([keys.alarms(self._service, shard) for shard in shards], until_ms, rows)
+        names = [keys.alarms(self._service, shard) for shard, _ in shards]
+        return await self._due_rows(names, [until_ms, rows, *(passed for _, passed in shards)])
 
-    async def expired(self, shards: Sequence[int], *, rows: int) -> Due:
+    async def expired(self, shards: Sequence[tuple[int, int]], *, rows: int) -> Due:
         """See `Store.expired`."""
-        return await self._due_rows([keys.expiries(self._service, shard) for shard in shards], "", rows)
+        names = [keys.expiries(self._service, shard) for shard, _ in shards]
+        return await self._due_rows(names, ["", rows, *(passed for _, passed in shards)])
 
     async def document_put(self, prefix: str, field: bytes, body: bytes | None, *, expected: int) -> tuple[bool, int]:
         """See `DocumentStore.document_put`."""
@@ -175,8 +177,8 @@ class RedisStore(RedisListings):
         documents = [_document(field, record) for field, record in _groups(flat, 0, 2)]
         return DocumentChanges(newest, documents, more == 1)
 
-    async def _due_rows(self, names: Sequence[bytes], until: object, rows: int) -> Due:
-        reply = await self._loads.run(self._due, names, [until, rows], timeout_ms=_CALL_TIMEOUT_MS)
+    async def _due_rows(self, names: Sequence[bytes], args: Sequence[Any]) -> Due:
+        reply = await self._loads.run(self._due, names, args, timeout_ms=_CALL_TIMEOUT_MS)
         return Due(
             int(reply[0]), [[(member, int(score)) for member, score in _groups(flat, 0, 2)] for flat in reply[1:]]
         )
