@@ -54,7 +54,7 @@ class Status(Enum):
     OK = 1  # Applied now, or applied before under the same commit id.
     FENCED = 2  # Somebody else owns the shard. Nothing was written.
     CONFLICT = 3  # Ours, but the store's `seq` is not the expected one. Nothing was written.
-    FULL = 4  # Ours and in order, but the store has no memory left for it. Nothing was written.
+    FULL = 4  # Ours and in order, but the store has no memory left for it. Nothing was written, nor removed.
 
 
 INCARNATION_BYTES = 16
@@ -332,7 +332,12 @@ class Store(DocumentStore, ListingStore, Protocol):
         ...
 
     async def commit(self, sections: Sequence[Section], *, ttl_ms: int, timeout_ms: int) -> Committed:
-        """Apply each section whole or not at all, each fenced alone; on a full store only those that remove."""
+        """Apply each section whole or not at all, each fenced alone.
+
+        A full store applies those that only remove. One that removes and also grows is refused whole: what it
+        removes makes room only when it is sent without the rest. A number of more than 16 characters (15 in a
+        journal), and a native expiry below 0, make the whole flight fail: StoreInDoubtError, and nothing is written.
+        """
         ...
 
     async def load(self, orders: Sequence[LoadOrder]) -> Loads:

@@ -116,6 +116,24 @@ def claimed(lease: Lease, *, granted: bool) -> Claimed:
     )
 
 
+def is_storable(write: ObjectWrite) -> bool:
+    """Whether the commit script takes the numbers of a write; if not, it refuses the whole flight."""
+    expire_at_ms = write.expire_at_ms
+    if write.native is not None:
+        return expire_at_ms >= 0 and _is_short(expire_at_ms)
+    times = [expire_at_ms, *write.alarm_sets.values(), *write.dead_adds.values()]
+    if not write.has_parts:
+        return all(map(_is_short, times))
+    times += [row.sort_ms for row in write.index_sets.values()]
+    times += [entry.expire_at_ms for entry in write.entries.values()]
+    numbered = 0 < write.journal_first < 10**15 or (write.journal_first == 0 and not write.journal_appends)
+    return all(map(_is_short, times)) and numbered and 0 <= write.journal_keep < 10**15
+
+
+def _is_short(number: int) -> bool:
+    return len(str(number)) <= 16  # As commit.lua counts.
+
+
 def apply_section(shard: Shard, section: Section, *, now_ms: int, ttl_ms: int, full: bool) -> SectionReply:
     """Apply a section whole, or say why not."""
     expires_ms = now_ms + ttl_ms

@@ -29,6 +29,7 @@ from shared.storage.interface import (
     Section,
     StoredDocument,
     StoreFullError,
+    StoreInDoubtError,
     take_index_records,
 )
 from shared.storage.listings import IndexRow, OutboxRow, Place, family
@@ -38,6 +39,7 @@ from shared.testing.shard import (
     apply_section,
     claimed,
     due_rows,
+    is_storable,
     load_entries,
     may_claim,
     page,
@@ -136,6 +138,8 @@ class MemoryStore:
         """See `Store.commit`. Never takes longer than its latency, whatever `timeout_ms` is."""
         await self._travel()
         now_ms = self._clock.now_ms()
+        if not all(is_storable(write) for section in sections for write in section.writes):
+            raise StoreInDoubtError("A number is not storable")
         replies = [
             apply_section(self._shard(section.shard), section, now_ms=now_ms, ttl_ms=ttl_ms, full=self.full)
             for section in sections

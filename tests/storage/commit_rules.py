@@ -11,6 +11,7 @@ from shared.storage.interface import (
     SectionReply,
     Status,
     Store,
+    StoreInDoubtError,
 )
 from tests.storage.bench import LONG_MS, Bench, Rule, native, section, write
 from tests.storage.lease_rules import OVER_MS, claim, own
@@ -244,6 +245,28 @@ async def expired_objects_are_those_of_the_past(bench: Bench) -> None:
     assert [[(b"older", 900), (b"past", 1_000)], [(b"past", 1_000)]] == [list(rows) for rows in expired.rows]
 
 
+async def a_number_that_no_store_takes_spoils_its_flight_alone(bench: Bench) -> None:
+    """An expiry of too many digits is refused before anything is written, not in the middle of it."""
+    fences = [await own(bench.store, shard=shard) for shard in range(2)]
+    before = await bench.dump()
+    for spoilt in (
+        native(b"one", expire_at_ms=2**64),
+        ObjectWrite(object_id=b"object", expire_at_ms=10**16),
+        ObjectWrite(object_id=b"object", alarm_sets={b"x": -(10**15)}),
+    ):
+        refused = False
+        try:
+            await commit(
+                bench.store,
+                section(fences[0], 0, b"c1", [write(a=b"1")]),
+                section(fences[1], 0, b"c1", [spoilt], shard=1),
+            )
+        except StoreInDoubtError:
+            refused = True
+        assert (True, before) == (refused, await bench.dump())
+    await apply(bench.store, fences[0], [write(a=b"1")])
+
+
 async def a_native_state_is_replaced_whole(bench: Bench) -> None:
     """The last one written counts, with its own expiry; a removal leaves nothing."""
     fence = await own(bench.store)
@@ -297,4 +320,5 @@ RULES: tuple[Rule, ...] = (
     a_sweep_deletes_what_has_expired,
     due_alarms_come_oldest_first,
     expired_objects_are_those_of_the_past,
+    a_number_that_no_store_takes_spoils_its_flight_alone,
 )

@@ -91,6 +91,18 @@ async def sections_of_a_full_store_stand_alone(bench: Bench) -> None:
     assert {} == (await bench.dump()).shards[0].objects
 
 
+async def a_section_of_a_full_store_is_refused_whole(bench: Bench) -> None:
+    """A removal beside a write that grows is not applied either; made again by itself, it is."""
+    fence = await own(bench.store)
+    await apply(bench.store, fence, [write(a=b"1")])
+    before = await bench.dump()
+    async with without_room(bench):
+        (reply,) = await commit(bench.store, section(fence, 1, b"c1", [GONE, write(b"other", a=b"1")]))
+        assert (Status.FULL, before) == (reply.status, await bench.dump())
+        await apply(bench.store, fence, [GONE], seq=1)
+    assert {} == (await bench.dump()).shards[0].objects
+
+
 async def a_full_store_tells_first_what_matters_more(bench: Bench) -> None:
     """A commit that was applied is a success, one under a lost lease fenced, one out of order a conflict."""
     fence = await own(bench.store)
@@ -143,6 +155,7 @@ RULES: tuple[Rule, ...] = (
     a_full_store_takes_parts_away,
     a_full_store_can_be_searched,
     sections_of_a_full_store_stand_alone,
+    a_section_of_a_full_store_is_refused_whole,
     a_full_store_tells_first_what_matters_more,
     a_full_store_keeps_leases_and_reads,
     a_full_store_takes_no_documents_but_deletes_them,

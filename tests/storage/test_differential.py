@@ -24,6 +24,7 @@ from shared.storage.interface import (
     ObjectWrite,
     Section,
     Store,
+    StoreInDoubtError,
 )
 from shared.storage.listings import IndexEntry, Place
 from shared.storage.redis.store import RedisStore
@@ -151,6 +152,9 @@ NAMES = [b"\x01k\x01t\x00\x01a", b"\x01k\x01t\x00\x02ab", b"\x01k\x01u\x00\x01\x
 names = st.sampled_from(NAMES)
 bodies = st.binary(max_size=3)
 dues = st.integers(-5, 20)
+spoilt = st.sampled_from([10**16, -(10**15), 2**63, -(2**64)])
+"""Numbers of more characters than the store takes; those below have just as many, and are exact."""
+extremes = st.sampled_from([2**53 - 1, 1 - 10**15])
 rows = st.integers(0, 4)
 fences = st.builds(
     FenceChoice, st.sampled_from([None] * 8 + [b"one", b"two"]), st.sampled_from([0, 0, 0, 0, 0, 0, 0, 0, 1, 9])
@@ -239,12 +243,50 @@ listings = st.one_of(
     st.builds(OutboxStep, st.lists(st.tuples(shards, st.integers(0, 6)), max_size=3), rows),
     st.builds(DeadStep, some_shards, st.none() | st.builds(Place, dues, names), rows),
 )
+strange = st.one_of(
+    st.builds(ObjectWrite, object_id=names, native=bodies, expire_at_ms=spoilt | st.just(-1)),
+    st.builds(ObjectWrite, object_id=names, expire_at_ms=spoilt | extremes),
+    st.builds(ObjectWrite, object_id=names, alarm_sets=st.dictionaries(names, spoilt | extremes, min_size=1)),
+    st.builds(ObjectWrite, object_id=names, dead_adds=st.dictionaries(names, spoilt | extremes, min_size=1)),
+    st.builds(ObjectWrite, object_id=names, sweep=st.just(True), expire_at_ms=spoilt | extremes),
+    st.builds(
+        ObjectWrite,
+        object_id=names,
+        journal_first=st.sampled_from([-1, 0, 1, 10**15]),
+        journal_appends=st.lists(bodies, max_size=1),
+        journal_keep=st.sampled_from([-1, 1, 10**15]),
+    ),
+    st.builds(
+        ObjectWrite,
+        object_id=names,
+        index_sets=st.dictionaries(
+            index_names,
+            st.builds(IndexEntry, tenant=st.just("t"), value=st.just(""), sort_ms=spoilt | extremes),
+            min_size=1,
+        ),
+    ),
+    st.builds(
+        ObjectWrite,
+        object_id=names,
+        entries=st.dictionaries(bodies, st.builds(Entry, bodies, spoilt | st.just(2**53 - 1)), min_size=1),
+    ),
+)
+strange_commits = st.builds(
+    CommitStep,
+    st.lists(
+        st.tuples(shards, fences, st.just(0), commit_ids, st.lists(writes | strange, min_size=1, max_size=2)),
+        min_size=1,
+        max_size=2,
+    ),
+    lifetimes,
+)
 commits = st.builds(CommitStep, st.lists(sections, min_size=1, max_size=3), lifetimes)
 steps = st.one_of(
     claims,
     commits,
     commits,
     commits,
+    strange_commits,
     st.builds(RenewStep, st.lists(st.tuples(shards, fences), max_size=3), lifetimes),
     st.builds(ReleaseStep, st.lists(st.tuples(shards, fences), max_size=2)),
     st.builds(LoadStep, st.lists(st.tuples(shards, fences, names, st.booleans()), max_size=3)),
@@ -349,7 +391,10 @@ class Player:
                 Section(shard=shard, fence=fence, seq=ahead[shard] + seq_off, commit_id=commit_id, writes=objects)
             )
             ahead[shard] += 1
-        answer = await self._store.commit(flight, ttl_ms=step.ttl_ms, timeout_ms=TIMEOUT_MS)
+        try:
+            answer = await self._store.commit(flight, ttl_ms=step.ttl_ms, timeout_ms=TIMEOUT_MS)
+        except StoreInDoubtError:
+            return "refused"
         for section, reply in zip(flight, answer.replies, strict=True):
             self._seqs[section.shard] = reply.seq
         return list(answer.replies)

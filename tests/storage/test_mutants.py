@@ -88,6 +88,13 @@ MUTANTS = (
         commit_rules.large_writes_arrive_whole,
     ),
     Mutant(
+        "commit_of_any_number",
+        "commit",
+        "return number and #number < 17",
+        "return number",
+        commit_rules.a_number_that_no_store_takes_spoils_its_flight_alone,
+    ),
+    Mutant(
         "sweep_without_look",
         "commit",
         "gone = score and tonumber(score) <= expiry",

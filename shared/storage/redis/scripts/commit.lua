@@ -21,7 +21,8 @@
 --   write after its successor. The lease is extended by the same step.
 -- A full store refuses this up front. It is then sent once more, with `flags=allow-oom` and full = 1: sections
 --   that need room are answered 4 and write nothing, those that only remove are applied.
--- Arguments are walked once without effect before the first write: an error here writes nothing.
+-- Arguments are walked once without effect before the first write: an error here writes nothing. Numbers have 16
+--   characters at most, and those of journal entries 15.
 -- Index rows: an object keeps each of its rows in a field of its hash, so that a row can be found and taken away by
 --   whoever deletes the object, and a new one replaces the old whatever the owner believes. Their sorted sets are named
 --   by what is stored, so KEYS has only their stem; the hash tag in it is that of the section.
@@ -34,19 +35,24 @@ local TIME, NUMBER = '^%-?%d+$', '^%d+$'
 local ROW = '^\1(%-?%d+) (%d+)\n()'
 local a, k = 4, 1
 
+-- Longer ones would not be exact in a sorted set, or be refused by a command in the middle of the writes.
+local function is_number(text, pattern)
+  local number = string.match(text or '', pattern)
+  return number and #number < 17
+end
+
 -- Step over a list of entries `width` arguments wide, whose second one begins with a number in the form of `pattern`.
 local function skip(width, pattern)
   local n = tonumber(ARGV[a])
   assert(n and n >= 0, 'count')
   for i = a + 2, pattern and a + n * width or 0, width do
-    local number = string.match(ARGV[i] or '', pattern)
-    assert(number and #number < 17, 'entry')
+    assert(is_number(ARGV[i], pattern), 'entry')
   end
   a = a + 1 + n * width
 end
 
 local function skip_fields(flags)
-  assert(tonumber(ARGV[a + 2]) and (flags >= 64 or flags % 8 == 0), 'object')
+  assert(is_number(ARGV[a + 2], TIME) and (flags >= 64 or flags % 8 == 0), 'object')
   a, k = a + 3, k + 1
   skip(2) skip(1) skip(2, TIME) skip(1) skip(2, TIME)
   if flags >= 64 then
@@ -66,7 +72,7 @@ for s = 1, tonumber(ARGV[3]) do
     local flags = tonumber(ARGV[a + 1])
     if flags % 32 >= 16 then needs_room = true end
     if flags >= 32 and flags < 64 then
-      assert(string.match(ARGV[a + 2], NUMBER) and ARGV[a + 3], 'native')
+      assert(is_number(ARGV[a + 2], NUMBER) and ARGV[a + 3], 'native')
       a, k = a + 4, k + 1
     else
       skip_fields(flags)
