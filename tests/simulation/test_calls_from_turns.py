@@ -14,7 +14,7 @@ from shared.objects.host import NOT_NOW
 from shared.storage.interface import StoreAwayError, StoreInDoubtError
 from shared.testing.clock import run_virtual
 from shared.testing.faults import Fault, FaultKind, FaultyStore
-from tests.support.simulated import Core, Counter, Meter, core, memory
+from tests.support.simulated import Core, Counter, Meter, core, lose_all, memory
 
 TELLER = Address("teller", "acme", "one")
 PURSE = Address("purse", "acme", "one")
@@ -174,6 +174,7 @@ def test_a_call_does_not_leave_an_object_whose_owner_learns_with_the_commit_that
         link = FaultyStore(store)
         async with core(link, kinds=TELLERS, lock_id="L") as a:
             await a.host.call(OTHER, Counter.value)
+            other = a.host.residents.by_address[OTHER]
             await a.host.call(TELLER, Teller.read)
             link.next("commit", FaultKind.REPLY_LOST)
             write = later(a, TELLER, Teller.write, "old")
@@ -183,7 +184,7 @@ def test_a_call_does_not_leave_an_object_whose_owner_learns_with_the_commit_that
                 await write
                 with pytest.raises(CommitFailedError):
                     await paying
-            assert 1 == a.host.turns_of(OTHER)
+            assert 1 == other.turns
         assert not link.unfired()
 
     run_virtual(main)
@@ -303,8 +304,7 @@ def test_a_turn_ends_with_the_lease_and_its_successor_runs_alone() -> None:
             await a.host.call(TELLER, Teller.read)
             waiting = later(a, TELLER, Teller.wait, 1)
             await asyncio.sleep(0.1)
-            for shard in a.ownership.shards:
-                a.ownership.lose(shard)
+            lose_all(a)
             await asyncio.sleep(0.01)
             assert waiting.done()
             with pytest.raises(CommitFailedError, match="left memory"):
@@ -327,8 +327,7 @@ def test_a_turn_that_has_hardly_begun_is_answered_when_its_object_leaves() -> No
             waiting = later(a, TELLER, Teller.wait, 1)
             await asyncio.sleep(0)
             assert 2 == a.host.turns_of(TELLER)
-            for shard in a.ownership.shards:
-                a.ownership.lose(shard)
+            lose_all(a)
             await asyncio.sleep(0.01)
             assert waiting.done()
             with pytest.raises(CommitFailedError, match="left memory"):
@@ -348,8 +347,8 @@ def test_a_split_turn_whose_owner_changes_while_its_commit_flies_may_have_counte
             await a.host.call(TELLER, Teller.read)
             splitting = later(a, TELLER, Teller.split)
             await asyncio.sleep(0.1)
+            lose_all(a)
             for shard in a.ownership.shards:
-                a.ownership.lose(shard)
                 shard.open, shard.valid_until_ms = True, 1 << 60
             with pytest.raises(OutcomeUnknownError):
                 await splitting

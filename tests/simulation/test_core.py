@@ -20,7 +20,7 @@ from shared.storage.interface import StoreAwayError, StoreInDoubtError
 from shared.testing.clock import START_MS, LoopClock, run_virtual
 from shared.testing.faults import Fault, FaultKind, FaultyStore
 from shared.testing.store import MemoryStore
-from tests.support.simulated import Core, Counter, Tally, core, memory
+from tests.support.simulated import Counter, Tally, core, lose_all, memory
 
 ONE = Address("counter", "acme", "one")
 TWO = Address("counter", "acme", "two")
@@ -57,12 +57,6 @@ class SlowTally(Tally):
         self.dirty()
         await asyncio.sleep(0.4)
         return self.total
-
-
-def lose_all(a: Core) -> None:
-    """As if another node had claimed every shard."""
-    a.ownership.suspend(a.ownership.shards)
-    a.host.residents.lost(a.ownership.shards)
 
 
 def test_turns_of_one_object_run_one_after_another() -> None:

@@ -10,8 +10,8 @@ from shared.objects.address import Address, shard_of
 from shared.objects.errors import CommitFailedError, HandlerError
 from shared.objects.handler import Alarm, DurableObject, readonly
 from shared.objects.host import NOT_NOW
-from shared.storage.interface import Claims, Fence
-from shared.testing.clock import LoopClock, run_virtual
+from shared.storage.interface import Claims
+from shared.testing.clock import run_virtual
 from shared.testing.faults import FaultyStore
 from tests.support.simulated import Counter, Meter, core, memory
 

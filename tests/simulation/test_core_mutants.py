@@ -31,8 +31,8 @@ from tests.simulation import test_alarm_turns as alarm_tests
 from tests.simulation import test_calls_from_turns as call_tests
 from tests.simulation import test_core as tests
 from tests.simulation import test_core_found as found
-from tests.simulation import test_turns_found as turn_tests
 from tests.simulation import test_owner_found as owned
+from tests.simulation import test_turns_found as turn_tests
 
 REPLY_LOST_FOR_GOOD = partial(tests.test_a_commit_that_stays_in_doubt_is_decided_by_a_new_fence, FaultKind.REPLY_LOST)
 REQUEST_LOST_FOR_GOOD = partial(

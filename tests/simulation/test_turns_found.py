@@ -20,7 +20,7 @@ from shared.objects.handler import Checkpoint, DurableObject, readonly
 from shared.objects.host import NOT_NOW
 from shared.testing.clock import run_virtual
 from shared.testing.faults import FaultyStore
-from tests.support.simulated import Core, Counter, Meter, core, memory
+from tests.support.simulated import Core, Counter, Meter, core, lose_all, memory
 
 ONE = Address("counter", "acme", "one")
 METER = Address("meter", "acme", "one")
@@ -318,8 +318,7 @@ def test_what_is_not_wanted_any_more_is_not_asked_of_the_store() -> None:
         async with core(link) as a:
             asking = asyncio.ensure_future(a.host.call(ONE, Counter.value))
             await asyncio.sleep(0)
-            for shard in a.ownership.shards:
-                a.ownership.lose(shard)
+            lose_all(a)
             with pytest.raises(UnavailableError):
                 await asking
             await asyncio.sleep(0.1)

@@ -159,3 +159,9 @@ async def core(
         yield running
     finally:
         await running.bury()
+
+
+def lose_all(node: Core) -> None:
+    """As if another node had claimed every shard."""
+    node.ownership.suspend(node.ownership.shards)
+    node.host.residents.lost(node.ownership.shards)
