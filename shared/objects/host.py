@@ -323,7 +323,7 @@ class Host:
         if caller.written > caller.confirmed:
             await self._confirmation(caller)
             caller.check_resident()
-        elif self._monotonic_ms() >= caller.shard.valid_until_ms:
+        if self._monotonic_ms() >= caller.shard.valid_until_ms:
             raise CommitFailedError("the lease ended during the turn")
 
     async def _confirmation(self, activation: Activation) -> None:

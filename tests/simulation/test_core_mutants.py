@@ -314,14 +314,17 @@ MUTANTS = (
         "call_leaves_with_the_last_commit_of_a_former_owner",
         Host,
         "_let_out",
-        Text("await self._confirmation(caller)\n        caller.check_resident()", "await self._confirmation(caller)"),
+        Text(
+            "await self._confirmation(caller)\n        caller.check_resident()",
+            "return await self._confirmation(caller)",
+        ),
         call_tests.test_a_call_does_not_leave_an_object_whose_owner_learns_with_the_commit_that_it_is_none,
     ),
     Mutant(
         "call_outlives_the_lease",
         Host,
         "_let_out",
-        Text("elif self._monotonic_ms() >= caller.shard.valid_until_ms:", "elif False:"),
+        Text("if self._monotonic_ms() >= caller.shard.valid_until_ms:", "if False:"),
         call_tests.test_a_call_does_not_leave_past_the_lease,
     ),
     Mutant(
