@@ -35,11 +35,20 @@ class Changes:
         self._bytes = 0
 
     def put(self, key: str, stored: bytes | None) -> None:
-        """Write or (None) remove a key; raises TooLargeError past the bounds of a turn."""
-        self._bytes += len(key) + len(stored or b"")
+        """Write or (None) remove a key; raises TooLargeError past the bounds of a turn, and has not written then."""
+        self._grow(len(key) + len(stored or b""), key not in self.values)
         self.values[key] = stored
-        check_size("The turn", self._bytes, bounds.TURN_BYTES_MAX)
-        check_size("The turn's keys", len(self.values), bounds.TURN_KEYS_MAX)
+
+    def put_many(self, values: Mapping[str, bytes]) -> None:
+        """Write all of `values` or none; raises TooLargeError as `put`."""
+        size_bytes = sum(len(key) + len(stored) for key, stored in values.items())
+        self._grow(size_bytes, sum(key not in self.values for key in values))
+        self.values.update(values)
+
+    def _grow(self, size_bytes: int, keys: int) -> None:
+        check_size("The turn", self._bytes + size_bytes, bounds.TURN_BYTES_MAX)
+        check_size("The turn's keys", len(self.values) + keys, bounds.TURN_KEYS_MAX)
+        self._bytes += size_bytes
 
     def reset(self) -> None:
         """Remove everything there is."""

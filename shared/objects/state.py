@@ -18,6 +18,7 @@ import msgspec
 
 from shared import bounds
 from shared.objects.changes import Changes, check_moment, check_size, merge
+from shared.objects.writes import add_alarms, add_values, departure
 from shared.storage.codec import AlarmRecord, Meta, decode, encode
 from shared.storage.interface import RECORD_FIELD, ObjectWrite
 
@@ -110,15 +111,21 @@ class ObjectState:
 
         Raises:
             TypeError: the value is mutable or cannot be stored.
-            TooLargeError: a bound was passed; the turn should end here.
+            TooLargeError: a bound was passed; nothing was written.
         """
-        if isinstance(value, _MUTABLE) or (isinstance(value, msgspec.Struct) and not value.__struct_config__.frozen):
-            raise TypeError(f"A stored value must be immutable, not {type(value).__name__}")
-        stored = encode(value)
-        check_size("The key", len(key.encode()), bounds.KEY_BYTES_MAX)
-        check_size("The value", len(stored), bounds.VALUE_BYTES_MAX)
-        self._changes().put(key, stored)
+        self._changes().put(key, _stored_form(key, value))
         self._remember(key, None, value)
+
+    def put_many(self, values: Mapping[str, Any]) -> None:
+        """Write all of `values` as `put` would, or none of them.
+
+        Raises:
+            TypeError, TooLargeError: as `put`; nothing was written.
+        """
+        if values:
+            self._changes().put_many({key: _stored_form(key, value) for key, value in values.items()})
+            for key, value in values.items():
+                self._remember(key, None, value)
 
     def delete(self, key: str) -> None:
         """Remove `key`, if it is there."""
@@ -287,7 +294,7 @@ class ObjectState:
             return None
         self._taken_alarms = pending.touched_alarms()
         if not self._base and not self.stays:
-            write = self._departure(object_id, pending) if self._existed else None
+            write = departure(object_id, pending) if self._existed else None
             self._existed, self._cleared, self._meta = (
                 False,
                 False,
@@ -302,37 +309,10 @@ class ObjectState:
             indexed=indexed and (clear or not self._existed),  # What is cleared may never have been there.
             expire_at_ms=0 if self.stays else self._meta.expire_at_ms,
         )
-        write.puts[RECORD_FIELD] = encode(self._meta)
-        for key, stored in pending.values.items():
-            if stored is not None:
-                write.puts[b"k" + key.encode()] = stored
-            elif not clear:
-                write.deletes.append(b"k" + key.encode())
-        self._add_alarms(write, pending, clear=clear)
+        add_values(write, pending, self._meta)
+        add_alarms(write, pending, self.alarm_records)
         self._existed, self._cleared = True, False
         return write
-
-    def _add_alarms(self, write: ObjectWrite, pending: "Changes", *, clear: bool) -> None:
-        for name, record in pending.alarms.items():
-            encoded = name.encode()
-            if record is not None:
-                write.puts[b"a" + encoded] = encode(record)
-                write.alarm_sets[write.object_id + encoded] = record.due_ms
-                continue
-            write.alarm_removes.append(write.object_id + encoded)
-            if not clear:
-                write.deletes.append(b"a" + encoded)
-                if name not in pending.dead:
-                    write.deletes.append(b"d" + encoded)
-        for name in pending.dropped_alarms - self.alarm_records.keys():
-            write.alarm_removes.append(write.object_id + name.encode())
-        for name, (record, at_ms) in pending.dead.items():
-            write.puts[b"d" + name.encode()] = encode(record)
-            write.dead_adds[write.object_id + name.encode()] = at_ms
-
-    def _departure(self, object_id: bytes, pending: "Changes") -> ObjectWrite:
-        names = sorted(pending.touched_alarms())
-        return ObjectWrite(object_id=object_id, gone=True, alarm_removes=[object_id + name.encode() for name in names])
 
     def _changes(self) -> "Changes":
         if self._overlay is None:
@@ -374,3 +354,12 @@ class ObjectState:
     def _forget(self, key: str) -> None:
         if self._decoded is not None:
             self._decoded.pop(key, None)
+
+
+def _stored_form(key: str, value: Any) -> bytes:
+    if isinstance(value, _MUTABLE) or (isinstance(value, msgspec.Struct) and not value.__struct_config__.frozen):
+        raise TypeError(f"A stored value must be immutable, not {type(value).__name__}")
+    stored = encode(value)
+    check_size("The key", len(key.encode()), bounds.KEY_BYTES_MAX)
+    check_size("The value", len(stored), bounds.VALUE_BYTES_MAX)
+    return stored
