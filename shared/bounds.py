@@ -28,6 +28,9 @@ MOMENT_MS_MAX = 2**53 - 1  # The store keeps moments as doubles; beyond this the
 ALARMS_MAX = 64  # Named alarms of one object.
 ALARM_NAME_BYTES_MAX = 256
 INDEX_SUMMARY_BYTES_MAX = 256  # What a listing shows of an object without loading it; part of a sorted set's member.
+JOURNAL_ENTRIES_MAX = 10_000  # What is appended for ever is trimmed by its author, or refused here.
+JOURNAL_BYTES_MAX = 8 * 1024 * 1024  # Larger than an object: it is not loaded. An entry is a value like others.
+JOURNAL_READ_ENTRIES = 1_000  # Of one read: one script of the store, which blocks it for about 1 ms.
 assert KEY_BYTES_MAX < VALUE_BYTES_MAX < TURN_BYTES_MAX < OBJECT_BYTES_MAX
 
 # Mailbox. More waiting calls than these would time out before their turn anyway.

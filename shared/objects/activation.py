@@ -272,6 +272,8 @@ class Activation:
         """The store has what was in flight: let the answers out that waited for it."""
         covers, self.in_flight = self.in_flight, 0
         self.confirmed = covers
+        if self.state.parts is not None:
+            self.state.parts.landed()
         released: list[Call] = []
         gated = self.gated
         while gated and gated[0][0] <= covers:

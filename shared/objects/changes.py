@@ -5,6 +5,8 @@ from typing import Any
 
 from shared import bounds
 from shared.objects.errors import TooLargeError
+from shared.objects.journal_mark import JournalMark
+from shared.objects.parts import PartChanges, Parts
 from shared.storage.codec import AlarmRecord
 
 
@@ -20,6 +22,7 @@ class Changes:
         "dropped_alarms",
         "expire_at_ms",
         "known_alarms",
+        "parts",
         "values",
     )
 
@@ -32,6 +35,7 @@ class Changes:
         self.dropped_alarms: frozenset[str] = frozenset()  # Known to the store when `clear` was said.
         self.expire_at_ms = expire_at_ms
         self.alarm_serial = alarm_serial
+        self.parts: PartChanges | None = None
         self._bytes = 0
 
     def put(self, key: str, stored: bytes | None) -> None:
@@ -45,18 +49,34 @@ class Changes:
         self._grow(size_bytes, sum(key not in self.values for key in values))
         self.values.update(values)
 
+    def append(self, stored: bytes, mark: JournalMark) -> int:
+        """Append to the journal that ends at `mark`, and return the position; raises TooLargeError as `put`."""
+        check_size("The turn's entries", len(self.parts.appends) + 1 if self.parts else 1, bounds.TURN_KEYS_MAX)
+        self._grow(len(stored), 0)
+        return self.of_parts(mark).append(stored)
+
+    def of_parts(self, mark: JournalMark) -> PartChanges:
+        """The changes of parts, from now on."""
+        if self.parts is None:
+            self.parts = PartChanges(mark)
+        return self.parts
+
     def _grow(self, size_bytes: int, keys: int) -> None:
         check_size("The turn", self._bytes + size_bytes, bounds.TURN_BYTES_MAX)
         check_size("The turn's keys", len(self.values) + keys, bounds.TURN_KEYS_MAX)
         self._bytes += size_bytes
 
-    def reset(self) -> None:
-        """Remove everything there is."""
+    def reset(self, parts: Parts | None) -> None:
+        """Remove everything there is, `parts` too."""
         self.values.clear()
         self.dropped_alarms |= self.known_alarms | self.alarms.keys()
         self.alarms.clear()
         self.clear = True
         self.expire_at_ms = 0
+        if parts is not None:
+            self.of_parts(parts.mark)
+        if self.parts is not None:
+            self.parts.reset()
 
     def touched_alarms(self) -> frozenset[str]:
         """The alarms that were set, removed or dropped."""
@@ -71,6 +91,8 @@ class Changes:
         if later.clear:
             later.dropped_alarms |= self.touched_alarms()
             self.values, self.alarms, self.dead, self.clear = {}, {}, {}, True
+        if later.parts is not None:
+            self.of_parts(later.parts.mark).join(later.parts, clear=later.clear)
         self.values.update(later.values)
         self.alarms.update(later.alarms)
         if self.dead:

@@ -23,6 +23,7 @@ import msgspec
 from shared import bounds
 from shared.objects.changes import check_moment
 from shared.objects.errors import TooLargeError
+from shared.objects.journal import Journal
 from shared.objects.native import NativeState
 from shared.storage.codec import AlarmRecord
 from shared.telemetry.context import current_traceparent
@@ -179,6 +180,11 @@ class DurableObject:
     def alarms(self) -> Alarms:
         """My alarms. Raises TypeError for native kinds."""
         return Alarms(self.storage)
+
+    @property
+    def journal(self) -> Journal:
+        """My journal. Raises TypeError for native kinds."""
+        return Journal(self._activation, self.storage)
 
     @property
     def clock(self) -> "StoreClock":

@@ -29,6 +29,7 @@ from shared.objects.errors import (
     UnavailableError,
 )
 from shared.objects.handler import DurableObject, Kind
+from shared.objects.journal import JournalReads
 from shared.objects.loader import Loader
 from shared.objects.native import NativeState
 from shared.objects.ownership import Ownership, Shard
@@ -82,6 +83,7 @@ class Host:
         self._draining = False
         self._turns = Turns(self)
         self._loader = Loader(self, store, ownership)
+        self.journals = JournalReads(self, store, ownership)
         self.residents = Residents(self, self._turns, self._loader)
         self._activations = self.residents.by_address
         self._monotonic_ms = store_clock.monotonic_ms

@@ -26,6 +26,7 @@ class NativeState:
 
     alarm_records: ClassVar[Mapping[str, AlarmRecord]] = {}
     alarm_serial: ClassVar[int] = 0
+    parts: ClassVar[None] = None
     overlay_used: ClassVar[bool] = False
     stays: ClassVar[bool] = False
 
@@ -56,11 +57,10 @@ class NativeState:
             return cls()
         return cls(stored[_HEADER.size :], expire_at_ms)
 
-    @classmethod
-    def expired(cls) -> "NativeState":
+    def expired(self) -> "NativeState":
         """The state of an object whose expiry has passed: empty, and the store may not have dropped it yet."""
-        state = cls()
-        state._existed = True
+        state = NativeState()
+        state.rewrite()
         return state
 
     @property

@@ -1,94 +1,34 @@
-"""The state of one object in memory: what is stored, what is on its way, what the running turn wrote.
-
-Three layers, each a dictionary of changes over the one below:
-
-- *base*: everything that turns before this one have written, confirmed or not;
-- *pending*: the part of it that no commit carries yet;
-- *overlay*: the running turn's writes. A normal end joins them to base and pending, an exception
-  drops them, so a turn counts whole or leaves no trace.
+"""The state of one object as its author sees it: typed keys and values in memory.
 
 Values are encoded at `put`, so a value that cannot be stored fails there, inside the turn. Values
 are immutable: what a handler got or put can never change the state behind the store's back.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
 
 from shared import bounds
-from shared.objects.changes import Changes, check_moment, check_size, merge
-from shared.objects.writes import add_alarms, add_values, departure
+from shared.objects.changes import check_moment, check_size
+from shared.objects.layers import Layers
 from shared.storage.codec import AlarmRecord, Meta, decode, encode
-from shared.storage.interface import RECORD_FIELD, ObjectWrite
 
 T = TypeVar("T")
 _MUTABLE = (list, dict, set, bytearray)
 Names = list[str]
 
 
-class ObjectState:
-    """Typed keys and values, named alarms, and an expiry. The first half is for authors, the second for the host."""
+class ObjectState(Layers):
+    """Keys and values, and when the object expires. Of what `Layers` has, authors use nothing."""
 
-    __slots__ = (
-        "_base",
-        "_cleared",
-        "_dead",
-        "_decoded",
-        "_existed",
-        "_meta",
-        "_overlay",
-        "_pending",
-        "_size",
-        "_taken_alarms",
-        "alarm_records",
-    )
+    __slots__ = ("_decoded",)
 
     def __init__(
         self, meta: Meta | None, values: dict[str, bytes], alarms: dict[str, AlarmRecord], *, stale: bool
     ) -> None:
-        self._meta = meta or Meta(version=0)
-        self._existed = meta is not None or stale  # Something is in the store that `gone` would have to delete.
-        self._base = values
-        # Alarms given up, and when; shown until an alarm of that name is removed or the object is deleted.
-        self._dead: dict[str, tuple[AlarmRecord, int]] = {}
-        self.alarm_records = alarms
-        self._decoded: dict[str, tuple[Any, Any]] | None = None
-        self._overlay: Changes | None = None
-        self._pending: Changes | None = None
-        self._taken_alarms: frozenset[str] = (
-            frozenset()
-        )  # Those that the last write touched: the store may not have it.
-        self._cleared = stale  # What is stored has expired: the next commit deletes it first.
-        self._size = sum(len(key) + len(value) for key, value in values.items())
-
-    @classmethod
-    def load(cls, fields: Mapping[bytes, bytes], *, now_ms: int) -> "ObjectState":
-        """The state from a stored hash; absent or expired at `now_ms` (upper end) means empty."""
-        if not fields:
-            return cls(None, {}, {}, stale=False)
-        meta = decode(fields[RECORD_FIELD], Meta)
-        if meta.expire_at_ms and meta.expire_at_ms <= now_ms and not any(field[:1] in b"ad" for field in fields):
-            return cls.expired()
-        values, alarms, dead = {}, {}, {}
-        for field, stored in fields.items():
-            if field[:1] == b"k":
-                values[field[1:].decode()] = stored
-            elif field[:1] == b"a":
-                alarms[field[1:].decode()] = decode(stored, AlarmRecord)
-            elif field[:1] == b"d":
-                record = decode(stored, AlarmRecord)
-                dead[field[1:].decode()] = (record, record.due_ms)
-        state = cls(meta, values, alarms, stale=False)
-        state._dead = dead
-        return state
-
-    @classmethod
-    def expired(cls) -> "ObjectState":
-        """The state of an object whose expiry has passed: empty, with something in the store to be deleted first."""
-        return cls(None, {}, {}, stale=True)
-
-    # For authors.
+        super().__init__(meta, values, alarms, stale=stale)
+        self._decoded: dict[str, tuple[Any, Any]] | None = None  # Values by key, with the type that they were read as.
 
     def get(self, key: str, type_: type[T], default: Any = None) -> T | Any:
         """The value under `key`, or `default`.
@@ -113,7 +53,7 @@ class ObjectState:
             TypeError: the value is mutable or cannot be stored.
             TooLargeError: a bound was passed; nothing was written.
         """
-        self._changes().put(key, _stored_form(key, value))
+        self._changes().put(_checked(key), stored_form("The value", value))
         self._remember(key, None, value)
 
     def put_many(self, values: Mapping[str, Any]) -> None:
@@ -123,7 +63,7 @@ class ObjectState:
             TypeError, TooLargeError: as `put`; nothing was written.
         """
         if values:
-            self._changes().put_many({key: _stored_form(key, value) for key, value in values.items()})
+            self._changes().put_many({_checked(key): stored_form("The value", value) for key, value in values.items()})
             for key, value in values.items():
                 self._remember(key, None, value)
 
@@ -134,9 +74,8 @@ class ObjectState:
             self._forget(key)
 
     def delete_all(self) -> None:
-        """Remove every key, every alarm and the expiry: the object is absent after this turn."""
-        changes = self._changes()
-        changes.reset()
+        """Remove every key, alarm and part, and the expiry: the object is absent after this turn."""
+        self._changes().reset(self.parts)
         self._decoded = None
 
     def list(
@@ -163,188 +102,11 @@ class ObjectState:
         check_moment("An expiry", at_ms or 0)
         self._changes().expire_at_ms = at_ms or 0
 
-    # For the host.
-
-    @property
-    def version(self) -> int:
-        """How many commits this object has had."""
-        return self._meta.version
-
-    @property
-    def expire_at_ms(self) -> int:
-        """When the object becomes absent, 0 for never."""
-        return self._meta.expire_at_ms
-
-    @property
-    def stays(self) -> bool:
-        """Whether an alarm, armed or given up, keeps the object from expiring."""
-        return bool(self.alarm_records or self._dead)
-
-    @property
-    def alarm_serial(self) -> int:
-        """The serial of the newest alarm setting of finished turns."""
-        return self._meta.alarm_serial
-
-    @property
-    def overlay_used(self) -> bool:
-        """Whether the running turn has written anything."""
-        return self._overlay is not None
-
-    @property
-    def pending(self) -> bool:
-        """Whether something waits for a commit."""
-        return self._pending is not None
-
-    @property
-    def size(self) -> int:
-        """Bytes of keys and values, without the running turn's."""
-        return self._size
-
-    def alarm(self, name: str) -> AlarmRecord | None:
-        """The alarm `name` as the running turn sees it."""
-        overlay = self._overlay
-        if overlay is not None:
-            if name in overlay.alarms:
-                return overlay.alarms[name]
-            if overlay.clear:
-                return None
-        return self.alarm_records.get(name)
-
-    def alarm_names(self) -> Names:
-        """The alarms that the running turn sees, sorted."""
-        overlay = self._overlay
-        names = set() if overlay is not None and overlay.clear else set(self.alarm_records)
-        if overlay is not None:
-            for name, record in overlay.alarms.items():
-                (names.discard if record is None else names.add)(name)
-        return sorted(names)
-
-    def set_alarm(self, name: str, record: AlarmRecord | None) -> None:
-        """Set (with a new serial unless it has one) or remove an alarm in the running turn."""
-        changes = self._changes()
-        if record is not None and record.serial == 0:
-            changes.alarm_serial += 1
-            record = msgspec.structs.replace(record, serial=changes.alarm_serial)
-        changes.alarms[name] = record
-
-    def bury_alarm(self, name: str, record: AlarmRecord, at_ms: int) -> None:
-        """Move an alarm to the dead ones in the running turn."""
-        changes = self._changes()
-        changes.alarms[name] = None
-        changes.dead[name] = (record, at_ms)
-
-    def end_turn(self) -> bool:
-        """Join the overlay to base and pending; say whether there was one.
-
-        Raises:
-            TooLargeError: the object would pass 1 MiB; the overlay is still there, to be dropped.
-        """
-        overlay = self._overlay
-        if overlay is None:
-            return False
-        size = self._size_after(overlay)
-        check_size("The object", size, bounds.OBJECT_BYTES_MAX)
-        self._size = size
-        if overlay.clear:
-            overlay.dropped_alarms |= self._dead.keys()
-            self._base, self.alarm_records, self._dead = {}, {}, {}
-        merge(self._base, overlay.values)
-        merge(self.alarm_records, overlay.alarms)
-        if self._dead:
-            merge(self._dead, dict.fromkeys(overlay.removed_alarms()))
-        self._dead.update(overlay.dead)
-        self._meta = msgspec.structs.replace(
-            self._meta,
-            expire_at_ms=overlay.expire_at_ms if self._base or self.stays else 0,  # What is absent cannot expire.
-            alarm_serial=overlay.alarm_serial,
-        )
-        if self._pending is None:
-            self._pending = overlay
-        else:
-            self._pending.join(overlay)
-        self._overlay = None
-        return True
-
     def drop_turn(self) -> None:
-        """Forget what the running turn wrote."""
+        """See `Layers.drop_turn`."""
         if self._overlay is not None:
             self._overlay = None
             self._decoded = None
-
-    def rewrite(self) -> None:
-        """Make the whole state pending: the store lost a write or went back in time, and memory is the newer.
-
-        Alarms that were removed by writes before the last one are not known any more: where a store
-        that went back has them again, their index entries stay, and ring for nothing.
-        """
-        everything = Changes(self._meta.expire_at_ms, self._meta.alarm_serial)
-        everything.clear = True
-        everything.values.update(self._base)
-        everything.alarms.update(self.alarm_records)
-        everything.dead.update(self._dead)
-        everything.dropped_alarms = self._taken_alarms
-        if self._pending is not None:
-            everything.dropped_alarms |= self._pending.touched_alarms()
-        self._pending, self._existed = everything, True
-
-    def take(self, object_id: bytes, *, indexed: bool) -> ObjectWrite | None:
-        """Turn what is pending into a write of the next version; None where nothing needs to be stored."""
-        pending, self._pending = self._pending, None
-        if pending is None:
-            return None
-        self._taken_alarms = pending.touched_alarms()
-        if not self._base and not self.stays:
-            write = departure(object_id, pending) if self._existed else None
-            self._existed, self._cleared, self._meta = (
-                False,
-                False,
-                Meta(version=0, alarm_serial=self._meta.alarm_serial),
-            )
-            return write
-        self._meta = msgspec.structs.replace(self._meta, version=self._meta.version + 1)
-        clear = pending.clear or self._cleared
-        write = ObjectWrite(
-            object_id=object_id,
-            clear=clear,
-            indexed=indexed and (clear or not self._existed),  # What is cleared may never have been there.
-            expire_at_ms=0 if self.stays else self._meta.expire_at_ms,
-        )
-        add_values(write, pending, self._meta)
-        add_alarms(write, pending, self.alarm_records)
-        self._existed, self._cleared = True, False
-        return write
-
-    def _changes(self) -> "Changes":
-        if self._overlay is None:
-            self._overlay = Changes(self._meta.expire_at_ms, self._meta.alarm_serial)
-            self._overlay.known_alarms = frozenset(self.alarm_records)
-        return self._overlay
-
-    def _stored(self, key: str) -> bytes | None:
-        overlay = self._overlay
-        if overlay is not None:
-            if key in overlay.values:
-                return overlay.values[key]
-            if overlay.clear:
-                return None
-        return self._base.get(key)
-
-    def _keys(self) -> Iterator[str]:
-        overlay = self._overlay
-        if overlay is None:
-            yield from self._base
-            return
-        if not overlay.clear:
-            yield from (key for key in self._base if key not in overlay.values)
-        yield from (key for key, stored in overlay.values.items() if stored is not None)
-
-    def _size_after(self, overlay: "Changes") -> int:
-        size = 0 if overlay.clear else self._size
-        for key, stored in overlay.values.items():
-            old = None if overlay.clear else self._base.get(key)
-            size -= 0 if old is None else len(key) + len(old)
-            size += 0 if stored is None else len(key) + len(stored)
-        return size
 
     def _remember(self, key: str, type_: Any, value: Any) -> None:
         if self._decoded is None:
@@ -356,10 +118,20 @@ class ObjectState:
             self._decoded.pop(key, None)
 
 
-def _stored_form(key: str, value: Any) -> bytes:
+def stored_form(what: str, value: Any) -> bytes:
+    """What is stored of a value.
+
+    Raises:
+        TypeError: it is mutable or cannot be stored.
+        TooLargeError: `what` has over 128 KiB.
+    """
     if isinstance(value, _MUTABLE) or (isinstance(value, msgspec.Struct) and not value.__struct_config__.frozen):
         raise TypeError(f"A stored value must be immutable, not {type(value).__name__}")
     stored = encode(value)
-    check_size("The key", len(key.encode()), bounds.KEY_BYTES_MAX)
-    check_size("The value", len(stored), bounds.VALUE_BYTES_MAX)
+    check_size(what, len(stored), bounds.VALUE_BYTES_MAX)
     return stored
+
+
+def _checked(key: str) -> str:
+    check_size("The key", len(key.encode()), bounds.KEY_BYTES_MAX)
+    return key

@@ -14,8 +14,10 @@ def departure(object_id: bytes, pending: Changes) -> ObjectWrite:
 
 
 def add_values(write: ObjectWrite, pending: Changes, meta: Meta) -> None:
-    """Add the object's record and its keys; what is cleared has none that would have to be deleted."""
+    """Add the object's record, its parts and its keys; what is cleared has none that would have to be deleted."""
     write.puts[RECORD_FIELD] = encode(meta)
+    if pending.parts is not None:
+        pending.parts.add_to(write)
     for key, stored in pending.values.items():
         if stored is not None:
             write.puts[b"k" + key.encode()] = stored

@@ -107,6 +107,10 @@ RECORD_FIELD = b"#"
 """The field of an object's hash that says what is kept about the object itself (`codec.Meta`)."""
 
 
+JOURNAL_FIELD = b"j"
+"""The field of an object's hash that says where its journal begins and goes on (a record of the owner)."""
+
+
 INDEX_FIELD = b"x"
 """The fields of an object's hash that begin with it are its index rows: the store writes them, no put does."""
 
@@ -174,10 +178,11 @@ class ObjectWrite(msgspec.Struct, kw_only=True):
 
     @property
     def needs_room(self) -> bool:
-        """Whether a full store must refuse it: it does not only remove, apart from the object's own record."""
+        """Whether a full store must refuse it: it does not only remove, apart from what is kept about it."""
         if self.native is not None:
             return not self.gone
-        adds: tuple[object, ...] = (self.indexed, self.alarm_sets, self.dead_adds, self.puts.keys() - {RECORD_FIELD})
+        puts = self.puts.keys() - {RECORD_FIELD, JOURNAL_FIELD}
+        adds: tuple[object, ...] = (self.indexed, self.alarm_sets, self.dead_adds, puts)
         removes: tuple[object, ...] = (self.gone, self.sweep, self.deletes, self.alarm_removes)
         if self.has_parts:
             adds += (self.journal_appends, self.index_sets, self.entries, self.outbox_adds)

@@ -23,11 +23,12 @@ from shared.objects.address import Address, shard_of, split_address
 from shared.objects.handler import DurableObject
 from shared.objects.native import NativeState
 from shared.objects.state import ObjectState
+from shared.storage.codec import decode
 from shared.storage.interface import NATIVE_FIELD
 from shared.testing.clock import LIMIT_MS, LoopClock, run_virtual
 from shared.testing.cluster import LEASE_TTL_MS, Node
 from shared.testing.faults import FaultyStore
-from shared.testing.shard import Shard
+from shared.testing.shard import Journal, Shard
 from shared.testing.store import MemoryStore
 
 _SETTLE_MS = 40_000  # A turn may take 30 s, and a commit in doubt a lease.
@@ -126,6 +127,12 @@ class Kit:
         """The object's keys and values as stored, not as in memory; structs come as what MessagePack makes of them."""
         state = self._state(ref)
         return {key: state.get(key, Any) for key in state.list()}
+
+    def journal(self, ref: Ref) -> dict[int, Any]:
+        """The entries of the object's journal as stored, by position, oldest first."""
+        key = _address(ref).encode()
+        stored = self._shard(key).journals.get(key, Journal()).entries
+        return {position: decode(entry, Any) for position, entry in stored.items()}
 
     def stored_native(self, ref: Ref) -> bytes:
         """The last stored checkpoint of an object of a native kind; empty where there is none."""

@@ -1,6 +1,16 @@
 """What a store without memory left still does, one rule a function: everything but growing."""
 
-from shared.storage.interface import ClaimOrder, Entry, Fence, LoadOrder, ObjectWrite, Status, StoreFullError
+from shared.storage.interface import (
+    JOURNAL_FIELD,
+    RECORD_FIELD,
+    ClaimOrder,
+    Entry,
+    Fence,
+    LoadOrder,
+    ObjectWrite,
+    Status,
+    StoreFullError,
+)
 from tests.storage.bench import LONG_MS, Bench, Rule, section, without_room, write
 from tests.storage.commit_rules import EVERYTHING, FAR_MS, apply, commit
 from tests.storage.lease_rules import own
@@ -50,7 +60,7 @@ async def a_full_store_takes_parts_away(bench: Bench) -> None:
     fence = await own(bench.store)
     await apply(bench.store, fence, [parts()])
     removals = [
-        ObjectWrite(object_id=b"object", journal_keep=3),
+        ObjectWrite(object_id=b"object", journal_keep=3, puts={RECORD_FIELD: b"record", JOURNAL_FIELD: b"mark"}),
         ObjectWrite(object_id=b"object", index_clears=["status"]),
         ObjectWrite(object_id=b"object", entry_removes=[b"request"]),
         ObjectWrite(object_id=b"object", outbox_removes=[FIRST]),

@@ -2,10 +2,13 @@
 
 The model is a few dictionaries, copied at the start of each turn. Turns end or fail, commits are taken
 in the middle of turns, fail, or are followed by a store that went back in time; alarms are set,
-cancelled, retried and given up. Whatever happens, memory, store and the store's indexes agree.
+cancelled, retried and given up; the journal grows and is trimmed. Whatever happens, memory, store and the store's indexes agree.
 """
 
 import copy
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 from hypothesis import settings
@@ -15,13 +18,18 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from shared import bounds
 from shared.objects.alarms import retried
 from shared.objects.handler import Alarms
+from shared.objects.journal import Journal
+from shared.objects.journal_mark import JournalMark
 from shared.objects.state import ObjectState
-from shared.storage.codec import encode
+from shared.storage.codec import decode, encode
 from shared.storage.interface import ClaimOrder, Fence, ObjectWrite, Section, Status
 from shared.testing.clock import ManualClock
 from shared.testing.shard import Shard
 from shared.testing.store import MemoryStore
 from tests.support.stepping import at_once
+
+if TYPE_CHECKING:
+    from shared.objects.activation import Activation
 
 OBJECT = b"object/"
 TTL_MS = 10**9
@@ -32,17 +40,20 @@ spans_ms = st.sampled_from([1, 1_000, 3_000, 60_000, bounds.ALARM_GIVE_UP_MS])
 
 
 class Model(msgspec.Struct):
-    """What an object is: keys, alarms with their due times, alarms given up, and an expiry (0: never)."""
+    """What an object is: keys, alarms with their due times, alarms given up, an expiry (0: never), and a journal."""
 
     values: dict[str, int] = msgspec.field(default_factory=dict)
     alarms: dict[str, int] = msgspec.field(default_factory=dict)
     dead: set[str] = msgspec.field(default_factory=set)
     expire_at_ms: int = 0
+    journal: dict[int, int] = msgspec.field(default_factory=dict)
+    has_journal: bool = False  # Also an empty one is something: its positions go on.
+    next_position: int = 1
 
     @property
     def absent(self) -> bool:
         """Nothing is left of it."""
-        return not self.values and not self.alarms and not self.dead
+        return not (self.values or self.alarms or self.dead or self.has_journal)
 
     @property
     def stored_expiry_ms(self) -> int:
@@ -82,7 +93,7 @@ class StateMachine(RuleBasedStateMachine):
     @rule()
     def delete_all(self):
         self.state.delete_all()
-        self.running = Model()
+        self.running = Model(next_position=self.running.next_position)
 
     @rule(span_ms=st.none() | spans_ms)
     def expire(self, span_ms):
@@ -110,6 +121,20 @@ class StateMachine(RuleBasedStateMachine):
         if armed:
             del self.running.alarms[name]
             self.running.dead.discard(name)
+
+    @rule(values=st.lists(st.integers(0, 9), min_size=1, max_size=3))
+    def append(self, values):
+        for value in values:
+            assert self.running.next_position == self.journal.append(value)
+            self.running.journal[self.running.next_position] = value
+            self.running.has_journal = True
+            self.running.next_position += 1
+
+    @rule(keep=st.integers(0, 4))
+    def trim(self, keep):
+        self.journal.trim(keep=keep)
+        for position in sorted(self.running.journal)[: max(0, len(self.running.journal) - keep)]:
+            del self.running.journal[position]
 
     # What becomes of its turn.
 
@@ -161,6 +186,8 @@ class StateMachine(RuleBasedStateMachine):
         if write is not None:
             self.apply(write)
             self.expired = False
+        if self.state.parts is not None:
+            self.state.parts.landed()
         if not self.expired:
             self.store_agrees()
 
@@ -174,6 +201,7 @@ class StateMachine(RuleBasedStateMachine):
     def remember_the_store(self):
         self.earlier = self.store.snapshot()
 
+    @precondition(lambda self: self.earlier.shards[0].journals == self.shard().journals)
     @precondition(lambda self: self.earlier_alarms() <= self.running.alarms.keys() & self.ended.alarms.keys())
     @rule()
     def restore_the_store(self):
@@ -188,7 +216,9 @@ class StateMachine(RuleBasedStateMachine):
         self.state.drop_turn()
         self.state = ObjectState.load(self.fields(), now_ms=self.clock.now_ms())
         if 0 < self.ended.stored_expiry_ms <= self.clock.now_ms():
-            self.ended, self.expired = Model(), True
+            self.ended, self.expired = Model(next_position=self.ended.next_position), True
+        elif self.ended.absent and not self.fields():
+            self.ended.next_position = 1
         self.running = copy.deepcopy(self.ended)
 
     @invariant()
@@ -203,7 +233,20 @@ class StateMachine(RuleBasedStateMachine):
         assert self.ended.expire_at_ms == self.state.expire_at_ms
         assert sum(len(key) + len(encode(value)) for key, value in self.ended.values.items()) == self.state.size
 
+        assert expected.journal == {entry.position: entry.value for entry in at_once(self.journal.read(type_=int))}
+        assert (len(expected.journal), expected.next_position - 1) == (len(self.journal), self.journal.last)
+        assert min(expected.journal, default=expected.next_position) == self.journal.first
+
     # The store.
+
+    @property
+    def journal(self) -> Journal:
+        host = SimpleNamespace(journals=SimpleNamespace(read=self.read_stored))
+        return Journal(cast("Activation", SimpleNamespace(host=host)), self.state)
+
+    async def read_stored(self, _: object, *, after: int, rows: int) -> Sequence[tuple[int, bytes]]:
+        """As `JournalReads.read`."""
+        return (await self.store.journal(0, self.fence, OBJECT, after=after, rows=rows)).entries
 
     def earlier_alarms(self) -> set[str]:
         shard = self.earlier.shards[0]
@@ -240,10 +283,13 @@ class StateMachine(RuleBasedStateMachine):
         assert dead <= shard.dead_alarms.keys() <= dead | shard.alarms.keys()
         assert (set() if expected.absent else {OBJECT}) == shard.index
         assert ({OBJECT: expected.stored_expiry_ms} if expected.stored_expiry_ms else {}) == shard.expiries
+        stored = shard.journals[OBJECT].entries if expected.has_journal else {}
+        assert expected.journal == {position: decode(entry, int) for position, entry in stored.items()}
         if expected.absent:
-            assert fields == {}
+            assert ({}, {}) == (fields, shard.journals)
         else:
             assert self.state.alarm_records == loaded.alarm_records
+            assert (self.state.parts.mark if self.state.parts else JournalMark()) == loaded.journal
             assert (expected.expire_at_ms, self.state.version) == (loaded.expire_at_ms, loaded.version)
 
 
