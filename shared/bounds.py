@@ -27,10 +27,14 @@ TURN_KEYS_MAX = 1_000
 MOMENT_MS_MAX = 2**53 - 1  # The store keeps moments as doubles; beyond this they would not be exact.
 ALARMS_MAX = 64  # Named alarms of one object.
 ALARM_NAME_BYTES_MAX = 256
+INDEX_ROWS_MAX = 16  # Of one object: each is another write of its commit, and another set to find it in.
+INDEX_NAME_BYTES_MAX = 64
+INDEX_VALUE_BYTES_MAX = NAME_BYTES_MAX  # The name of another object can be one.
 INDEX_SUMMARY_BYTES_MAX = 256  # What a listing shows of an object without loading it; part of a sorted set's member.
 JOURNAL_ENTRIES_MAX = 10_000  # What is appended for ever is trimmed by its author, or refused here.
 JOURNAL_BYTES_MAX = 8 * 1024 * 1024  # Larger than an object: it is not loaded. An entry is a value like others.
 JOURNAL_READ_ENTRIES = 1_000  # Of one read: one script of the store, which blocks it for about 1 ms.
+assert KIND_BYTES_MAX + 1 + INDEX_NAME_BYTES_MAX < 256  # Together behind one length byte, in the key of an index.
 assert KEY_BYTES_MAX < VALUE_BYTES_MAX < TURN_BYTES_MAX < OBJECT_BYTES_MAX
 
 # Mailbox. More waiting calls than these would time out before their turn anyway.
@@ -58,6 +62,12 @@ CHECKPOINT_STALE_MS = 1_000  # Older than this, replies of checkpointed kinds wa
 DOUBT_TURNS_MAX = 256  # Turns that a shard may gather while a commit is in doubt.
 assert CHECKPOINT_MS * 2 < CHECKPOINT_STALE_MS
 assert TURN_BYTES_MAX <= FLIGHT_BYTES_MAX
+
+# Listings. They wait for each other, not for commits and loads; nobody waits long, or too many do.
+LISTINGS_AT_ONCE = 2
+LISTINGS_WAITING_MAX = 100
+LISTING_ROWS_MAX = 1_000  # Of one page: about 1 MiB with the largest addresses and summaries.
+assert LISTINGS_AT_ONCE < LISTINGS_WAITING_MAX
 
 # Draining. Together they fit in the 25 s that a stopping node has.
 DRAIN_TURNS_MS = 5_000

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.objects.address import Address
 from shared.objects.handler import DurableObject
+from shared.objects.listings import Cursor, Page
 
 if TYPE_CHECKING:
     from shared.objects.activation import Activation
@@ -30,6 +31,28 @@ class ObjectCalls:
     def at(self, kind: type[DurableObject], tenant: str, name: str) -> Any:
         """A stub of the object: its handlers as coroutine functions, wherever the object lives."""
         return _Stub(self._host, kind, Address(kind.kind, tenant, name))
+
+    async def find(
+        self,
+        kind: type[DurableObject],
+        tenant: str,
+        name: str,
+        value: str,
+        *,
+        after: Cursor | None = None,
+        limit: int = 100,
+    ) -> Page:
+        """Objects of `kind` by their rows in an index: see `Listings.find`.
+
+        From within a turn, earlier turns of the object are stored first: it finds what they wrote, not its own writes.
+        """
+        await self._host.store_earlier_turns()
+        return await self._host.listings.find(kind, tenant, name, value, after=after, limit=limit)
+
+    async def count(self, kind: type[DurableObject], tenant: str, name: str, value: str) -> int:
+        """How many objects of `kind` have `value` in an index; the rest as `find`."""
+        await self._host.store_earlier_turns()
+        return await self._host.listings.count(kind, tenant, name, value)
 
 
 class _Stub:

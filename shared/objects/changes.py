@@ -8,6 +8,7 @@ from shared.objects.errors import TooLargeError
 from shared.objects.journal_mark import JournalMark
 from shared.objects.parts import PartChanges, Parts
 from shared.storage.codec import AlarmRecord
+from shared.storage.listings import IndexEntry
 
 
 class Changes:
@@ -54,6 +55,11 @@ class Changes:
         check_size("The turn's entries", len(self.parts.appends) + 1 if self.parts else 1, bounds.TURN_KEYS_MAX)
         self._grow(len(stored), 0)
         return self.of_parts(mark).append(stored)
+
+    def set_row(self, name: str, row: IndexEntry | None, mark: JournalMark) -> None:
+        """Set or (None) clear a row of an index, of an object whose journal ends at `mark`."""
+        self._grow(0 if row is None else len(row.value) + len(row.summary), 0)
+        self.of_parts(mark).rows[name] = row
 
     def of_parts(self, mark: JournalMark) -> PartChanges:
         """The changes of parts, from now on."""

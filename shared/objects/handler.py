@@ -23,6 +23,7 @@ import msgspec
 from shared import bounds
 from shared.objects.changes import check_moment
 from shared.objects.errors import TooLargeError
+from shared.objects.index import Index
 from shared.objects.journal import Journal
 from shared.objects.native import NativeState
 from shared.storage.codec import AlarmRecord
@@ -185,6 +186,11 @@ class DurableObject:
     def journal(self) -> Journal:
         """My journal. Raises TypeError for native kinds."""
         return Journal(self._activation, self.storage)
+
+    @property
+    def index(self) -> Index:
+        """My rows in the indexes of my kind. Raises TypeError for kinds that are not indexed."""
+        return Index(self._activation, self.storage)
 
     @property
     def clock(self) -> "StoreClock":

@@ -30,6 +30,7 @@ from shared.objects.errors import (
 )
 from shared.objects.handler import DurableObject, Kind
 from shared.objects.journal import JournalReads
+from shared.objects.listings import Listings
 from shared.objects.loader import Loader
 from shared.objects.native import NativeState
 from shared.objects.ownership import Ownership, Shard
@@ -84,6 +85,7 @@ class Host:
         self._turns = Turns(self)
         self._loader = Loader(self, store, ownership)
         self.journals = JournalReads(self, store, ownership)
+        self.listings = Listings(store, shards=len(ownership.shards))
         self.residents = Residents(self, self._turns, self._loader)
         self._activations = self.residents.by_address
         self._monotonic_ms = store_clock.monotonic_ms
@@ -170,6 +172,12 @@ class Host:
         if chain:
             await self._let_out(current_chain.get()[-1])
         return await self.call(address, method, *args)
+
+    async def store_earlier_turns(self) -> None:
+        """Wait until the store has what was written by turns of the object before the one that asks; see `_let_out`."""
+        chain = current_chain.get()
+        if chain:
+            await self._let_out(chain[-1])
 
     async def commit_within_turn(self, activation: Activation) -> None:
         """See `DurableObject.commit`."""

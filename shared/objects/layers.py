@@ -20,6 +20,9 @@ from shared.objects.parts import PartChanges, Parts
 from shared.objects.writes import add_alarms, add_values, departure
 from shared.storage.codec import AlarmRecord, Meta, decode
 from shared.storage.interface import RECORD_FIELD, ObjectWrite
+from shared.storage.listings import IndexEntry
+
+_NO_ROWS: Mapping[str, IndexEntry] = {}
 
 
 class Layers:
@@ -57,12 +60,12 @@ class Layers:
         self._size = sum(len(key) + len(value) for key, value in values.items())
 
     @classmethod
-    def load(cls, fields: Mapping[bytes, bytes], *, now_ms: int) -> Self:
-        """The state from a stored hash; absent or expired at `now_ms` (upper end) means empty."""
+    def load(cls, fields: Mapping[bytes, bytes], rows: Mapping[str, IndexEntry] = _NO_ROWS, *, now_ms: int) -> Self:
+        """The state from a stored hash and index rows; absent or expired at `now_ms` (upper end) means empty."""
         if not fields:
             return cls(None, {}, {}, stale=False)
         meta = decode(fields[RECORD_FIELD], Meta)
-        parts = Parts.load(fields)
+        parts = Parts.load(fields, rows)
         if meta.expire_at_ms and meta.expire_at_ms <= now_ms and not any(field[:1] in b"ad" for field in fields):
             return cls._ended(parts)
         values, alarms, dead = {}, {}, {}
@@ -152,6 +155,27 @@ class Layers:
         layers = (sent, _parts_of(self._pending), _parts_of(self._overlay))
         return [entry for changes in layers if changes is not None for entry in changes.entries()]
 
+    def row(self, name: str) -> IndexEntry | None:
+        """The row in the index of that stored name, as the running turn sees it."""
+        overlay = self._overlay
+        if overlay is not None:
+            if overlay.parts is not None and name in overlay.parts.rows:
+                return overlay.parts.rows[name]
+            if overlay.clear:
+                return None
+        return None if self.parts is None else self.parts.rows.get(name)
+
+    def row_names(self) -> set[str]:
+        """The stored names of the indexes in which the running turn sees a row."""
+        names = set() if self.parts is None else set(self.parts.rows)
+        changes = _parts_of(self._overlay)
+        return {name for name in names.union(changes.rows if changes else ()) if self.row(name) is not None}
+
+    def set_row(self, name: str, row: IndexEntry | None) -> None:
+        """Set or (None) clear the row in an index, in the running turn."""
+        mark = self.journal
+        self._changes().set_row(name, row, mark)
+
     def alarm(self, name: str) -> AlarmRecord | None:
         """The alarm `name` as the running turn sees it."""
         overlay = self._overlay
@@ -206,8 +230,8 @@ class Layers:
             merge(self._dead, dict.fromkeys(overlay.removed_alarms()))
         self._dead.update(overlay.dead)
         if overlay.parts is not None:
-            self.parts = self.parts or Parts(JournalMark())
-            self.parts.merge(overlay.parts)
+            self.parts = self.parts or Parts(JournalMark(), {})
+            self.parts.merge(overlay.parts, clear=overlay.clear)
         self._meta = msgspec.structs.replace(
             self._meta,
             expire_at_ms=overlay.expire_at_ms if self.present else 0,  # What is absent cannot expire.

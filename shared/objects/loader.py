@@ -16,7 +16,7 @@ from shared.objects.native import NativeState
 from shared.objects.ownership import Ownership
 from shared.objects.state import ObjectState
 from shared.objects.tracing import begin_activation, end_activation
-from shared.storage.interface import LoadOrder, Store, StoreError
+from shared.storage.interface import Loaded, LoadOrder, Store, StoreError
 from shared.telemetry import logs
 from shared.telemetry.context import TraceContext
 from shared.telemetry.traces import NoSpan, Span
@@ -92,7 +92,7 @@ class Loader:
                 self._waiting.append(wanted)
                 doubtful.append(shard)
             else:
-                self._open(wanted, loaded.fields)
+                self._open(wanted, loaded)
         self._ownership.suspend(doubtful)
 
     def _loadable(self, batch: list[_Wanted]) -> list[_Wanted]:
@@ -107,10 +107,15 @@ class Loader:
         self._waiting.append(wanted)
         self._wake.set()
 
-    def _open(self, wanted: _Wanted, fields: dict[bytes, bytes]) -> None:
+    def _open(self, wanted: _Wanted, loaded: Loaded) -> None:
         activation = wanted.activation
+        now_ms = self._clock.upper_ms()
+        state: NativeState | ObjectState
         try:
-            state = (NativeState if activation.kind.native else ObjectState).load(fields, now_ms=self._clock.upper_ms())
+            if activation.kind.native:
+                state = NativeState.load(loaded.fields, now_ms=now_ms)
+            else:
+                state = ObjectState.load(loaded.fields, loaded.indexes, now_ms=now_ms)
         except (TenureError, ValueError, KeyError) as exc:
             _log.error(logs.OBJECT_UNREADABLE, object=str(activation.address), error=str(exc))
             failure = HandlerError(activation.kind.name, "on_activate")

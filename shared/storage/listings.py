@@ -33,6 +33,11 @@ class Place(msgspec.Struct, frozen=True, order=True):
     at_ms: int
     member: bytes
 
+    @classmethod
+    def past(cls, at_ms: int, object_id: bytes) -> "Place":
+        """Behind the row of an object at `at_ms`, whatever its summary was, and before that of the next address."""
+        return cls(at_ms, object_id + b"\xff" * (INDEX_SUMMARY_BYTES_MAX + 1))
+
 
 class IndexRow(msgspec.Struct, frozen=True):
     """An object as an index lists it."""
@@ -120,10 +125,7 @@ class ListingStore(Protocol):
     async def find(
         self, shards: Sequence[int], *, tenant: str, index: str, value: str, after: Place | None, rows: int
     ) -> Sequence[Sequence[IndexRow]]:
-        """Objects with `value` in `index`, by `sort_ms`, then address.
-
-        One whose summary changes between two pages may be listed twice.
-        """
+        """Objects with `value` in `index`, by `sort_ms`, then address."""
         ...
 
     async def count(self, shards: Sequence[int], *, tenant: str, index: str, value: str) -> int:

@@ -19,8 +19,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
+from shared.bounds import LISTING_ROWS_MAX
 from shared.objects.address import Address, shard_of, split_address
 from shared.objects.handler import DurableObject
+from shared.objects.listings import Found, Page
 from shared.objects.native import NativeState
 from shared.objects.state import ObjectState
 from shared.storage.codec import decode
@@ -84,6 +86,12 @@ class Kit:
     def at(self, kind: type[DurableObject], tenant: str, name: str) -> Ref:
         """The object of that address, on whichever node runs it: `await kit.at(Counter, "acme", "one").add(5)`."""
         return Ref(self, kind, Address(kind.kind, tenant, name))
+
+    async def find(self, kind: type[DurableObject], tenant: str, name: str, value: str) -> list[Found]:
+        """The objects, 1,000 at most, that a listing shows under `value` in the index `name` of the kind."""
+        calls = self.node.host.calls
+        page: Page = await self.node.run(calls.find(kind, tenant, name, value, limit=LISTING_ROWS_MAX))
+        return list(page.rows)
 
     # Time.
 

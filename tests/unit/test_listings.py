@@ -48,6 +48,17 @@ def test_a_row_knows_its_place() -> None:
     assert Place(5, b"object\0\x06\0\x06") == row.place
 
 
+def test_a_place_past_an_object_is_behind_each_of_its_rows_and_before_the_next_object() -> None:
+    """A listing that goes on there does not see an object again whose summary has changed meanwhile."""
+    one, two = Address("run", "acme", "a").encode(), Address("run", "acme", "b").encode()
+    past = Place.past(5, one)
+
+    for summary in (b"", b"s", b"\xff" * INDEX_SUMMARY_BYTES_MAX):
+        assert IndexRow(5, one, summary).place < past
+    assert past < IndexRow(5, two, b"").place
+    assert past < IndexRow(6, one, b"").place
+
+
 def test_a_family_is_what_its_addresses_begin_with() -> None:
     """Kind and tenant are encoded as in an address; the length of the name and the name follow."""
     assert Address("run", "acmé", "job-1").encode() == family("run", "acmé") + b"\0\x05job-1"

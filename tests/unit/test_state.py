@@ -2,7 +2,8 @@
 
 The model is a few dictionaries, copied at the start of each turn. Turns end or fail, commits are taken
 in the middle of turns, fail, or are followed by a store that went back in time; alarms are set,
-cancelled, retried and given up; the journal grows and is trimmed. Whatever happens, memory, store and the store's indexes agree.
+cancelled, retried and given up; the journal grows and is trimmed; index rows
+come and go. Whatever happens, memory, store and the store's indexes agree.
 """
 
 import copy
@@ -18,11 +19,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from shared import bounds
 from shared.objects.alarms import retried
 from shared.objects.handler import Alarms
+from shared.objects.index import Index
 from shared.objects.journal import Journal
 from shared.objects.journal_mark import JournalMark
 from shared.objects.state import ObjectState
 from shared.storage.codec import decode, encode
-from shared.storage.interface import ClaimOrder, Fence, ObjectWrite, Section, Status
+from shared.storage.interface import ClaimOrder, Fence, ObjectWrite, Section, Status, take_index_records
+from shared.storage.keys import index_place
+from shared.storage.listings import IndexEntry, IndexRow, Place
 from shared.testing.clock import ManualClock
 from shared.testing.shard import Shard
 from shared.testing.store import MemoryStore
@@ -36,11 +40,13 @@ TTL_MS = 10**9
 
 keys = st.sampled_from(["a", "ab", "b", "c"])
 names = st.sampled_from(["x", "y", "z"])
+INDEXES = ("status", "owner")
+indexes = st.sampled_from(INDEXES)
 spans_ms = st.sampled_from([1, 1_000, 3_000, 60_000, bounds.ALARM_GIVE_UP_MS])
 
 
 class Model(msgspec.Struct):
-    """What an object is: keys, alarms with their due times, alarms given up, an expiry (0: never), and a journal."""
+    """What an object is: keys, alarms with their due times, alarms given up, an expiry (0: never), a journal, and rows."""
 
     values: dict[str, int] = msgspec.field(default_factory=dict)
     alarms: dict[str, int] = msgspec.field(default_factory=dict)
@@ -49,11 +55,13 @@ class Model(msgspec.Struct):
     journal: dict[int, int] = msgspec.field(default_factory=dict)
     has_journal: bool = False  # Also an empty one is something: its positions go on.
     next_position: int = 1
+    rows: dict[str, tuple[str, int]] = msgspec.field(default_factory=dict)
+    """Index to value and time."""
 
     @property
     def absent(self) -> bool:
         """Nothing is left of it."""
-        return not (self.values or self.alarms or self.dead or self.has_journal)
+        return not (self.values or self.alarms or self.dead or self.has_journal or self.rows)
 
     @property
     def stored_expiry_ms(self) -> int:
@@ -136,6 +144,15 @@ class StateMachine(RuleBasedStateMachine):
         for position in sorted(self.running.journal)[: max(0, len(self.running.journal) - keep)]:
             del self.running.journal[position]
 
+    @rule(name=indexes, value=st.sampled_from(["open", "done"]), sort_ms=st.integers(0, 2))
+    def set_row(self, name, value, sort_ms):
+        self.index.set(name, value, sort_ms, summary=value.encode())
+        self.running.rows[name] = (value, sort_ms)
+
+    @rule(name=indexes)
+    def clear_row(self, name):
+        assert (self.running.rows.pop(name, None) is not None) == self.index.clear(name)
+
     # What becomes of its turn.
 
     @rule()
@@ -214,7 +231,7 @@ class StateMachine(RuleBasedStateMachine):
     def reload(self):
         """The object left memory, and comes back as the store has it; past its expiry it is absent."""
         self.state.drop_turn()
-        self.state = ObjectState.load(self.fields(), now_ms=self.clock.now_ms())
+        self.state = ObjectState.load(self.fields(), self.stored_rows(), now_ms=self.clock.now_ms())
         if 0 < self.ended.stored_expiry_ms <= self.clock.now_ms():
             self.ended, self.expired = Model(next_position=self.ended.next_position), True
         elif self.ended.absent and not self.fields():
@@ -236,6 +253,9 @@ class StateMachine(RuleBasedStateMachine):
         assert expected.journal == {entry.position: entry.value for entry in at_once(self.journal.read(type_=int))}
         assert (len(expected.journal), expected.next_position - 1) == (len(self.journal), self.journal.last)
         assert min(expected.journal, default=expected.next_position) == self.journal.first
+        values = {name: value for name in INDEXES if (value := self.index.value(name)) is not None}
+        assert {name: value for name, (value, _) in expected.rows.items()} == values
+        assert {f"kind/{name}" for name in expected.rows} == self.state.row_names()
 
     # The store.
 
@@ -243,6 +263,11 @@ class StateMachine(RuleBasedStateMachine):
     def journal(self) -> Journal:
         host = SimpleNamespace(journals=SimpleNamespace(read=self.read_stored))
         return Journal(cast("Activation", SimpleNamespace(host=host)), self.state)
+
+    @property
+    def index(self) -> Index:
+        kind, address = SimpleNamespace(name="kind", indexed=True), SimpleNamespace(tenant="acme")
+        return Index(cast("Activation", SimpleNamespace(kind=kind, address=address)), self.state)
 
     async def read_stored(self, _: object, *, after: int, rows: int) -> Sequence[tuple[int, bytes]]:
         """As `JournalReads.read`."""
@@ -267,6 +292,9 @@ class StateMachine(RuleBasedStateMachine):
     def fields(self) -> dict[bytes, bytes]:
         return self.shard().objects.get(OBJECT, {})
 
+    def stored_rows(self) -> dict[str, IndexEntry]:
+        return take_index_records(dict(self.fields()))
+
     def store_agrees(self) -> None:
         """What a load would find is the model, and every index says the same as the object.
 
@@ -274,7 +302,7 @@ class StateMachine(RuleBasedStateMachine):
         given up, deleted and set anew before a commit came by is among both until it ends.
         """
         shard, expected, fields = self.shard(), self.ended, self.fields()
-        loaded = ObjectState.load(fields, now_ms=0)
+        loaded = ObjectState.load(fields, self.stored_rows(), now_ms=0)
         assert expected.values == {key: loaded.get(key, int) for key in loaded.list()}
         assert expected.alarms == {name: record.due_ms for name, record in loaded.alarm_records.items()}
         assert {b"d" + name.encode() for name in expected.dead} == {field for field in fields if field[:1] == b"d"}
@@ -285,12 +313,27 @@ class StateMachine(RuleBasedStateMachine):
         assert ({OBJECT: expected.stored_expiry_ms} if expected.stored_expiry_ms else {}) == shard.expiries
         stored = shard.journals[OBJECT].entries if expected.has_journal else {}
         assert expected.journal == {position: decode(entry, int) for position, entry in stored.items()}
+        rows = [(name, value, at_ms) for name, (value, at_ms) in expected.rows.items()]
+        assert sorted(rows) == sorted(found_rows(shard))
         if expected.absent:
             assert ({}, {}) == (fields, shard.journals)
         else:
             assert self.state.alarm_records == loaded.alarm_records
+            assert self.stored_rows() == (self.state.parts.rows if self.state.parts else {})
             assert (self.state.parts.mark if self.state.parts else JournalMark()) == loaded.journal
             assert (expected.expire_at_ms, self.state.version) == (loaded.expire_at_ms, loaded.version)
+
+
+def found_rows(shard: Shard) -> list[tuple[str, str, int]]:
+    """Index, value and time of what the sorted sets of the indexes have, each with its own value as summary."""
+    found = []
+    for name in INDEXES:
+        for value in ("open", "done"):
+            for member, at_ms in shard.rows.get(index_place("acme", f"kind/{name}", value), {}).items():
+                assert IndexRow(at_ms, OBJECT, value.encode()) == IndexRow.at(Place(at_ms, member))
+                found.append((name, value, at_ms))
+    assert len(found) == sum(map(len, shard.rows.values()))
+    return found
 
 
 TestStateMachine = StateMachine.TestCase
