@@ -120,7 +120,10 @@ class Parts:
         self.sent = None
 
     def rewritten(self, pending: PartChanges | None) -> PartChanges:
-        """All that the store may not have, to be taken again."""
+        """All that the store may not have, to be taken again.
+
+        Where it went back in time, entries that it had confirmed and lost are not to be had: the journal has a gap.
+        """
         everything = PartChanges(self.mark)
         everything.cut = True
         everything.rows.update(self.rows)

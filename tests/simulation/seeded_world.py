@@ -19,11 +19,22 @@ from shared.objects.errors import (
 )
 from shared.objects.handler import Alarm, Checkpoint, DurableObject, readonly
 from shared.objects.host import NOT_NOW
+from shared.objects.journal_mark import JournalMark
+from shared.storage import keys
 from shared.storage.codec import AlarmRecord, Meta, decode
-from shared.storage.interface import RECORD_FIELD, Committed, Section, StoreError
+from shared.storage.interface import (
+    JOURNAL_FIELD,
+    RECORD_FIELD,
+    Committed,
+    Section,
+    StoreError,
+    take_index_records,
+)
+from shared.storage.listings import IndexRow
 from shared.testing.clock import START_MS, LoopClock, VirtualTimeLoop
 from shared.testing.cluster import Node, NodeDiedError
 from shared.testing.faults import Fault, FaultKind, FaultyStore
+from shared.testing.shard import Journal, Shard
 from shared.testing.store import MemoryStore
 from tests.simulation.seeded_history import History, Op
 
@@ -51,13 +62,23 @@ class Observed(DurableObject):
 
 
 class Ledger(Observed):
-    """The ids of the turns that counted, in their order; and alarms."""
+    """The ids of the turns that counted, in their order; and alarms. The newest of them are its journal, too."""
 
     kind = "ledger"
 
     def _log(self, entry: str) -> Ids:
-        log: Ids = (*self.storage.get("log", Ids, default=()), entry)
+        return self._write((*self.storage.get("log", Ids, default=()), entry))
+
+    def _write(self, log: Ids) -> Ids:
         self.storage.put("log", log)
+        self.journal.append(log[-1])
+        if len(self.journal) > 12:
+            self.journal.trim(keep=6)
+        value = listed_under(log)
+        if value is None:
+            self.index.clear("length")
+        else:
+            self.index.set("length", value, len(log), summary=log[-1].encode())
         return log
 
     def add(self, id_: str) -> Ids:
@@ -71,8 +92,7 @@ class Ledger(Observed):
         try:
             before: Ids = self.storage.get("log", Ids, default=())
             await asyncio.sleep(seconds)
-            self.storage.put("log", (*before, id_))
-            return (*before, id_)
+            return self._write((*before, id_))
         finally:
             self.leave()
 
@@ -84,7 +104,7 @@ class Ledger(Observed):
         before: Ids = self.storage.get("log", Ids, default=())
         alarms = {name: self.alarms.due_ms(name) for name in self.alarms.names()}
         self.storage.delete_all()
-        self.storage.put("log", (*before, id_))
+        self._write((*before, id_))
         for name, due_ms in alarms.items():
             assert due_ms is not None
             self.alarms.set(name, at_ms=due_ms)
@@ -121,6 +141,24 @@ class Ledger(Observed):
         log: Ids = self.storage.get("log", Ids, default=())
         return log
 
+    @readonly
+    async def replay(self) -> Ids:
+        log = self.read()
+        entries = await self.journal.read(type_=str)
+        said = tuple(entry.value for entry in entries)
+        positions = [entry.position for entry in entries]
+        Observed.history.hold(said == log[len(log) - len(said) :], f"the journal of {self.address} reads {said}: {log}")
+        Observed.history.hold(
+            positions == list(range(self.journal.first, self.journal.last + 1)),
+            f"the journal of {self.address} has gaps: {positions}",
+        )
+        return log
+
+
+def listed_under(log: Ids) -> str | None:
+    """Under which value of its index a ledger is found."""
+    return None if len(log) % 4 == 0 else str(len(log) % 3)
+
 
 class Note(Observed):
     """A value for a while."""
@@ -154,6 +192,8 @@ class Tally(Observed):
     def hit(self, id_: str) -> int:
         Observed.history.turn_ms[id_] = Observed.now_ms() - START_MS
         self.total += 1
+        self.journal.append(self.total)
+        self.journal.trim(keep=10)
         self.dirty()
         return self.total
 
@@ -172,6 +212,7 @@ class Tally(Observed):
 
     def on_checkpoint(self) -> None:
         self.storage.put("total", self.total)
+        self.index.set("total", "any", self.total)
 
 
 class Meter(Observed):
@@ -225,6 +266,35 @@ class WatchedStore(MemoryStore):
         hold(shard.index == shard.objects.keys(), f"index and objects of shard {number} differ")
         hold(shard.alarms == alarms, f"alarms and objects of shard {number} differ: {shard.alarms} {alarms}")
         hold(shard.expiries == expiries, f"expiries and objects of shard {number} differ")
+        self._parts_agree(number, shard)
+
+    def _parts_agree(self, number: int, shard: Shard) -> None:
+        """Journals have no gaps and say what their objects say; each index has the row of each object, and no other."""
+        rows: dict[bytes, dict[bytes, int]] = {}
+        journals = {}
+        hold = self.history.hold
+        for key, fields in shard.objects.items():
+            stored = take_index_records(dict(fields))
+            for name, row in stored.items():
+                place = keys.index_place(row.tenant, name, row.value)
+                rows.setdefault(place, {})[IndexRow(row.sort_ms, key, row.summary).place.member] = row.sort_ms
+            mark = decode(fields[JOURNAL_FIELD], JournalMark) if JOURNAL_FIELD in fields else JournalMark()
+            entries = shard.journals.get(key, Journal()).entries if mark.first else {}
+            journals[key] = dict(entries)
+            lost = self.history.restored_ms and b"ktotal" in fields  # What a checkpointed one had stored and not kept.
+            hold(
+                lost or list(entries) == list(range(mark.first or 1, mark.next if mark.first else 1)),
+                f"gaps: {entries}",
+            )
+            if b"klog" in fields:
+                log = decode(fields[b"klog"], Ids)
+                said = tuple(decode(entry, str) for entry in entries.values())
+                hold(said and said == log[len(log) - len(said) :], f"a journal says {said}: {log}")
+                expected = {"ledger/length": listed_under(log)} if listed_under(log) else {}
+                hold(expected == {name: row.value for name, row in stored.items()}, f"listed as {stored}: {log}")
+        hold(rows == shard.rows, f"index rows and objects of shard {number} differ: {shard.rows} {rows}")
+        left = {key: journal.entries for key, journal in shard.journals.items() if journal.entries}
+        hold(left == {key: entries for key, entries in journals.items() if entries}, f"a journal has no object: {left}")
 
     def log(self, address: Address) -> Ids:
         """A ledger as it is stored now."""
@@ -389,6 +459,7 @@ class World:
             (3, (ledger, "arm", Ledger.arm, (id_, alarm, pick.choice([0, 30, 300, 3_000])))),
             (1, (ledger, "cancel", Ledger.cancel, (id_, alarm))),
             (4, (ledger, "read", Ledger.read, ())),
+            (3, (ledger, "read", Ledger.replay, ())),
             (2, (NOTE, "keep", Note.keep, (id_, pick.choice([100, 1_000, 6_000])))),
             (1, (NOTE, "drop", Note.drop, ())),
             (3, (NOTE, "read", Note.read, ())),
@@ -472,7 +543,24 @@ class World:
             op.reply = await last.call(address, read)
             op.outcome, op.ended_ms = "ok", self.ms()
             self.history.ops.append(op)
+        await self.find_all(last)
         self.history.check()
+
+    async def find_all(self, node: Node) -> None:
+        """A listing shows exactly the objects that are there, in order, page by page."""
+        for value in ("0", "1", "2"):
+            logs = {address: self.store.log(address) for address in LEDGERS}
+            expected = [(len(log), address) for address, log in logs.items() if listed_under(log) == value]
+            found, after = [], None
+            while True:
+                page = await node.run(node.host.calls.find(Ledger, "t", "length", value, after=after, limit=2))
+                found += [(row.sort_ms, row.address) for row in page.rows]
+                after = page.after
+                if after is None:
+                    break
+            self.history.hold(sorted(expected) == found, f"found under {value}: {found}, not {expected}")
+            count = await node.run(node.host.calls.count(Ledger, "t", "length", value))
+            self.history.hold(len(expected) == count, f"counted {count}, not {expected}")
 
 
 def simulate(seed: int) -> History:

@@ -19,8 +19,11 @@ from shared.objects.activation import Activation, Call, Mailbox
 from shared.objects.committer import Committer
 from shared.objects.errors import OutcomeUnknownError
 from shared.objects.host import Host
+from shared.objects.layers import Layers
+from shared.objects.listings import Listings
 from shared.objects.loader import Loader
 from shared.objects.ownership import Ownership
+from shared.objects.parts import Parts
 from shared.objects.residents import Residents
 from shared.objects.state import ObjectState
 from shared.objects.store_clock import StoreClock
@@ -31,8 +34,11 @@ from tests.simulation import test_alarm_turns as alarm_tests
 from tests.simulation import test_calls_from_turns as call_tests
 from tests.simulation import test_core as tests
 from tests.simulation import test_core_found as found
+from tests.simulation import test_index as index
+from tests.simulation import test_journal as journal
 from tests.simulation import test_owner_found as owned
 from tests.simulation import test_turns_found as turn_tests
+from tests.unit import test_find as listings
 
 REPLY_LOST_FOR_GOOD = partial(tests.test_a_commit_that_stays_in_doubt_is_decided_by_a_new_fence, FaultKind.REPLY_LOST)
 REQUEST_LOST_FOR_GOOD = partial(
@@ -69,8 +75,8 @@ async def send_under_a_new_id(store: FaultyStore, sections: Any, **limits: int) 
     return await store._run("commit", lambda: store._store.commit(sections, **limits))
 
 
-async def stored_soon_enough(committer: Committer) -> None:
-    """In the place of `Committer.flush`."""
+async def stored_soon_enough(_: Committer | Host) -> None:
+    """In the place of `Committer.flush`, or of another method that waits for the store."""
 
 
 def nothing(*_: object) -> None:
@@ -369,6 +375,69 @@ MUTANTS = (
         Text("lapsed = now_ms >= activation.shard.valid_until_ms", "lapsed = False"),
         found.test_an_answer_that_rests_on_the_lease_does_not_outlive_it,
     ),
+    Mutant(
+        "journal_read_without_what_waits",
+        Layers,
+        "tail",
+        Text("_parts_of(self._pending), ", ""),
+        journal.test_a_read_sees_what_no_commit_has_confirmed_and_its_answer_waits_for_it,
+    ),
+    Mutant(
+        "journal_read_without_what_is_on_its_way",
+        Layers,
+        "tail",
+        Text("sent = None if self.parts is None else self.parts.sent", "sent = None"),
+        journal.test_a_read_sees_what_no_commit_has_confirmed_and_its_answer_waits_for_it,
+    ),
+    Mutant(
+        "positions_begin_anew_with_a_reload",
+        Parts,
+        "load",
+        Text("JournalMark() if stored is None else decode(stored, JournalMark)", "JournalMark()"),
+        journal.test_where_a_journal_stands_is_known_after_a_reload,
+    ),
+    Mutant(
+        "journal_outlives_its_object",
+        Parts,
+        "take",
+        Text("pending.cut = True", "pass"),
+        journal.test_a_journal_expires_with_its_object,
+    ),
+    Mutant(
+        "entries_on_their_way_forgotten_with_a_failed_commit",
+        Parts,
+        "rewritten",
+        Text("in (self.sent, pending)", "in (pending,)"),
+        journal.test_a_checkpointed_journal_is_kept_over_a_failed_commit,
+    ),
+    Mutant(
+        "rows_forgotten_with_a_failed_commit",
+        Parts,
+        "rewritten",
+        Text("everything.rows.update(self.rows)", "pass"),
+        index.test_a_checkpointed_object_is_found_when_its_checkpoint_is_stored,
+    ),
+    Mutant(
+        "rows_of_a_deleted_object_kept_in_memory",
+        Parts,
+        "merge",
+        Text("if clear:", "if False:"),
+        index.test_a_deleted_object_is_found_nowhere,
+    ),
+    Mutant(
+        "listing_ahead_of_earlier_turns",
+        Host,
+        "store_earlier_turns",
+        stored_soon_enough,
+        index.test_a_turn_that_looks_finds_what_turns_before_it_wrote,
+    ),
+    Mutant(
+        "listing_ends_where_a_shard_runs_dry",
+        Listings,
+        "_merge",
+        Text("if not run.rows and run.more and len(found) < limit:", "if False:"),
+        listings.test_rows_of_one_shard_are_asked_for_twice_at_most,
+    ),
 )
 
 
@@ -388,8 +457,8 @@ def changed(method: Callable[..., Any], change: Text | Callable[..., Any] | prop
     """What comes in the place of the method."""
     if not isinstance(change, Text):
         return change
-    text = textwrap.dedent(inspect.getsource(method))
+    text = textwrap.dedent(inspect.getsource(getattr(method, "__func__", method)))
     assert 1 == text.count(change.old), "the method no longer reads as the mutant expects"
     made: dict[str, Any] = {}
-    exec(text.replace(change.old, change.new), method.__globals__, made)
+    exec(text.replace(change.old, change.new), getattr(method, "__func__", method).__globals__, made)
     return made[method.__name__]

@@ -78,6 +78,13 @@ async def listed(kit: Kit, value: str, *, kind: type[DurableObject] = Job, name:
     return [found.address.name for found in await kit.find(kind, "acme", name, value)]
 
 
+def stored(kit: Kit) -> list[bytes]:
+    """What has state, by the objects and by the index of addresses."""
+    shards = kit.store.snapshot().shards.values()
+    assert all(shard.index == shard.objects.keys() for shard in shards)
+    return [key for shard in shards for key in shard.objects]
+
+
 def test_an_object_is_found_by_what_it_said_last() -> None:
     """A new value replaces the one before, a new time moves the row, and each index stands alone."""
 
@@ -149,7 +156,7 @@ def test_an_object_that_has_nothing_but_a_row_is_there() -> None:
         await job.unlist("owner")
 
         assert [] == await listed(kit, "ann", name="owner")
-        assert [] == [shard.objects for shard in kit.store.snapshot().shards.values() if shard.objects or shard.index]
+        assert [] == stored(kit)
 
     run(scenario)
 
@@ -166,6 +173,7 @@ def test_a_deleted_object_is_found_nowhere() -> None:
         assert [] == await listed(kit, "ann", name="owner")
         await job.vanish()
         assert [] == await listed(kit, "done")
+        assert [] == stored(kit)
 
         await job.enter("open")
         await job.expire(1_000)
