@@ -24,6 +24,7 @@ class Changes:
         "expire_at_ms",
         "known_alarms",
         "parts",
+        "schema",
         "values",
     )
 
@@ -36,6 +37,7 @@ class Changes:
         self.dropped_alarms: frozenset[str] = frozenset()  # Known to the store when `clear` was said.
         self.expire_at_ms = expire_at_ms
         self.alarm_serial = alarm_serial
+        self.schema = 0  # That it was brought to; 0: none.
         self.parts: PartChanges | None = None
         self._bytes = 0
 

@@ -4,6 +4,7 @@ TenureError
 |- RefusedError
 |  |- OverloadedError        a bound was reached; the call did not start
 |  `- UnavailableError       the shard is closed or the store is away; the call did not start
+|     `- NewerSchemaError    a newer version of the kind has stored the object
 |- OutcomeUnknownError       the store did not say whether the commit took effect
 |- CommitFailedError         the commit surely did not take effect
 |  `- NoRoomError            because the store has no memory left
@@ -33,6 +34,17 @@ class UnavailableError(RefusedError):
 
     def __init__(self, detail: str, *, retry_after_ms: int = RETRY_AFTER_MS) -> None:
         super().__init__(detail, retry_after_ms=retry_after_ms)
+
+
+class NewerSchemaError(UnavailableError):
+    """A newer version of the kind has stored the object. It was not touched; a node that runs that version can."""
+
+    code = "newer_schema"
+
+    def __init__(self, kind: str, *, stored: int, known: int) -> None:
+        super().__init__(f"The object has schema {stored} of {kind}, and this node knows {known}")
+        self.stored = stored
+        self.known = known
 
 
 class OutcomeUnknownError(TenureError):

@@ -25,6 +25,7 @@ from shared.objects.changes import check_moment
 from shared.objects.errors import TooLargeError
 from shared.objects.index import Index
 from shared.objects.journal import Journal
+from shared.objects.migrations import migrations_of
 from shared.objects.native import NativeState
 from shared.storage.codec import AlarmRecord
 from shared.telemetry.context import current_traceparent
@@ -138,6 +139,12 @@ class DurableObject:
     it. If a handler fails unexpectedly, the instance is not trusted and the last checkpoint is read again.
     """
     idle_ms: ClassVar[int] = bounds.OBJECT_IDLE_MS
+    schema: ClassVar[int] = 1
+    """The version of the form in which the kind stores its objects.
+
+    From 2 on there is a plain method `migrate_1(self, state)`, which brings the `state` (that is, `storage`) of an
+    object stored with schema 1 to the form of schema 2, and so on. See `shared.objects.migrations`.
+    """
 
     def __init__(self, activation: "Activation") -> None:
         self._activation = activation
@@ -220,7 +227,18 @@ class DurableObject:
 class Kind:
     """What the host needs to know of a kind, read off its class once."""
 
-    __slots__ = ("cls", "durable", "idle_ms", "indexed", "is_async", "name", "native", "readonly")
+    __slots__ = (
+        "cls",
+        "durable",
+        "idle_ms",
+        "indexed",
+        "is_async",
+        "migrations",
+        "name",
+        "native",
+        "readonly",
+        "schema",
+    )
 
     def __init__(self, cls: type[DurableObject]) -> None:
         assert cls.durability in ("committed", "checkpointed"), cls
@@ -231,6 +249,8 @@ class Kind:
         self.indexed = cls.indexed
         self.native = cls.native
         self.idle_ms = cls.idle_ms
+        self.schema = cls.schema
+        self.migrations = migrations_of(cls)
         methods = [method for _, method in inspect.getmembers(cls, inspect.isfunction)]
         self.is_async = frozenset(method for method in methods if inspect.iscoroutinefunction(method))
         self.readonly = frozenset(method for method in methods if hasattr(method, "__tenure_readonly__"))

@@ -15,6 +15,7 @@ import msgspec
 
 from shared import bounds
 from shared.objects.changes import Changes, check_size, merge
+from shared.objects.errors import NewerSchemaError
 from shared.objects.journal_mark import JournalMark
 from shared.objects.parts import PartChanges, Parts
 from shared.objects.writes import add_alarms, add_values, departure
@@ -43,10 +44,10 @@ class Layers:
     )
 
     def __init__(
-        self, meta: Meta | None, values: dict[str, bytes], alarms: dict[str, AlarmRecord], *, stale: bool
+        self, meta: Meta, values: dict[str, bytes], alarms: dict[str, AlarmRecord], *, stale: bool = False
     ) -> None:
-        self._meta = meta or Meta(version=0)
-        self._existed = meta is not None or stale  # Something is in the store that `gone` would have to delete.
+        self._meta = meta
+        self._existed = meta.version > 0 or stale  # Something is in the store that `gone` would have to delete.
         self._base = values
         # Alarms given up, and when; shown until an alarm of that name is removed or the object is deleted.
         self._dead: dict[str, tuple[AlarmRecord, int]] = {}
@@ -60,14 +61,28 @@ class Layers:
         self._size = sum(len(key) + len(value) for key, value in values.items())
 
     @classmethod
-    def load(cls, fields: Mapping[bytes, bytes], rows: Mapping[str, IndexEntry] = _NO_ROWS, *, now_ms: int) -> Self:
-        """The state from a stored hash and index rows; absent or expired at `now_ms` (upper end) means empty."""
+    def load(
+        cls,
+        fields: Mapping[bytes, bytes],
+        rows: Mapping[str, IndexEntry] = _NO_ROWS,
+        *,
+        now_ms: int,
+        kind: str = "",
+        schema: int = 1,
+    ) -> Self:
+        """The state from a stored hash and index rows; absent or expired at `now_ms` (upper end) means empty.
+
+        Raises:
+            NewerSchemaError: it is stored with a schema over `schema`, that of its `kind`.
+        """
         if not fields:
-            return cls(None, {}, {}, stale=False)
+            return cls(Meta(version=0, schema=schema), {}, {})
         meta = decode(fields[RECORD_FIELD], Meta)
         parts = Parts.load(fields, rows)
         if meta.expire_at_ms and meta.expire_at_ms <= now_ms and not any(field[:1] in b"ad" for field in fields):
-            return cls._ended(parts)
+            return cls._ended(schema, parts)
+        if meta.schema > schema:
+            raise NewerSchemaError(kind, stored=meta.schema, known=schema)
         values, alarms, dead = {}, {}, {}
         for field, stored in fields.items():
             if field[:1] == b"k":
@@ -77,18 +92,18 @@ class Layers:
             elif field[:1] == b"d":
                 record = decode(stored, AlarmRecord)
                 dead[field[1:].decode()] = (record, record.due_ms)
-        state = cls(meta, values, alarms, stale=False)
+        state = cls(meta, values, alarms)
         state._dead = dead
         state.parts = parts
         return state
 
     def expired(self) -> Self:
         """The state of an object whose expiry has passed: empty, with something in the store to be deleted first."""
-        return self._ended(self.parts)
+        return self._ended(self.schema, self.parts)
 
     @classmethod
-    def _ended(cls, parts: Parts | None) -> Self:
-        state = cls(None, {}, {}, stale=True)
+    def _ended(cls, schema: int, parts: Parts | None) -> Self:
+        state = cls(Meta(version=0, schema=schema), {}, {}, stale=True)
         state.parts = parts and parts.ended()
         return state
 
@@ -96,6 +111,15 @@ class Layers:
     def version(self) -> int:
         """How many commits this object has had."""
         return self._meta.version
+
+    @property
+    def schema(self) -> int:
+        """The version of its kind whose form it has."""
+        return self._meta.schema
+
+    def migrated(self, schema: int) -> None:
+        """The running turn has brought it to the form of a version of its kind."""
+        self._changes().schema = schema
 
     @property
     def expire_at_ms(self) -> int:
@@ -236,6 +260,7 @@ class Layers:
             self._meta,
             expire_at_ms=overlay.expire_at_ms if self.present else 0,  # What is absent cannot expire.
             alarm_serial=overlay.alarm_serial,
+            schema=overlay.schema or self._meta.schema,
         )
         if self._pending is None:
             self._pending = overlay
@@ -278,7 +303,7 @@ class Layers:
         if not self.present:
             write = departure(object_id, pending) if self._existed else None
             self._existed, self._cleared = False, False
-            self._meta = Meta(version=0, alarm_serial=self._meta.alarm_serial)
+            self._meta = Meta(version=0, schema=self._meta.schema, alarm_serial=self._meta.alarm_serial)
             return write
         self._meta = msgspec.structs.replace(self._meta, version=self._meta.version + 1)
         write = ObjectWrite(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from shared import bounds
 from shared.errors import TenureError
 from shared.objects.activation import Activation, Phase
-from shared.objects.errors import HandlerError, UnavailableError
+from shared.objects.errors import HandlerError, NewerSchemaError, UnavailableError
 from shared.objects.native import NativeState
 from shared.objects.ownership import Ownership
 from shared.objects.state import ObjectState
@@ -115,7 +115,15 @@ class Loader:
             if activation.kind.native:
                 state = NativeState.load(loaded.fields, now_ms=now_ms)
             else:
-                state = ObjectState.load(loaded.fields, loaded.indexes, now_ms=now_ms)
+                kind = activation.kind
+                state = ObjectState.load(
+                    loaded.fields, loaded.indexes, now_ms=now_ms, kind=kind.name, schema=kind.schema
+                )
+        except NewerSchemaError as exc:
+            _log.error(logs.OBJECT_NEWER, object=str(activation.address), stored=exc.stored, known=exc.known)
+            self._host.metrics.migration(activation.kind.name, "refused")
+            self._fail(wanted, exc)
+            return
         except (TenureError, ValueError, KeyError) as exc:
             _log.error(logs.OBJECT_UNREADABLE, object=str(activation.address), error=str(exc))
             failure = HandlerError(activation.kind.name, "on_activate")

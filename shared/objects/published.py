@@ -17,6 +17,7 @@ import msgspec
 from shared.bounds import KIND_BYTES_MAX
 from shared.errors import ConfigurationError
 from shared.objects.handler import DurableObject
+from shared.objects.migrations import migrations_of
 
 # A kind stands in a path as it is, so that nobody has to encode it.
 _KIND = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{KIND_BYTES_MAX - 1}}}")
@@ -67,6 +68,10 @@ def _check_kind(cls: type[DurableObject]) -> None:
         raise ConfigurationError(f"{named} has the durability {cls.durability!r}, not 'committed' or 'checkpointed'.")
     if cls.native and (cls.durability != "checkpointed" or cls.indexed):
         raise ConfigurationError(f"{named} is native, so it must be 'checkpointed' and not indexed.")
+    try:
+        migrations_of(cls)
+    except ValueError as exc:
+        raise ConfigurationError(f"{named} {exc}.") from exc
 
 
 def _marked(cls: type[DurableObject]) -> Iterator[str]:

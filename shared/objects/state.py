@@ -25,7 +25,7 @@ class ObjectState(Layers):
     __slots__ = ("_decoded",)
 
     def __init__(
-        self, meta: Meta | None, values: dict[str, bytes], alarms: dict[str, AlarmRecord], *, stale: bool
+        self, meta: Meta, values: dict[str, bytes], alarms: dict[str, AlarmRecord], *, stale: bool = False
     ) -> None:
         super().__init__(meta, values, alarms, stale=stale)
         self._decoded: dict[str, tuple[Any, Any]] | None = None  # Values by key, with the type that they were read as.

@@ -25,6 +25,7 @@ from shared.objects.errors import (
     UnavailableError,
 )
 from shared.objects.handler import Alarm, DurableObject
+from shared.objects.migrations import migrate
 from shared.objects.native import NativeState
 from shared.objects.tracing import begin_turn, describe_alarm, end_turn
 from shared.storage.codec import AlarmRecord
@@ -48,7 +49,7 @@ class Turns:
         self._armed: dict[Activation, list[tuple[int, str]]] = {}
 
     def instantiate(self, activation: Activation) -> None:
-        """Make the object's instance over its state. Its `on_activate` may write, as a turn.
+        """Make the object's instance over its state. Migrations and its `on_activate` may write, as a turn.
 
         Raises:
             HandlerError: it has failed, and the object has left memory.
@@ -56,12 +57,18 @@ class Turns:
         method = DurableObject.on_activate.__name__
         try:
             activation.instance = activation.kind.cls(activation)
+            migrated = migrate(activation)
             activation.instance.on_activate()
             if isinstance(activation.state, NativeState):
                 activation.state.forget_stored()
             if activation.state.overlay_used:
                 self.end(activation)
                 self._host.committer.mark_dirty(activation)
+            if migrated:
+                self._host.metrics.migration(activation.kind.name, "ok")
+        except HandlerError as exc:  # Of a migration, which is logged by its own event.
+            self._host.unloadable(activation, exc)
+            raise
         except Exception as exc:
             self._log_failure(activation, method, exc)
             error = HandlerError(activation.kind.name, method)

@@ -78,6 +78,14 @@ ACTIVATION_DURATION: Final = Family(
     bounds=FAST_SECONDS,
     help="Time to load an object that was not in memory.",
 )
+MIGRATIONS: Final = Family(
+    name="tenure.object.migrations",
+    type="counter",
+    unit="{object}",
+    labels={"kind": None, "outcome": ("ok", "failed", "refused")},
+    help="Objects brought to the schema of their kind when they came into memory; failed: a migration raised; "
+    "refused: a newer version of the kind has stored the object.",
+)
 COMMIT_DURATION: Final = Family(
     name="tenure.commit.duration",
     type="histogram",

@@ -35,6 +35,7 @@ EvictionReason = Literal["idle", "failed", "lost", "drained"]
 CommitOutcome = Literal["ok", "fenced", "full", "conflict", "in_doubt", "away"]
 OwnershipReason = Literal["acquired", "lost", "released"]
 AlarmOutcome = Literal["ok", "retry", "dead"]
+MigrationOutcome = Literal["ok", "failed", "refused"]
 _Read: TypeAlias = Callable[[], float]
 
 _log = logs.get_logger()
@@ -78,6 +79,7 @@ class Metrics:
         self._fenced = Counters(catalogue.FENCED)
         self._rollbacks = Counters(catalogue.ROLLBACKS)
         self._alarms = Counters(catalogue.ALARM_FIRED)
+        self._migrations = Counters(catalogue.MIGRATIONS)
         self._alarm_lag = Histograms(catalogue.ALARM_LAG, clock)
         self._eventloop = Histograms(catalogue.EVENTLOOP_LAG, clock)
         self._checks: dict[str, CheckHandle] = {}
@@ -172,6 +174,10 @@ class Metrics:
         """The store holds less of so many shards than it had confirmed."""
         self._rollbacks.add((), shards)
 
+    def migration(self, kind: str, outcome: MigrationOutcome) -> None:
+        """An object came into memory with another schema than its kind's."""
+        self._migrations.add((kind, outcome))
+
     # Alarms and the loop.
 
     def alarm_fired(self, kind: str, outcome: AlarmOutcome) -> None:
@@ -201,7 +207,13 @@ class Metrics:
         """Every family, with what its series hold now, in the order of the catalogue."""
         for group in (self._http, self._turns, self._queue, self._rejected, self._activations, self._evictions):
             yield Snapshot(family=group.family, points=group.points())
-        for group in (self._activation_duration, self._commits, self._commit_size, self._commit_objects):
+        for group in (
+            self._activation_duration,
+            self._migrations,
+            self._commits,
+            self._commit_size,
+            self._commit_objects,
+        ):
             yield Snapshot(family=group.family, points=group.points())
         for group in (self._commit_sections, self._ownership, self._fenced, self._rollbacks, self._alarms):
             yield Snapshot(family=group.family, points=group.points())

@@ -18,6 +18,7 @@ OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 FED_BY_TROUBLE = {
     catalogue.QUEUE_REJECTED.name,
     catalogue.EVICTIONS.name,
+    catalogue.MIGRATIONS.name,
     catalogue.ALARM_FIRED.name,
     catalogue.ALARM_LAG.name,
 }

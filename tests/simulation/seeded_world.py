@@ -192,10 +192,13 @@ class Tally(Observed):
     def hit(self, id_: str) -> int:
         Observed.history.turn_ms[id_] = Observed.now_ms() - START_MS
         self.total += 1
-        self.journal.append(self.total)
-        self.journal.trim(keep=10)
         self.dirty()
         return self.total
+
+    def hit_and_say(self, id_: str) -> int:
+        self.journal.append(id_)
+        self.journal.trim(keep=10)
+        return self.hit(id_)
 
     async def hit_slowly(self, id_: str) -> int:
         self.enter()
@@ -459,11 +462,12 @@ class World:
             (3, (ledger, "arm", Ledger.arm, (id_, alarm, pick.choice([0, 30, 300, 3_000])))),
             (1, (ledger, "cancel", Ledger.cancel, (id_, alarm))),
             (4, (ledger, "read", Ledger.read, ())),
-            (3, (ledger, "read", Ledger.replay, ())),
+            (1, (ledger, "read", Ledger.replay, ())),
             (2, (NOTE, "keep", Note.keep, (id_, pick.choice([100, 1_000, 6_000])))),
             (1, (NOTE, "drop", Note.drop, ())),
             (3, (NOTE, "read", Note.read, ())),
             (4, (TALLY, "hit", Tally.hit, (id_,))),
+            (1, (TALLY, "hit", Tally.hit_and_say, (id_,))),
             (1, (TALLY, "hit", Tally.hit_slowly, (id_,))),
             (1, (TALLY, "read", Tally.read, ())),
             (4, (METER, "hit", Meter.hit, (id_,))),

@@ -63,6 +63,7 @@ def recorded() -> Metrics:
     metrics.activations("limiter", 2)
     metrics.evictions("limiter", "idle")
     metrics.activation_duration("limiter", 0.002)
+    metrics.migration("limiter", "ok")
     metrics.commit("ok", 0.003, 4, 2, size_bytes=700, trace=TRACE)
     metrics.ownership_changes("acquired", 256)
     metrics.fenced()
