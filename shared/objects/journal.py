@@ -7,7 +7,6 @@ sees its own entries and those of all turns before it, and its answer leaves whe
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shared import bounds
@@ -20,7 +19,7 @@ from shared.storage.interface import Store, StoreError
 if TYPE_CHECKING:
     from shared.objects.activation import Activation
     from shared.objects.host import Host
-    from shared.objects.ownership import Ownership, Shard
+    from shared.objects.ownership import Ownership
     from shared.objects.state import ObjectState
 
 _TRY_MS = 5_000
@@ -116,7 +115,7 @@ class JournalReads:
     async def read(self, activation: "Activation", *, after: int, rows: int) -> Sequence[tuple[int, bytes]]:
         """Stored entries behind a position. Asks again for 5 s if the store does not answer.
 
-        What it learns of the shard counts: another owner, or a store that went back in time.
+        A shard with another owner, or of a store that went back in time, is suspended until a claim tells.
 
         Raises:
             UnavailableError: the store does not answer.
@@ -124,29 +123,21 @@ class JournalReads:
         """
         clock, shard = self._host.store_clock, activation.shard
         until_ms = clock.monotonic_ms() + _TRY_MS
+        cause: StoreError | None = None
         while not activation.closed:
-            fence, seq = shard.fence, shard.seq
-            try:
-                page = await self._store.journal(shard.index, fence, activation.object_id, after=after, rows=rows)
-            except StoreError as exc:
-                if clock.monotonic_ms() >= until_ms:
-                    raise UnavailableError("The store does not answer") from exc
-                await asyncio.sleep(_RETRY_MS / 1000)
-                continue
-            if shard.fence is not fence:
-                continue  # Fenced anew meanwhile: read under the new fence.
-            if page.seq < 0:
-                self._ownership.lose(shard)
-                break
-            if page.seq < seq:
-                self._host.residents.rolled_back(shard)
-                await self._fence_anew(shard)
-            if not activation.closed:
-                return page.entries
+            if shard.open:
+                fence, seq = shard.fence, shard.seq
+                try:
+                    page = await self._store.journal(shard.index, fence, activation.object_id, after=after, rows=rows)
+                except StoreError as exc:
+                    cause = exc
+                else:
+                    if shard.fence is not fence or activation.closed:
+                        continue  # Fenced anew meanwhile: read under the new fence.
+                    if page.seq >= seq:
+                        return page.entries
+                    self._ownership.suspend([shard])  # Not ours, or the store went back in time: a claim will tell.
+            if clock.monotonic_ms() >= until_ms:
+                raise UnavailableError("The store does not answer") from cause
+            await asyncio.sleep(_RETRY_MS / 1000)
         raise CommitFailedError("the object left memory during the turn")
-
-    async def _fence_anew(self, shard: "Shard") -> None:
-        """Learn the store's `seq`, unless a commit does so: else each read would find the store behind."""
-        if not shard.flying:
-            with suppress(StoreError):
-                await self._ownership.refence([shard])

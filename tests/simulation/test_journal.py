@@ -349,3 +349,39 @@ def test_a_full_store_takes_a_trim() -> None:
         assert {3: "c"} == kit.journal(room)
 
     run(scenario)
+
+
+def test_a_late_copy_of_a_commit_cannot_follow_what_was_read_of_a_store_that_went_back() -> None:
+    """The load that notices it fences the shard anew; else the copy would run under our own token, behind our back."""
+
+    async def scenario(kit: Kit, room: Ref) -> None:
+        before = kit.store.snapshot()
+        kit.faults.next("commit", FaultKind.DELAY, delay_ms=1_500)
+        assert [1] == await room.say("lost with the store")
+        kit.store.restore(before)
+        await kit.evict(room)
+        assert [] == await room.read()
+        await kit.advance(1_500)
+
+        assert [1] == await room.say("a")
+        assert {1: "a"} == kit.journal(room)
+        assert [(1, "a")] == await room.read()
+
+    run(scenario)
+
+
+def test_a_load_waits_until_the_shard_is_fenced_anew() -> None:
+    """A claim that fails, or whose answer is lost, is made again, and then the object is read."""
+
+    async def scenario(kit: Kit, room: Ref) -> None:
+        await room.say("a")
+        before = kit.store.snapshot()
+        for trouble in (FaultKind.AWAY, FaultKind.REPLY_LOST):
+            await room.say("b")
+            await kit.evict(room)
+            kit.store.restore(before)
+            kit.faults.next("claim", trouble)
+
+            assert [(1, "a")] == await room.read()
+
+    run(scenario)
