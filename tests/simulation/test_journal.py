@@ -5,7 +5,14 @@ import asyncio
 import pytest
 
 from shared import bounds
-from shared.objects.errors import CommitFailedError, HandlerError, NoRoomError, TooLargeError, UnavailableError
+from shared.objects.errors import (
+    CommitFailedError,
+    HandlerError,
+    NoRoomError,
+    OutcomeUnknownError,
+    TooLargeError,
+    UnavailableError,
+)
 from shared.objects.handler import DurableObject, readonly
 from shared.testing.faults import FaultKind
 from shared.testing.kit import Kit, Ref, run_with_kit
@@ -323,7 +330,7 @@ def test_a_checkpointed_journal_is_kept_over_a_failed_commit() -> None:
         await kit.evict(feed)
         kit.store.full = True
         await feed.say("c")
-        with pytest.raises(NoRoomError):
+        with pytest.raises(OutcomeUnknownError):
             await kit.node.call(feed._address, Feed.say, "d", durability="committed")
         assert [(3, "c"), (4, "d")] == await feed.read(2)
         kit.store.full = False
