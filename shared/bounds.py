@@ -59,8 +59,12 @@ FLIGHT_BYTES_MAX = 1024 * 1024
 LOAD_OBJECTS_MAX = 128
 CHECKPOINT_MS = 250
 CHECKPOINT_STALE_MS = 1_000  # Older than this, replies of checkpointed kinds wait for the store.
+SOFT_MS = 25_000  # What nobody waits for is stored within 30 s, with what may hold up its flight.
+SOFT_OBJECTS = 64  # Sent at a time because of their age, and how long until the next ones: 1,280 a second.
+SOFT_PAUSE_MS = 50
 DOUBT_TURNS_MAX = 256  # Turns that a shard may gather while a commit is in doubt.
 assert CHECKPOINT_MS * 2 < CHECKPOINT_STALE_MS
+assert SOFT_OBJECTS * 2 <= FLIGHT_OBJECTS_MAX
 assert TURN_BYTES_MAX <= FLIGHT_BYTES_MAX
 
 # Listings. They wait for each other, not for commits and loads; nobody waits long, or too many do.

@@ -220,8 +220,8 @@ class Activation:
         self.running: Call | None = None
         self.mailbox: Mailbox | None = None
         self.gated: deque[tuple[int, Call, Any, BaseException | None]] | None = None
-        self.written = 0  # Turns that wrote.
-        self.confirmed = 0  # Those of them that the store has confirmed.
+        self.written = 1  # Turns that wrote, and one for what was loaded.
+        self.confirmed = 1  # Those of them that the store has confirmed.
         self.in_flight = 0  # Up to which of them a commit is on its way; 0 if none is.
         self.urgent = False  # The committer will take it with the next flight,
         self.lazy = False  # or with a wave of checkpoints.

@@ -25,6 +25,7 @@ class Changes:
         "known_alarms",
         "parts",
         "schema",
+        "soft",
         "values",
     )
 
@@ -37,6 +38,7 @@ class Changes:
         self.dropped_alarms: frozenset[str] = frozenset()  # Known to the store when `clear` was said.
         self.expire_at_ms = expire_at_ms
         self.alarm_serial = alarm_serial
+        self.soft = False  # Nothing but soft writes, which no answer waits for.
         self.schema = 0  # That it was brought to; 0: none.
         self.parts: PartChanges | None = None
         self._bytes = 0

@@ -19,6 +19,7 @@ from shared import bounds
 from shared.objects.activation import Activation
 from shared.objects.errors import CommitFailedError, NoRoomError, OutcomeUnknownError
 from shared.objects.ownership import Ownership, Shard
+from shared.objects.soft import SoftWrites
 from shared.objects.store_clock import StoreClock
 from shared.objects.waves import Wave
 from shared.storage.interface import (
@@ -116,6 +117,7 @@ class Committer:
         self._urgent: deque[Activation] = deque()
         self._waves: deque[Wave] = deque()  # Oldest first; one leaves when the store has all of it.
         self._lazy: Wave | None = None  # The wave that is gathering.
+        self.soft = SoftWrites(self.push, store_clock)
         self._sweeps: list[tuple[Shard, bytes, int]] = []
         self._wave_timer: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
@@ -155,6 +157,7 @@ class Committer:
 
     async def flush(self) -> None:
         """Wait until the store has what is in memory now, or has failed it; closed shards are left out."""
+        self.soft.flush()
         self._start_wave()
         while not self._idle.is_set() or self._lazy or any(activation.shard.open for activation in self._queued()):
             self._start_wave()  # What a failed flight carried is to go again.

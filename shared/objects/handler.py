@@ -41,7 +41,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def readonly(method: F) -> F:
-    """Mark a handler that writes nothing. It sees pending writes; its reply waits for their commit."""
+    """Mark a handler that writes nothing but `storage.put_soft`; a write of another kind fails its turn.
+
+    It sees pending writes, and its reply waits for their commit.
+    """
     method.__tenure_readonly__ = True  # type: ignore[attr-defined]  # A mark, read by `Kind`.
     return method
 
@@ -253,4 +256,4 @@ class Kind:
         self.migrations = migrations_of(cls)
         methods = [method for _, method in inspect.getmembers(cls, inspect.isfunction)]
         self.is_async = frozenset(method for method in methods if inspect.iscoroutinefunction(method))
-        self.readonly = frozenset(method for method in methods if hasattr(method, "__tenure_readonly__"))
+        self.readonly = frozenset(method.__name__ for method in methods if hasattr(method, "__tenure_readonly__"))

@@ -184,6 +184,8 @@ class Host:
         activation.check_resident()
         if activation.dirty and not self._turns.checkpoint(activation):
             raise CommitFailedError("the object's checkpoint failed")
+        if activation.running is not None:
+            self._turns.check_writes(activation, activation.running.method)
         self._turns.end(activation)
         if activation.written > activation.confirmed:
             await self._confirmation(activation)

@@ -41,6 +41,7 @@ class Layers:
         "_taken_alarms",
         "alarm_records",
         "parts",
+        "soft",
     )
 
     def __init__(
@@ -57,6 +58,7 @@ class Layers:
         # Those that the last write touched: the store may not have it.
         self._taken_alarms: frozenset[str] = frozenset()
         self.parts: Parts | None = None  # Made when the object first has one.
+        self.soft: dict[str, bytes] | None = None  # Of base, what no commit carries and nobody waits for.
         self._cleared = stale  # What is stored has expired: the next commit deletes it first.
         self._size = sum(len(key) + len(value) for key, value in values.items())
 
@@ -140,6 +142,11 @@ class Layers:
     def overlay_used(self) -> bool:
         """Whether the running turn has written anything."""
         return self._overlay is not None
+
+    @property
+    def overlay_gates(self) -> bool:
+        """Whether the running turn has written anything that its answer has to wait for."""
+        return self._overlay is not None and not self._overlay.soft
 
     @property
     def pending(self) -> bool:
@@ -234,7 +241,7 @@ class Layers:
         changes.dead[name] = (record, at_ms)
 
     def end_turn(self) -> bool:
-        """Join the overlay to base and pending; say whether there was one.
+        """Join the overlay to base and pending; say whether there was one that a commit has to carry.
 
         Raises:
             TooLargeError: the object would pass 1 MiB; the overlay is still there, to be dropped.
@@ -245,7 +252,12 @@ class Layers:
         size = self._size_after(overlay)
         check_size("The object", size, bounds.OBJECT_BYTES_MAX)
         self._size = size
+        self._overlay = None
+        if overlay.soft:
+            self._join_soft(overlay)
+            return False
         if overlay.clear:
+            self.soft = None
             overlay.dropped_alarms |= self._dead.keys()
             self._base, self.alarm_records, self._dead = {}, {}, {}
         merge(self._base, overlay.values)
@@ -266,7 +278,6 @@ class Layers:
             self._pending = overlay
         else:
             self._pending.join(overlay)
-        self._overlay = None
         return True
 
     def drop_turn(self) -> None:
@@ -289,11 +300,13 @@ class Layers:
             everything.dropped_alarms |= self._pending.touched_alarms()
         if self.parts is not None:
             everything.parts = self.parts.rewritten(_parts_of(self._pending))
-        self._pending, self._existed = everything, True
+        self._pending, self._existed, self.soft = everything, True, None
 
     def take(self, object_id: bytes, *, indexed: bool) -> ObjectWrite | None:
         """Turn what is pending into a write of the next version; None where nothing needs to be stored."""
         pending, self._pending = self._pending, None
+        if self.soft is not None:
+            pending = self._with_soft(pending)
         if pending is None:
             return None
         self._taken_alarms = pending.touched_alarms()
@@ -317,11 +330,31 @@ class Layers:
         self._existed, self._cleared = True, False
         return write
 
-    def _changes(self) -> Changes:
+    def _changes(self, *, soft: bool = False) -> Changes:
+        """The overlay. It is soft as long as nothing else was written; then the soft writes go with the rest."""
         if self._overlay is None:
             self._overlay = Changes(self._meta.expire_at_ms, self._meta.alarm_serial)
             self._overlay.known_alarms = frozenset(self.alarm_records)
+            self._overlay.soft = soft
+        elif not soft:
+            self._overlay.soft = False
         return self._overlay
+
+    def _join_soft(self, overlay: Changes) -> None:
+        values = {key: stored for key, stored in overlay.values.items() if stored is not None}
+        self._base.update(values)
+        if self._pending is not None:
+            self._pending.values.update(values)
+        else:
+            self.soft = {**(self.soft or {}), **values}
+
+    def _with_soft(self, pending: Changes | None) -> Changes:
+        """What a commit carries, with soft writes of before; of a key the later write counts."""
+        soft, self.soft = self.soft or {}, None
+        if pending is None:
+            pending = Changes(self._meta.expire_at_ms, self._meta.alarm_serial)
+        pending.values = {**soft, **pending.values}
+        return pending
 
     def _stored(self, key: str) -> bytes | None:
         overlay = self._overlay

@@ -27,7 +27,9 @@ class NativeState:
     alarm_records: ClassVar[Mapping[str, AlarmRecord]] = {}
     alarm_serial: ClassVar[int] = 0
     parts: ClassVar[None] = None
+    soft: ClassVar[None] = None
     overlay_used: ClassVar[bool] = False
+    overlay_gates: ClassVar[bool] = False
     stays: ClassVar[bool] = False
 
     def __init__(self, stored: bytes = b"", expire_at_ms: int = 0) -> None:

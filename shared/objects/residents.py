@@ -111,7 +111,7 @@ class Residents:
                 continue
             if activation.touched:
                 activation.touched, activation.idle_since_ms = False, now_ms
-            elif now_ms - activation.idle_since_ms >= activation.kind.idle_ms and activation.clean:
+            elif now_ms - activation.idle_since_ms >= activation.kind.idle_ms and self._stored(activation):
                 self._passivate(activation)
                 continue
             self._hand.append(activation)
@@ -119,7 +119,7 @@ class Residents:
     def passivate(self, address: Address) -> bool:
         """Let an object leave now if the store has everything of it; say whether it is not there any more."""
         activation = self.by_address.get(address)
-        if activation is not None and activation.clean:
+        if activation is not None and self._stored(activation):
             self._passivate(activation)
         return address not in self.by_address
 
@@ -159,6 +159,13 @@ class Residents:
         for activation in self._leaving.values():
             for _, call, _, _ in activation.gated or ():
                 call.fail(unknown)
+
+    def _stored(self, activation: Activation) -> bool:
+        """Whether nothing would be lost with it; soft writes are sent to the store first."""
+        if activation.clean and activation.state.soft:
+            self._host.committer.push(activation)
+            return False
+        return activation.clean
 
     def _of(self, shards: Sequence[Shard]) -> list[Activation]:
         wanted = frozenset(shards)

@@ -67,6 +67,17 @@ class ObjectState(Layers):
             for key, value in values.items():
                 self._remember(key, None, value)
 
+    def put_soft(self, key: str, value: Any) -> None:
+        """Write as `put` does, but have nobody wait for it: a commit carries it within 30 s, a crash before loses it.
+
+        It is seen at once, is dropped with its turn if that fails, and may be written in `@readonly` turns.
+
+        Raises:
+            TypeError, TooLargeError: as `put`.
+        """
+        self._changes(soft=True).put(_checked(key), stored_form("The value", value))
+        self._remember(key, None, value)
+
     def delete(self, key: str) -> None:
         """Remove `key`, if it is there."""
         if self._stored(key) is not None:

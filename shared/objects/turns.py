@@ -39,6 +39,10 @@ _log = logs.get_logger()
 _EXPECTED = (DomainError, TooLargeError)
 
 
+class _ReadonlyError(TypeError):
+    """A handler has written though it is marked as one that does not."""
+
+
 class Turns:
     """The turns of one host."""
 
@@ -94,8 +98,10 @@ class Turns:
         try:
             reply = method(activation.instance, *args)
             if activation.state.overlay_used:
+                self.check_writes(activation, method)
                 self.end(activation)
-                self._host.committer.mark_dirty(activation)
+                if activation.state.pending:
+                    self._host.committer.mark_dirty(activation)
         except Exception as exc:  # noqa: BLE001  # Whatever a handler raises becomes its caller's error.
             failure = self._failed(activation, method, exc)
             raise failure from failure.__cause__
@@ -237,7 +243,7 @@ class Turns:
         if error is None:
             try:
                 self._end_call(activation, call)
-            except TooLargeError as exc:
+            except (TooLargeError, _ReadonlyError) as exc:
                 error = exc
         if error is not None:
             error = self._failed(activation, call.method, error, call)
@@ -305,7 +311,9 @@ class Turns:
 
         Raises:
             TooLargeError: the object would be too large; nothing has ended.
+            _ReadonlyError: it has written, and should not have.
         """
+        self.check_writes(activation, call.method)
         alarm = self._rung(activation, call)
         if alarm is not None:
             activation.state.set_alarm(alarm[0], None)
@@ -344,6 +352,13 @@ class Turns:
                 armed.extend(
                     (record.due_ms, name) for name, record in state.alarm_records.items() if record.serial > before
                 )
+        elif state.soft is not None:
+            self._host.committer.soft.mark(activation)
+
+    def check_writes(self, activation: Activation, method: Callable[..., Any]) -> None:
+        """Raises an error of the author's if a handler marked `@readonly` has written what has to be stored."""
+        if activation.state.overlay_gates and method.__name__ in activation.kind.readonly:
+            raise _ReadonlyError(f"{activation.kind.name}/{method.__name__} is @readonly, and has written")
 
     def _reset(self, activation: Activation) -> None:
         """Forget what a failed turn may have left in memory."""

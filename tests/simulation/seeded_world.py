@@ -142,6 +142,11 @@ class Ledger(Observed):
         return log
 
     @readonly
+    def look(self) -> Ids:
+        self.storage.put_soft("looks", self.storage.get("looks", int, default=0) + 1)
+        return self.read()
+
+    @readonly
     async def replay(self) -> Ids:
         log = self.read()
         entries = await self.journal.read(type_=str)
@@ -463,6 +468,7 @@ class World:
             (1, (ledger, "cancel", Ledger.cancel, (id_, alarm))),
             (4, (ledger, "read", Ledger.read, ())),
             (1, (ledger, "read", Ledger.replay, ())),
+            (1, (ledger, "read", Ledger.look, ())),
             (2, (NOTE, "keep", Note.keep, (id_, pick.choice([100, 1_000, 6_000])))),
             (1, (NOTE, "drop", Note.drop, ())),
             (3, (NOTE, "read", Note.read, ())),

@@ -37,6 +37,7 @@ from tests.simulation import test_core_found as found
 from tests.simulation import test_index as index
 from tests.simulation import test_journal as journal
 from tests.simulation import test_owner_found as owned
+from tests.simulation import test_soft as soft
 from tests.simulation import test_turns_found as turn_tests
 from tests.unit import test_find as listings
 
@@ -374,6 +375,20 @@ MUTANTS = (
         "_answer",
         Text("lapsed = now_ms >= activation.shard.valid_until_ms", "lapsed = False"),
         found.test_an_answer_that_rests_on_the_lease_does_not_outlive_it,
+    ),
+    Mutant(
+        "soft_writes_outlive_what_was_deleted",
+        Layers,
+        "end_turn",
+        Text("self.soft = None", "pass"),
+        soft.test_what_is_deleted_or_has_expired_takes_its_soft_writes_along,
+    ),
+    Mutant(
+        "readonly_turns_write",
+        Turns,
+        "check_writes",
+        nothing,
+        partial(soft.test_a_readonly_turn_writes_nothing_else, soft.Person, "write"),
     ),
     Mutant(
         "journal_read_without_what_waits",

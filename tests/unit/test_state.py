@@ -3,7 +3,7 @@
 The model is a few dictionaries, copied at the start of each turn. Turns end or fail, commits are taken
 in the middle of turns, fail, or are followed by a store that went back in time; alarms are set,
 cancelled, retried and given up; the journal grows and is trimmed; index rows
-come and go. Whatever happens, memory, store and the store's indexes agree.
+come and go; some writes are soft. Whatever happens, memory, store and the store's indexes agree.
 """
 
 import copy
@@ -91,6 +91,11 @@ class StateMachine(RuleBasedStateMachine):
     @rule(key=keys, value=st.integers(0, 9))
     def put(self, key, value):
         self.state.put(key, value)
+        self.running.values[key] = value
+
+    @rule(key=keys, value=st.integers(0, 9))
+    def put_soft(self, key, value):
+        self.state.put_soft(key, value)
         self.running.values[key] = value
 
     @rule(key=keys)
@@ -226,7 +231,7 @@ class StateMachine(RuleBasedStateMachine):
         self.store.restore(self.earlier)
         self.state.rewrite()
 
-    @precondition(lambda self: not self.state.pending and self.running == self.ended)
+    @precondition(lambda self: not self.state.pending and not self.state.soft and self.running == self.ended)
     @rule()
     def reload(self):
         """The object left memory, and comes back as the store has it; past its expiry it is absent."""
