@@ -88,6 +88,28 @@ ALARM_SCAN_ROWS = 256  # Rows of one shard in one question; a scan asks on until
 ALARM_REARM_MS_MIN = 10  # An alarm that re-arms itself for "now" fires again no sooner.
 assert ALARM_RESCAN_MS * 2 <= ALARM_HORIZON_MS
 
+# What happens once. A table that is full refuses: it never forgets what could be asked for again.
+REQUEST_KEY_BYTES_MAX = 255
+REQUEST_KEEP_MS = 24 * 3_600_000  # Longer than any client tries again by itself.
+REPLY_BYTES_MAX = 4 * 1024
+ENTRIES_MAX = 1_024  # Of one object: requests and senders. They are loaded with it, 4 MiB at the very most.
+
+# Messages from object to object.
+MESSAGE_BYTES_MAX = 64 * 1024
+MESSAGE_TTL_MS = 24 * 3_600_000  # From then on it is a dead letter.
+MESSAGE_TTL_MS_MAX = 7 * MESSAGE_TTL_MS
+MESSAGES_MAX = 1_024  # Of one sender, sent and not delivered.
+MESSAGE_RETRY_MS = 1_000
+MESSAGE_RETRY_MS_MAX = 300_000
+MESSAGE_ROWS = 256  # Of one shard in one read.
+MESSAGES_HELD_MAX = 10_000  # Of a whole node, read and not settled: at the size above and in the worst case, 640 MiB.
+DELIVERIES_MAX = 256  # Under way at one moment, so that messages leave room for calls.
+assert MESSAGE_BYTES_MAX < TURN_BYTES_MAX
+assert DELIVERIES_MAX < MAILBOX_CALLS_MAX < MESSAGES_HELD_MAX
+
+# Callers that wait for an object to change.
+PARKED_CALLS_MAX = 1_000
+
 # Memory. Idle objects leave after this time, clean ones only.
 OBJECT_IDLE_MS = 60_000
 PASSIVATION_SCAN_OBJECTS = 20_000  # Objects looked at in one tick of a second.

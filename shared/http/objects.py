@@ -6,11 +6,14 @@ named. A success of a committed kind leaves after its commit and says how durabl
 authors declare (`DomainError`) are problems with their own code and status 409; what a handler raises
 besides is a fault, told without its text.
 
+A call with an `Idempotency-Key` takes effect once, however often it is made (`shared.objects.once`); one of a
+`@readonly` method changes nothing, so its key says nothing.
+
 Any name that an object can have can stand in the path, percent-encoded whole (`shared.http.names`).
 """
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -18,8 +21,8 @@ from litestar import Request, Response, post
 from litestar.handlers import HTTPRouteHandler
 
 from shared.bounds import CALL_BYTES
-from shared.errors import NotFoundError
-from shared.http.arrival import arrival_of
+from shared.errors import InvalidInputError, NotFoundError
+from shared.http.arrival import Arrival, arrival_of
 from shared.http.asgi import ASGIApp, Receive, Scope, Send
 from shared.http.auth import Caller, require
 from shared.http.contents import Content
@@ -31,16 +34,19 @@ from shared.objects.errors import (
     DeadlineExceededError,
     DomainError,
     HandlerError,
+    KeyReusedError,
     NoRoomError,
     OutcomeUnknownError,
 )
 from shared.objects.host import Host
+from shared.objects.once import KeyedRequest
 from shared.objects.published import PublicMethod, PublishedKind
 
 CALL = "objects:call"
 """The scope that a credential needs to call an object."""
 
 OBJECTS = "/v1/objects/"
+IDEMPOTENCY_KEY = b"idempotency-key"
 _NAME = "tenure.object_name"
 _SEGMENTS = 6  # "", v1, objects, kind, name, method
 _PROBLEMS = (DomainError, DeadlineExceededError)
@@ -78,6 +84,7 @@ def _for_route(scope: Scope) -> Scope:
 def _route(host: Host, kind: PublishedKind, method: PublicMethod) -> HTTPRouteHandler:
     decode = strict_decoder(method.parameters)
     writes = kind.cls.durability == "committed" and not method.readonly
+    repeatable = not method.readonly and not kind.cls.native
 
     @post(
         f"{OBJECTS}{kind.name}/{{name:str}}/{method.name}",
@@ -87,9 +94,10 @@ def _route(host: Host, kind: PublishedKind, method: PublicMethod) -> HTTPRouteHa
         operation_id=f"objects.{kind.name}.{method.name}",
         summary=f"{kind.name} {method.name}",
         description=inspect.getdoc(method.function) or "",
-        problems=_WRITE_PROBLEMS if writes else _PROBLEMS,
+        problems=(*(_WRITE_PROBLEMS if writes else _PROBLEMS), *((KeyReusedError,) if repeatable else ())),
         durable=writes,
         of_object=True,
+        repeatable=repeatable,
         content=Content(method.parameters, method.reply),
     )
     async def call(credential: Caller, request: Request[Any, Any, Any]) -> Response[bytes]:
@@ -97,16 +105,26 @@ def _route(host: Host, kind: PublishedKind, method: PublicMethod) -> HTTPRouteHa
         address = Address(kind.name, credential.tenant, _name(request.scope))
         address.encode()
         arguments = decode(arrival.body or b"{}")
+        values = msgspec.structs.astuple(arguments)
         size_bytes = CALL_BYTES + len(arrival.body)
+        once = None if method.readonly else _once(arrival, method, values)
         try:
-            reply = await host.call(
-                address, method.function, *msgspec.structs.astuple(arguments), size_bytes=size_bytes
-            )
+            reply = await host.call(address, method.function, *values, size_bytes=size_bytes, once=once)
         finally:
             arrival.object_requests = host.turns_of(address)
         return Response(_encoded(kind, method, reply), media_type="application/json")
 
     return call
+
+
+def _once(arrival: Arrival, method: PublicMethod, values: Sequence[Any]) -> KeyedRequest | None:
+    """How the call is known again, if it has a key."""
+    key = arrival.fields.get(IDEMPOTENCY_KEY)
+    if key is None:
+        return None
+    if not key.isascii():
+        raise InvalidInputError("An idempotency key has ASCII characters only", "idempotency-key")
+    return KeyedRequest(key.decode("ascii"), method.function, values)
 
 
 def _name(scope: Any) -> str:

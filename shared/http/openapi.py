@@ -18,6 +18,7 @@ from litestar.plugins import OpenAPISchemaPlugin
 from litestar.routes import HTTPRoute
 from litestar.typing import FieldDefinition
 
+from shared.bounds import REQUEST_KEY_BYTES_MAX
 from shared.errors import ForbiddenError, InvalidInputError, NotFoundError, TenureError, UnauthenticatedError
 from shared.http.answers import FIELDS
 from shared.http.auth import ANONYMOUS, BY_GATEWAY, GATEWAY_KEY, required_scopes
@@ -26,9 +27,18 @@ from shared.http.errors import BodyTimeoutError, UnsupportedMediaTypeError
 from shared.http.problem import MEDIA_TYPE, TYPE_PREFIX, ProblemTable
 from shared.objects.errors import HandlerError, OverloadedError, TooLargeError, UnavailableError
 
+REPEATABLE = "repeatable"
+"""Option of a route handler: it takes effect once for each `Idempotency-Key`."""
 PROBLEMS = "problems"
 """Option of a route handler: error classes it can answer with, besides the usual ones."""
 
+_IDEMPOTENCY_KEY: dict[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The same key and request take effect once in 24 h, and get the same answer.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": REQUEST_KEY_BYTES_MAX},
+}
 _EVERYWHERE = (InvalidInputError, HandlerError, OverloadedError, UnavailableError)
 _WITH_CREDENTIAL = (UnauthenticatedError, ForbiddenError)
 _WITH_BODY = (BodyTimeoutError, TooLargeError, UnsupportedMediaTypeError)
@@ -139,6 +149,8 @@ def _complete_operation(
         errors += _WITH_BODY
     if by_name:
         errors.append(NotFoundError)
+    if handler.opt.get(REPEATABLE):
+        operation.setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
     responses = operation.setdefault("responses", {})
     told = {
         name: field for option, fields in FIELDS.items() if handler.opt.get(option) for name, field in fields.items()

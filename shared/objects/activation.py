@@ -24,7 +24,9 @@ from shared.telemetry.traces import NoSpan, Span
 
 if TYPE_CHECKING:
     from shared.objects.host import Host
+    from shared.objects.once import Once
     from shared.objects.ownership import Shard
+    from shared.objects.parking import ParkedCalls
 
 
 class Phase(Enum):
@@ -47,6 +49,7 @@ class Call:
         "durable",
         "future",
         "method",
+        "once",
         "queued",
         "record",
         "size_bytes",
@@ -70,6 +73,7 @@ class Call:
         trace: TraceContext | None = None,
         alarm: str | None = None,
         size_bytes: int = bounds.CALL_BYTES,
+        once: "Once | None" = None,
     ) -> None:
         self.method = method
         self.args = args
@@ -82,6 +86,7 @@ class Call:
         self.alarm = alarm
         self.record: AlarmRecord | None = None  # The setting that its turn answers.
         self.size_bytes = size_bytes
+        self.once = once  # How a call that was answered before is known.
         self.cold = False  # The object was not in memory.
         self.queued = False  # It had to wait in the mailbox.
         self.wrote = False  # Its turn wrote something; known once it has ended.
@@ -196,6 +201,7 @@ class Activation:
         "lazy",
         "mailbox",
         "object_id",
+        "parked",
         "phase",
         "running",
         "shard",
@@ -220,6 +226,7 @@ class Activation:
         self.running: Call | None = None
         self.mailbox: Mailbox | None = None
         self.gated: deque[tuple[int, Call, Any, BaseException | None]] | None = None
+        self.parked: ParkedCalls | None = None
         self.written = 1  # Turns that wrote, and one for what was loaded.
         self.confirmed = 1  # Those of them that the store has confirmed.
         self.in_flight = 0  # Up to which of them a commit is on its way; 0 if none is.
@@ -274,6 +281,8 @@ class Activation:
         self.confirmed = covers
         if self.state.parts is not None:
             self.state.parts.landed()
+        if self.state.kept is not None:
+            self.state.kept.landed()
         released: list[Call] = []
         gated = self.gated
         while gated and gated[0][0] <= covers:

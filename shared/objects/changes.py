@@ -6,6 +6,7 @@ from typing import Any
 from shared import bounds
 from shared.objects.errors import TooLargeError
 from shared.objects.journal_mark import JournalMark
+from shared.objects.kept import KeptChanges
 from shared.objects.parts import PartChanges, Parts
 from shared.storage.codec import AlarmRecord
 from shared.storage.listings import IndexEntry
@@ -22,6 +23,7 @@ class Changes:
         "dead",
         "dropped_alarms",
         "expire_at_ms",
+        "kept",
         "known_alarms",
         "parts",
         "schema",
@@ -41,6 +43,7 @@ class Changes:
         self.soft = False  # Nothing but soft writes, which no answer waits for.
         self.schema = 0  # That it was brought to; 0: none.
         self.parts: PartChanges | None = None
+        self.kept: KeptChanges | None = None
         self._bytes = 0
 
     def put(self, key: str, stored: bytes | None) -> None:
@@ -70,6 +73,17 @@ class Changes:
         if self.parts is None:
             self.parts = PartChanges(mark)
         return self.parts
+
+    def of_kept(self) -> KeptChanges:
+        """The changes of what is kept, from now on."""
+        if self.kept is None:
+            self.kept = KeptChanges()
+        return self.kept
+
+    def post(self, message_id: bytes, message: bytes) -> None:
+        """Send a message; raises TooLargeError as `put`."""
+        self._grow(len(message), 0)
+        self.of_kept().messages[message_id] = message
 
     def _grow(self, size_bytes: int, keys: int) -> None:
         check_size("The turn", self._bytes + size_bytes, bounds.TURN_BYTES_MAX)
@@ -103,6 +117,8 @@ class Changes:
             self.values, self.alarms, self.dead, self.clear = {}, {}, {}, True
         if later.parts is not None:
             self.of_parts(later.parts.mark).join(later.parts, clear=later.clear)
+        if later.kept is not None:
+            self.of_kept().join(later.kept)
         self.values.update(later.values)
         self.alarms.update(later.alarms)
         if self.dead:

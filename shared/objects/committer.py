@@ -10,14 +10,14 @@ commit is the truth. With no answer there either, the outcome is unknown, and sa
 """
 
 import asyncio
-import secrets
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from shared import bounds
 from shared.objects.activation import Activation
 from shared.objects.errors import CommitFailedError, NoRoomError, OutcomeUnknownError
+from shared.objects.flights import Carried, Flight, Part
 from shared.objects.ownership import Ownership, Shard
 from shared.objects.soft import SoftWrites
 from shared.objects.store_clock import StoreClock
@@ -25,7 +25,6 @@ from shared.objects.waves import Wave
 from shared.storage.interface import (
     Claimed,
     ObjectWrite,
-    Section,
     SectionReply,
     Status,
     Store,
@@ -33,8 +32,7 @@ from shared.storage.interface import (
     StoreInDoubtError,
 )
 from shared.telemetry import logs
-from shared.telemetry.metrics import CommitOutcome, Metrics
-from shared.telemetry.traces import Started, TraceContext
+from shared.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from shared.objects.host import Host
@@ -42,65 +40,7 @@ if TYPE_CHECKING:
 _RESEND_AT_MS = (300, 1_000, 2_000)  # When a flight is sent again, and at the last, when it is resolved by a fence.
 _FENCE_RETRY_MS = 200
 _NEVER = 1 << 62
-_OUTCOMES: tuple[CommitOutcome, ...] = ("ok", "full", "fenced", "conflict", "away")  # The worst last.
 _log = logs.get_logger()
-
-
-class _Part:
-    """What a flight does to one shard: the writes, and the objects that they cover."""
-
-    __slots__ = ("covered", "section", "shard", "writes")
-
-    section: Section
-
-    def __init__(self, shard: Shard) -> None:
-        self.shard = shard
-        self.writes: list[ObjectWrite] = []
-        self.covered: list[Activation] = []
-
-    def seal(self) -> Section:
-        """The section of the part: fenced, numbered, and made repeatable by its commit id."""
-        shard = self.shard
-        shard.flying = True
-        commit_id = secrets.token_bytes(16)
-        self.section = Section(
-            shard=shard.index, fence=shard.fence, seq=shard.seq, commit_id=commit_id, writes=self.writes
-        )
-        return self.section
-
-
-class Flight:
-    """What is on its way, or is being gathered: one part a shard."""
-
-    __slots__ = ("began", "objects", "outcome", "parts", "sections", "size_bytes", "started_ms", "trace", "worst")
-
-    def __init__(self, started_ms: int) -> None:
-        self.parts: dict[Shard, _Part] = {}
-        self.sections: list[Section] = []
-        self.objects = 0
-        self.size_bytes = 0
-        self.started_ms = started_ms
-        self.began = Started()
-        self.outcome: CommitOutcome = "ok"  # Of the part that did not land last,
-        self.worst: CommitOutcome = "ok"  # and of all parts so far.
-        self.trace: TraceContext | None = None  # The span of a sampled turn's commit.
-
-    @property
-    def full(self) -> bool:
-        """Whether it must not grow."""
-        return self.objects >= bounds.FLIGHT_OBJECTS_MAX or self.size_bytes >= bounds.FLIGHT_BYTES_MAX
-
-    def part(self, shard: Shard) -> _Part:
-        """The part of `shard`."""
-        part = self.parts.get(shard)
-        if part is None:
-            part = self.parts[shard] = _Part(shard)
-        return part
-
-    def came_to(self, outcome: CommitOutcome) -> None:
-        """A part of it did not simply land."""
-        self.outcome = outcome
-        self.worst = max(self.worst, outcome, key=_OUTCOMES.index)
 
 
 class Committer:
@@ -119,6 +59,7 @@ class Committer:
         self._lazy: Wave | None = None  # The wave that is gathering.
         self.soft = SoftWrites(self.push, store_clock)
         self._sweeps: list[tuple[Shard, bytes, int]] = []
+        self._carried: list[Carried] = []
         self._wave_timer: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -149,6 +90,11 @@ class Committer:
     def sweep(self, shard: Shard, object_id: bytes, until_ms: int) -> None:
         """Delete an object that is not in memory, if its stored expiry is not after `until_ms`."""
         self._sweeps.append((shard, object_id, until_ms))
+        self._wake.set()
+
+    def carry(self, shard: Shard, write: ObjectWrite, landed: Callable[[bool], object]) -> None:
+        """Take a write that changes no state; `landed` hears whether the store has it."""
+        self._carried.append(Carried(shard, write, landed))
         self._wake.set()
 
     def wake(self) -> None:
@@ -210,6 +156,7 @@ class Committer:
         self._gather_urgent(flight)
         for wave in self._waves:
             self._gather_wave(flight, wave)
+        self._gather_carried(flight)
         self._gather_sweeps(flight)
         flight.sections = [part.seal() for part in flight.parts.values()]
         return flight
@@ -258,6 +205,7 @@ class Committer:
         if write is None and activation.written == activation.confirmed:
             return
         part = flight.part(activation.shard)
+        part.posted = part.posted or (write is not None and bool(write.outbox_adds))
         if not activation.in_flight:
             part.covered.append(activation)
         activation.in_flight = activation.written
@@ -265,6 +213,18 @@ class Committer:
             part.writes.append(write)
             flight.size_bytes += write.size_bytes
         flight.objects += 1
+
+    def _gather_carried(self, flight: Flight) -> None:
+        waiting, self._carried = self._carried, []
+        for carried in waiting:
+            if not carried.shard.open or flight.full:
+                self._carried.append(carried)
+                continue
+            part = flight.part(carried.shard)
+            part.writes.append(carried.write)
+            part.carried.append(carried)
+            flight.objects += 1
+            flight.size_bytes += carried.write.size_bytes
 
     def _gather_sweeps(self, flight: Flight) -> None:
         while self._sweeps and flight.objects < bounds.FLIGHT_OBJECTS_MAX:
@@ -336,7 +296,7 @@ class Committer:
             flight.came_to("conflict")
             await self._resolve(flight, conflicts, doubtful=doubtful)
 
-    async def _resolve(self, flight: Flight, parts: Sequence[_Part], *, doubtful: bool) -> None:
+    async def _resolve(self, flight: Flight, parts: Sequence[Part], *, doubtful: bool) -> None:
         """Fence the shards anew; then the id of the last commit under the old token is the truth.
 
         Where that cannot be had, a section that surely never arrived has failed, and any other is unknown.
@@ -361,7 +321,7 @@ class Committer:
         for part in parts:
             self._fail(flight, part, verdict())
 
-    def _settle(self, flight: Flight, part: _Part, lease: Claimed) -> None:
+    def _settle(self, flight: Flight, part: Part, lease: Claimed) -> None:
         if lease.granted and lease.previous_commit_id == part.section.commit_id:
             self._confirm(flight, part)
         elif lease.granted and self._ownership.is_own(lease.previous_token):
@@ -369,14 +329,20 @@ class Committer:
         else:  # Others came in between, or the store does not know us.
             self._fail(flight, part, OutcomeUnknownError())
 
-    def _confirm(self, flight: Flight, part: _Part) -> None:
+    def _confirm(self, flight: Flight, part: Part) -> None:
         part.shard.landed()
+        if part.posted:
+            self._host.courier.posted(part.shard)
+        for carried in part.carried:
+            carried.landed(True)  # noqa: FBT003  # A callback has no names.
         confirmed = self._host.residents.confirmed
         for activation in part.covered:
             confirmed(activation, flight)
 
-    def _fail(self, flight: Flight, part: _Part, error: CommitFailedError | OutcomeUnknownError) -> None:
+    def _fail(self, flight: Flight, part: Part, error: CommitFailedError | OutcomeUnknownError) -> None:
         part.shard.landed()
+        for carried in part.carried:
+            carried.landed(False)  # noqa: FBT003  # As above.
         for activation in part.covered:
             self._host.residents.commit_failed(activation, flight, error)
         if self._waves:

@@ -9,6 +9,7 @@ TenureError
 |- CommitFailedError         the commit surely did not take effect
 |  `- NoRoomError            because the store has no memory left
 |- DeadlineExceededError     the caller's time ran out before the reply
+|- KeyReusedError            an idempotency key that stands for another request
 |- CallCycleError            the call would wait for itself
 |- TooLargeError             a turn, value or key over its bound
 |- HandlerError              the handler raised; its writes were dropped
@@ -86,6 +87,15 @@ class DeadlineExceededError(TenureError):
         super().__init__("The deadline passed " + ("before the reply." if started else "before the call could start."))
         self.started = started
         self.retryable = Retryable.IF_IDEMPOTENT if started else Retryable.ALWAYS
+
+
+class KeyReusedError(TenureError):
+    """The idempotency key was used for another request: another method, or other arguments. The call did not start."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__("This idempotency key was used for another request.")
 
 
 class CallCycleError(TenureError):

@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 import msgspec
 
 from shared import bounds
+from shared.objects.address import Address
 from shared.objects.changes import check_moment
 from shared.objects.errors import TooLargeError
 from shared.objects.index import Index
 from shared.objects.journal import Journal
+from shared.objects.messages import Envelope
 from shared.objects.migrations import migrations_of
 from shared.objects.native import NativeState
 from shared.storage.codec import AlarmRecord
@@ -32,7 +34,6 @@ from shared.telemetry.context import current_traceparent
 
 if TYPE_CHECKING:
     from shared.objects.activation import Activation
-    from shared.objects.address import Address
     from shared.objects.calls import ObjectCalls
     from shared.objects.state import ObjectState
     from shared.objects.store_clock import StoreClock
@@ -167,6 +168,17 @@ class DurableObject:
     def on_alarm(self, alarm: Alarm) -> Any:
         """A named alarm is due. A normal end removes it unless it was set anew; an exception retries it later."""
 
+    def keep_reply(self, method: str, reply: Any) -> Any:  # noqa: ARG002  # For those who override it.
+        """What to remember of the reply to a request with an idempotency key: it, or what it can be made of again.
+
+        A secret is not to be stored: keep what `recall_reply` derives it from.
+        """
+        return reply
+
+    def recall_reply(self, method: str, kept: Any) -> Any:  # noqa: ARG002  # As above.
+        """The reply of before, of what `keep_reply` returned, read as the type that the method says it returns."""
+        return kept
+
     @property
     def address(self) -> "Address":
         """Who I am."""
@@ -211,6 +223,21 @@ class DurableObject:
     def objects(self) -> "ObjectCalls":
         """Calls to other objects: `await self.objects.at(Account, tenant, name).debit(5)`."""
         return self._activation.host.calls
+
+    def send(
+        self, kind: "type[DurableObject]", tenant: str, name: str, *, ttl_ms: int = bounds.MESSAGE_TTL_MS
+    ) -> Envelope:
+        """Send a message after this turn is stored: `self.send(Account, tenant, name).debit(5)`.
+
+        It takes effect once, in the order of sending from this object to that one. What is not delivered within
+        `ttl_ms` (a week at most), or refused by a DomainError, becomes a dead letter.
+
+        Raises (the returned functions):
+            TooLargeError: it has over 64 KiB, or 1,024 messages of this object wait.
+            TypeError: the arguments do not fit the method, or cannot be stored.
+        """
+        assert 0 < ttl_ms <= bounds.MESSAGE_TTL_MS_MAX
+        return Envelope(self, kind, Address(kind.kind, tenant, name), ttl_ms)
 
     def dirty(self) -> None:
         """Checkpointed kinds: say that native state has changed. The next checkpoint calls `on_checkpoint`."""

@@ -7,18 +7,21 @@ depends on (for checkpointed kinds: while the last checkpoint is younger than 1 
 """
 
 import asyncio
+import itertools
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 from shared import bounds
+from shared.errors import InvalidInputError
 from shared.objects.activation import Activation, Backlog, Call, Mailbox, Phase
 from shared.objects.address import Address, shard_of
 from shared.objects.admission import Admission
 from shared.objects.alarms import AlarmClock
 from shared.objects.calls import ObjectCalls, current_chain
 from shared.objects.committer import Committer
+from shared.objects.courier import Courier
 from shared.objects.errors import (
     CallCycleError,
     CommitFailedError,
@@ -33,6 +36,7 @@ from shared.objects.journal import JournalReads
 from shared.objects.listings import Listings
 from shared.objects.loader import Loader
 from shared.objects.native import NativeState
+from shared.objects.once import Once
 from shared.objects.ownership import Ownership, Shard
 from shared.objects.residents import Residents
 from shared.objects.state import ObjectState
@@ -87,6 +91,9 @@ class Host:
         self.journals = JournalReads(self, store, ownership)
         self.listings = Listings(store, shards=len(ownership.shards))
         self.residents = Residents(self, self._turns, self._loader)
+        self.courier = Courier(self, store)
+        self.message_serials = itertools.count(1)
+        """Numbers the messages of this process, whoever sends them (`messages.Message.serial`)."""
         self._activations = self.residents.by_address
         self._monotonic_ms = store_clock.monotonic_ms
         ownership.on_open = self._opened
@@ -123,14 +130,17 @@ class Host:
         deadline_ms: int | None = None,
         durability: str | None = None,
         size_bytes: int = bounds.CALL_BYTES,
+        once: Once | None = None,
     ) -> Any:
         """Run a turn and return its reply, once what it depends on is stored.
 
         `deadline_ms` is the caller's patience from now; `durability="committed"` makes a
         checkpointed kind wait for the store; `size_bytes` is what the arguments take in memory while
-        the call waits.
+        the call waits; `once` makes a call that may be made again take effect once (not for native kinds).
 
         Raises:
+            InvalidInputError: objects of this kind remember nothing.
+            KeyReusedError: the idempotency key stands for another request.
             OverloadedError, UnavailableError: the call did not start.
             DeadlineExceededError: time ran out; `started` says whether the turn had begun.
             CommitFailedError, OutcomeUnknownError: the turn ran, its writes did not (or may not) count.
@@ -146,7 +156,10 @@ class Host:
             durable=durability == "committed",
             trace=current_trace.get(),
             size_bytes=size_bytes,
+            once=once,
         )
+        if once is not None and self._kinds[address.kind].native:
+            raise InvalidInputError(f"A {address.kind} remembers no requests", "idempotency-key")
         self._deliver(address, call)
         if call.future.done():
             return call.future.result()
@@ -190,6 +203,11 @@ class Host:
         if activation.written > activation.confirmed:
             await self._confirmation(activation)
 
+    def kind_of(self, address: Address) -> type[DurableObject] | None:
+        """The class of an object; None if its kind is not hosted here."""
+        kind = self._kinds.get(address.kind)
+        return None if kind is None else kind.cls
+
     def resident(self, object_id: bytes) -> bool:
         """Whether the object is in memory."""
         return Address.decode(object_id) in self._activations
@@ -225,6 +243,10 @@ class Host:
     async def run_loader(self) -> None:
         """Load objects for ever."""
         await self._loader.run()
+
+    async def run_courier(self) -> None:
+        """Deliver messages for ever."""
+        await self.courier.run()
 
     def passivate_idle(self) -> None:
         """Let objects leave memory that were not touched for their idle time; look at 20,000 at most."""
@@ -323,6 +345,7 @@ class Host:
         self._turns.passivate(activation)
         activation.state = activation.state.expired()
         self._turns.instantiate(activation)
+        self._turns.parking.touched(activation, None)
 
     def _expire(self, call: Call) -> None:
         call.fail(DeadlineExceededError(started=call.started))
@@ -361,4 +384,5 @@ class Host:
 
     async def _opened(self, shards: Sequence[Shard]) -> None:
         self.committer.wake()
+        self.courier.opened(shards)
         await self.alarms.scan(shards)

@@ -17,6 +17,7 @@ from shared import bounds
 from shared.objects.changes import Changes, check_size, merge
 from shared.objects.errors import NewerSchemaError
 from shared.objects.journal_mark import JournalMark
+from shared.objects.kept import Kept
 from shared.objects.parts import PartChanges, Parts
 from shared.objects.writes import add_alarms, add_values, departure
 from shared.storage.codec import AlarmRecord, Meta, decode
@@ -40,6 +41,7 @@ class Layers:
         "_size",
         "_taken_alarms",
         "alarm_records",
+        "kept",
         "parts",
         "soft",
     )
@@ -57,7 +59,8 @@ class Layers:
         self._pending: Changes | None = None
         # Those that the last write touched: the store may not have it.
         self._taken_alarms: frozenset[str] = frozenset()
-        self.parts: Parts | None = None  # Made when the object first has one.
+        self.parts: Parts | None = None  # Made when the object first has one,
+        self.kept: Kept | None = None  # and so is this.
         self.soft: dict[str, bytes] | None = None  # Of base, what no commit carries and nobody waits for.
         self._cleared = stale  # What is stored has expired: the next commit deletes it first.
         self._size = sum(len(key) + len(value) for key, value in values.items())
@@ -101,7 +104,9 @@ class Layers:
 
     def expired(self) -> Self:
         """The state of an object whose expiry has passed: empty, with something in the store to be deleted first."""
-        return self._ended(self.schema, self.parts)
+        state = self._ended(self.schema, self.parts)
+        state.kept = self.kept
+        return state
 
     @classmethod
     def _ended(cls, schema: int, parts: Parts | None) -> Self:
@@ -268,6 +273,9 @@ class Layers:
         if overlay.parts is not None:
             self.parts = self.parts or Parts(JournalMark(), {})
             self.parts.merge(overlay.parts, clear=overlay.clear)
+        if overlay.kept is not None:
+            self.kept = self.kept or Kept()
+            self.kept.merge(overlay.kept)
         self._meta = msgspec.structs.replace(
             self._meta,
             expire_at_ms=overlay.expire_at_ms if self.present else 0,  # What is absent cannot expire.
@@ -300,6 +308,8 @@ class Layers:
             everything.dropped_alarms |= self._pending.touched_alarms()
         if self.parts is not None:
             everything.parts = self.parts.rewritten(_parts_of(self._pending))
+        if self.kept is not None:
+            everything.kept = self.kept.rewritten(self._pending.kept if self._pending else None)
         self._pending, self._existed, self.soft = everything, True, None
 
     def take(self, object_id: bytes, *, indexed: bool) -> ObjectWrite | None:
@@ -313,8 +323,10 @@ class Layers:
         clear = pending.clear or self._cleared
         if self.parts is not None:
             pending.parts = self.parts.take(pending.parts, clear=clear)
+        if self.kept is not None:
+            self.kept.take(pending.kept)
         if not self.present:
-            write = departure(object_id, pending) if self._existed else None
+            write = departure(object_id, pending) if self._existed or pending.kept else None
             self._existed, self._cleared = False, False
             self._meta = Meta(version=0, schema=self._meta.schema, alarm_serial=self._meta.alarm_serial)
             return write

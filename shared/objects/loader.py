@@ -12,6 +12,7 @@ from shared import bounds
 from shared.errors import TenureError
 from shared.objects.activation import Activation, Phase
 from shared.objects.errors import HandlerError, NewerSchemaError, UnavailableError
+from shared.objects.kept import Kept
 from shared.objects.native import NativeState
 from shared.objects.ownership import Ownership
 from shared.objects.state import ObjectState
@@ -119,6 +120,7 @@ class Loader:
                 state = ObjectState.load(
                     loaded.fields, loaded.indexes, now_ms=now_ms, kind=kind.name, schema=kind.schema
                 )
+                state.kept = Kept.load(loaded)
         except NewerSchemaError as exc:
             _log.error(logs.OBJECT_NEWER, object=str(activation.address), stored=exc.stored, known=exc.known)
             self._host.metrics.migration(activation.kind.name, "refused")

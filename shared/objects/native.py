@@ -28,6 +28,7 @@ class NativeState:
     alarm_serial: ClassVar[int] = 0
     parts: ClassVar[None] = None
     soft: ClassVar[None] = None
+    kept: ClassVar[None] = None
     overlay_used: ClassVar[bool] = False
     overlay_gates: ClassVar[bool] = False
     stays: ClassVar[bool] = False
@@ -109,6 +110,10 @@ class NativeState:
     def end_turn(self) -> bool:
         """A turn writes nothing but what a checkpoint takes."""
         return False
+
+    def touched_keys(self) -> tuple[()]:
+        """There are none."""
+        return ()
 
     def drop_turn(self) -> None:
         """There is nothing to drop."""

@@ -18,6 +18,7 @@ from shared.bounds import KIND_BYTES_MAX
 from shared.errors import ConfigurationError
 from shared.objects.handler import DurableObject
 from shared.objects.migrations import migrations_of
+from shared.objects.parking import reply_type
 
 # A kind stands in a path as it is, so that nobody has to encode it.
 _KIND = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{KIND_BYTES_MAX - 1}}}")
@@ -33,7 +34,7 @@ class PublicMethod(msgspec.Struct, frozen=True, kw_only=True):
     parameters: type[msgspec.Struct]
     """Its arguments, as fields in the order of the parameters. Refuses unknown fields."""
     reply: Any
-    """The annotation of what it returns."""
+    """The annotation of what its caller gets."""
     readonly: bool
 
 
@@ -88,7 +89,8 @@ def _public_method(cls: type[DurableObject], name: str) -> PublicMethod:
     try:
         _check_function(name, function)
         hints = _hints(function)
-        _check_type(hints.get("return"), "its return type")
+        reply = reply_type(hints["return"])
+        _check_type(reply, "its return type")
         parameters = _parameters(cls, name, function, hints)
     except _UnsuitableError as exc:
         raise ConfigurationError(f"{cls.__module__}.{cls.__name__}.{name} cannot be public: {exc}.") from exc
@@ -96,7 +98,7 @@ def _public_method(cls: type[DurableObject], name: str) -> PublicMethod:
         name=name,
         function=function,
         parameters=parameters,
-        reply=hints["return"],
+        reply=reply,
         readonly=hasattr(function, "__tenure_readonly__"),
     )
 

@@ -7,7 +7,7 @@ reason: idle, failed, lost to another node, drained with this one.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from shared import bounds
@@ -22,7 +22,7 @@ from shared.telemetry.context import TraceContext
 from shared.telemetry.metrics import EvictionReason
 
 if TYPE_CHECKING:
-    from shared.objects.committer import Flight
+    from shared.objects.flights import Flight
     from shared.objects.host import Host
     from shared.objects.loader import Loader
     from shared.objects.turns import Turns
@@ -87,6 +87,7 @@ class Residents:
         """
         self._metrics.rollback_detected(len(shards))
         _log.error(logs.ROLLBACK_DETECTED, shards=len(shards), first=[shard.index for shard in shards[:_NAMED]])
+        self._host.courier.opened([shard for shard in shards if shard.open])
         for activation in self._of(shards):
             if activation.phase is Phase.LOADING:
                 continue
@@ -127,6 +128,7 @@ class Residents:
         """Forget an activation. What waits for a flight is answered by that flight, all else by an error."""
         activation.fail_gated(error)
         self._forget(activation, reason)
+        self._unpark(activation)
         if activation.mailbox:
             activation.mailbox.fail(UnavailableError("The object left memory"))
 
@@ -134,6 +136,7 @@ class Residents:
         """Forget an activation whose memory is not to be trusted; calls that have not started go on to the next one."""
         activation.fail_gated(CommitFailedError("a later turn of the object failed"))
         self._forget(activation, "failed")
+        self._unpark(activation)
         mailbox = activation.mailbox
         if not mailbox:
             return
@@ -147,7 +150,9 @@ class Residents:
             mailbox.fail(UnavailableError("The object left memory"))
 
     def lost(self, shards: Sequence[Shard]) -> None:
-        """Another node has claimed the shards: forget their objects."""
+        """Another node has claimed the shards: forget their objects, and leave their messages to it."""
+        for shard in shards:
+            self._host.courier.closed(shard)
         for activation in self._of(shards):
             self.close(activation, CommitFailedError("the object has another owner now"), "lost")
 
@@ -160,12 +165,24 @@ class Residents:
             for _, call, _, _ in activation.gated or ():
                 call.fail(unknown)
 
+    def delivered(self, object_id: bytes, message_ids: Iterable[bytes]) -> None:
+        """Messages of an object have left the store."""
+        activation = self.by_address.get(Address.decode(object_id))
+        if activation is not None and activation.phase is Phase.ACTIVE and activation.state.kept is not None:
+            activation.state.kept.delivered(message_ids)
+
+    def _unpark(self, activation: Activation) -> None:
+        if activation.parked:
+            self._turns.parking.queue(activation, activation.parked.let_go())
+
     def _stored(self, activation: Activation) -> bool:
-        """Whether nothing would be lost with it; soft writes are sent to the store first."""
-        if activation.clean and activation.state.soft:
+        """Whether it may leave: nobody is held, and nothing would be lost with it; soft writes are sent first."""
+        if activation.parked or not activation.clean:
+            return False
+        if activation.state.soft:
             self._host.committer.push(activation)
             return False
-        return activation.clean
+        return True
 
     def _of(self, shards: Sequence[Shard]) -> list[Activation]:
         wanted = frozenset(shards)

@@ -11,7 +11,7 @@ import msgspec
 
 from shared import bounds
 from shared.objects.changes import check_moment, check_size
-from shared.objects.layers import Layers
+from shared.objects.keeping import Keeping
 from shared.storage.codec import AlarmRecord, Meta, decode, encode
 
 T = TypeVar("T")
@@ -19,8 +19,8 @@ _MUTABLE = (list, dict, set, bytearray)
 Names = list[str]
 
 
-class ObjectState(Layers):
-    """Keys and values, and when the object expires. Of what `Layers` has, authors use nothing."""
+class ObjectState(Keeping):
+    """Keys and values, and when the object expires. Of what its bases have, authors use nothing."""
 
     __slots__ = ("_decoded",)
 

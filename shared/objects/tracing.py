@@ -1,4 +1,4 @@
-"""The spans of the core. They are made for sampled calls only; all others pay a comparison with None.
+"""What the core tells of its work. Spans are made for sampled calls only; all others pay a comparison with None.
 
     request -> turn -> commit     what a call did, and the write that its answer waited for
     request -> activate           the load that a call caused
@@ -10,17 +10,20 @@ checkpoint that nobody waits for carries the writes of many turns, and is part o
 Names of attributes: OpenTelemetry's for databases where they fit, else `tenure.*`.
 """
 
+import time
 from typing import TYPE_CHECKING
 
 from shared.objects.activation import Activation, Call
 from shared.objects.address import Address
+from shared.objects.errors import DomainError
 from shared.storage.codec import AlarmRecord
 from shared.telemetry.context import TraceContext, parse_traceparent
+from shared.telemetry.metrics import Metrics, TurnOutcome
 from shared.telemetry.spans import Attribute
 from shared.telemetry.traces import STORE_CALL, NoSpan, Span, Tracer
 
 if TYPE_CHECKING:
-    from shared.objects.committer import Flight
+    from shared.objects.flights import Flight
 
 
 def begin_turn(tracer: Tracer, activation: Activation, call: Call, *, waited_ms: int) -> None:
@@ -33,6 +36,14 @@ def begin_turn(tracer: Tracer, activation: Activation, call: Call, *, waited_ms:
     span.set("tenure.queue.wait_ms", waited_ms)
     span.set("tenure.cold", call.cold)
     call.span, call.trace = span, span.context
+
+
+def observe_turn(metrics: Metrics, activation: Activation, call: Call, error: BaseException | None) -> None:
+    """A turn is over: count and time it, and end its span."""
+    seconds = (time.perf_counter_ns() - call.started_ns) / 1e9
+    outcome: TurnOutcome = "ok" if error is None else "refused" if isinstance(error, DomainError) else "error"
+    metrics.turn(activation.kind.name, call.method.__name__, outcome, seconds, call.trace)
+    end_turn(call, outcome, error)
 
 
 def end_turn(call: Call, outcome: str, error: BaseException | None) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from shared import bounds
 from shared.errors import TenureError
@@ -27,20 +27,18 @@ from shared.objects.errors import (
 from shared.objects.handler import Alarm, DurableObject
 from shared.objects.migrations import migrate
 from shared.objects.native import NativeState
-from shared.objects.tracing import begin_turn, describe_alarm, end_turn
+from shared.objects.parking import Park, Parking
+from shared.objects.tracing import begin_turn, describe_alarm, end_turn, observe_turn
 from shared.storage.codec import AlarmRecord
 from shared.telemetry import logs
 from shared.telemetry.context import current_trace
 
 if TYPE_CHECKING:
     from shared.objects.host import Host
+    from shared.objects.once import Once
 
 _log = logs.get_logger()
 _EXPECTED = (DomainError, TooLargeError)
-
-
-class _ReadonlyError(TypeError):
-    """A handler has written though it is marked as one that does not."""
 
 
 class Turns:
@@ -51,6 +49,7 @@ class Turns:
         self._clock = host.store_clock
         self._tasks: dict[Call, asyncio.Task[None]] = {}
         self._armed: dict[Activation, list[tuple[int, str]]] = {}
+        self.parking = Parking(host, self.pump)
 
     def instantiate(self, activation: Activation) -> None:
         """Make the object's instance over its state. Migrations and its `on_activate` may write, as a turn.
@@ -177,7 +176,8 @@ class Turns:
             begin_turn(self._host.tracer, activation, call, waited_ms=now_ms - call.arrived_ms)
         outer = current_trace.set(call.trace)  # What pumps this mailbox may belong to another call.
         try:
-            self._run(activation, call, args)
+            if call.once is None or not self._answered_before(activation, call, call.once):
+                self._run(activation, call, args)
         finally:
             current_trace.reset(outer)
 
@@ -202,6 +202,18 @@ class Turns:
             activation.gate(call, None, None)  # The alarm may be there again if that is not stored.
         else:
             call.reply(None)
+
+    def _answered_before(self, activation: Activation, call: Call, once: "Once") -> bool:
+        """Give the answer of before, or the error that this call may not run with; say whether it was either."""
+        try:
+            answer = once.answered(activation.instance, self._clock)
+        except (TenureError, ValueError) as exc:
+            self._answer(activation, call, None, exc)
+            return True
+        if answer is None:
+            return False
+        self._answer(activation, call, answer.reply, None)
+        return True
 
     def _run(self, activation: Activation, call: Call, args: Sequence[Any]) -> None:
         call.started = True
@@ -242,12 +254,16 @@ class Turns:
             return
         if error is None:
             try:
-                self._end_call(activation, call)
-            except (TooLargeError, _ReadonlyError) as exc:
+                if isinstance(reply, Park):
+                    self.parking.hold(activation, call, reply)
+                    observe_turn(self._host.metrics, activation, call, None)
+                    return
+                self._end_call(activation, call, reply)
+            except Exception as exc:  # noqa: BLE001  # The reply may be anything, and `keep_reply` is an author's.
                 error = exc
         if error is not None:
             error = self._failed(activation, call.method, error, call)
-        self._observe(activation, call, error)
+        observe_turn(self._host.metrics, activation, call, error)
         self._answer(activation, call, reply, error)
 
     def _answer(self, activation: Activation, call: Call, reply: Any, error: BaseException | None) -> None:
@@ -306,14 +322,17 @@ class Turns:
         failure.__cause__ = error
         return failure
 
-    def _end_call(self, activation: Activation, call: Call) -> None:
+    def _end_call(self, activation: Activation, call: Call, reply: Any) -> None:
         """The handler has ended well, and with it the alarm that it answers.
 
         Raises:
-            TooLargeError: the object would be too large; nothing has ended.
-            _ReadonlyError: it has written, and should not have.
+            TooLargeError: the object, or the reply to be remembered, would be too large; nothing has ended.
+            TypeError: it has written, and should not have.
+            Exception: the reply cannot be remembered.
         """
         self.check_writes(activation, call.method)
+        if call.once is not None:
+            call.once.remember(activation.instance, reply, self._clock)
         alarm = self._rung(activation, call)
         if alarm is not None:
             activation.state.set_alarm(alarm[0], None)
@@ -345,8 +364,10 @@ class Turns:
         """Join what the turn has written so far to what a commit carries, and note the alarms that it has set."""
         state = activation.state
         before = state.alarm_serial
+        keys = state.touched_keys() if activation.parked is not None else ()
         if state.end_turn():
             activation.written += 1
+            self.parking.touched(activation, keys)
             if state.alarm_serial != before:
                 armed = self._armed.setdefault(activation, [])
                 armed.extend(
@@ -356,9 +377,9 @@ class Turns:
             self._host.committer.soft.mark(activation)
 
     def check_writes(self, activation: Activation, method: Callable[..., Any]) -> None:
-        """Raises an error of the author's if a handler marked `@readonly` has written what has to be stored."""
+        """Raises TypeError if a handler marked `@readonly` has written what has to be stored."""
         if activation.state.overlay_gates and method.__name__ in activation.kind.readonly:
-            raise _ReadonlyError(f"{activation.kind.name}/{method.__name__} is @readonly, and has written")
+            raise TypeError(f"{activation.kind.name}/{method.__name__} is @readonly, and has written")
 
     def _reset(self, activation: Activation) -> None:
         """Forget what a failed turn may have left in memory."""
@@ -375,13 +396,3 @@ class Turns:
         """The handler, as the object's own class has it."""
         method: Callable[..., Any] = getattr(activation.kind.cls, call.method.__name__)
         return method
-
-    def _observe(self, activation: Activation, call: Call, error: BaseException | None) -> None:
-        seconds = (time.perf_counter_ns() - call.started_ns) / 1e9
-        name = activation.kind.name
-        method = call.method.__name__
-        outcome: Literal["ok", "refused", "error"] = "ok" if error is None else "error"
-        if isinstance(error, DomainError):
-            outcome = "refused"
-        self._host.metrics.turn(name, method, outcome, seconds, call.trace)
-        end_turn(call, outcome, error)

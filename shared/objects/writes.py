@@ -8,9 +8,12 @@ from shared.storage.interface import RECORD_FIELD, ObjectWrite
 
 
 def departure(object_id: bytes, pending: Changes) -> ObjectWrite:
-    """The write after which nothing of the object is left."""
+    """The write after which nothing of the object is left but what it keeps past its end."""
     names = sorted(pending.touched_alarms())
-    return ObjectWrite(object_id=object_id, gone=True, alarm_removes=[object_id + name.encode() for name in names])
+    write = ObjectWrite(object_id=object_id, gone=True, alarm_removes=[object_id + name.encode() for name in names])
+    if pending.kept is not None:
+        pending.kept.add_to(write)
+    return write
 
 
 def add_values(write: ObjectWrite, pending: Changes, meta: Meta) -> None:
@@ -18,6 +21,8 @@ def add_values(write: ObjectWrite, pending: Changes, meta: Meta) -> None:
     write.puts[RECORD_FIELD] = encode(meta)
     if pending.parts is not None:
         pending.parts.add_to(write)
+    if pending.kept is not None:
+        pending.kept.add_to(write)
     for key, stored in pending.values.items():
         if stored is not None:
             write.puts[b"k" + key.encode()] = stored

@@ -161,6 +161,7 @@ async def open_node(
             ownership.run(),
             host.run_committer(),
             host.run_loader(),
+            host.run_courier(),
             host.alarms.run(),
             node.documents.run(),
             node.shared_documents.run(),
@@ -323,6 +324,7 @@ def _bind_gauges(metrics: Metrics, host: Host, ownership: Ownership, store_clock
     metrics.gauge("tenure.object.resident", lambda: host.objects_resident)
     metrics.gauge("tenure.ownership.owned", lambda: ownership.open_shards)
     metrics.gauge("tenure.ownership.lease.slack", lambda: ownership.slack_ms() / 1000)
+    metrics.gauge("tenure.message.held", lambda: host.courier.held)
     metrics.gauge("tenure.alarm.pending", lambda: len(host.alarms.queue))
     metrics.gauge("tenure.alarm.overdue.age", lambda: host.alarms.overdue_ms() / 1000)
     metrics.gauge("tenure.store.skew", lambda: store_clock.skew_ms / 1000)

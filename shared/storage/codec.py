@@ -65,8 +65,8 @@ def decode(stored: bytes, type_: type[T]) -> T:
         UnknownFormatError: another release wrote it.
         msgspec.ValidationError: it is of another type.
     """
-    if stored[0] != FORMAT:
-        raise UnknownFormatError(stored[0])
+    if stored[:1] != _PREFIX:
+        raise UnknownFormatError(stored[0] if stored else 0)
     cached: Any = _decoder
     value: T = cached(type_).decode(memoryview(stored)[1:])
     return value

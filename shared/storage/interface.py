@@ -126,7 +126,7 @@ class ObjectWrite(msgspec.Struct, kw_only=True):
     """What one commit does to one object. Field names are those of the stored hash.
 
     `clear` deletes the object's hash and its index rows before anything else; `gone` leaves nothing
-    behind but what it sent, and of this write only puts, alarms and messages;
+    behind but what it sent and what it remembers, and of this write only puts, alarms, entries and messages;
     `sweep` deletes the object only if its stored expiry is not after `expire_at_ms` and no message of
     it waits; otherwise that is the new expiry: 0 for never, -1 for as it is. Members of `alarm_removes`
     leave the alarms and the dead alarms, then `dead_adds` are added.

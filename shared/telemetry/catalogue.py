@@ -140,6 +140,13 @@ ALARM_LAG: Final = Family(
     bounds=LAG_SECONDS,
     help="How late an alarm's turn ended after it was due.",
 )
+MESSAGES: Final = Family(
+    name="tenure.message.attempts",
+    type="counter",
+    unit="{attempt}",
+    labels={"kind": None, "outcome": ("delivered", "retry", "dead")},
+    help="Deliveries of messages to objects of a kind; dead: refused by the receiver, or expired.",
+)
 DECISIONS_MADE: Final = Family(
     name="tenure.ratelimit.decisions",
     type="counter",
@@ -176,6 +183,12 @@ READ_AT_COLLECTION: Final = (
         type="gauge",
         unit="s",
         help="Time left on the shortest lease; it should stay above half of the lease time.",
+    ),
+    Family(
+        name="tenure.message.held",
+        type="gauge",
+        unit="{message}",
+        help="Messages that were read from the outboxes and are not settled; at 10,000 no more are read.",
     ),
     Family(name="tenure.alarm.pending", type="gauge", unit="{alarm}", help="Alarms due within a minute."),
     Family(

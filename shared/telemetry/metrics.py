@@ -36,6 +36,7 @@ CommitOutcome = Literal["ok", "fenced", "full", "conflict", "in_doubt", "away"]
 OwnershipReason = Literal["acquired", "lost", "released"]
 AlarmOutcome = Literal["ok", "retry", "dead"]
 MigrationOutcome = Literal["ok", "failed", "refused"]
+MessageOutcome = Literal["delivered", "retry", "dead"]
 _Read: TypeAlias = Callable[[], float]
 
 _log = logs.get_logger()
@@ -81,6 +82,7 @@ class Metrics:
         self._alarms = Counters(catalogue.ALARM_FIRED)
         self._migrations = Counters(catalogue.MIGRATIONS)
         self._alarm_lag = Histograms(catalogue.ALARM_LAG, clock)
+        self._messages = Counters(catalogue.MESSAGES)
         self._eventloop = Histograms(catalogue.EVENTLOOP_LAG, clock)
         self._checks: dict[str, CheckHandle] = {}
         self._reads: dict[str, dict[Key, _Read]] = {name: {} for name in _READ}
@@ -188,6 +190,10 @@ class Metrics:
         """How late it was."""
         self._alarm_lag.of((kind,)).observe(seconds)
 
+    def message(self, kind: str, outcome: MessageOutcome) -> None:
+        """The delivery of a message to an object of this kind has ended."""
+        self._messages.add((kind, outcome))
+
     def eventloop_lag(self, seconds: float) -> None:
         """How late the event loop ran a timer."""
         self._eventloop.of(()).observe(seconds)
@@ -218,6 +224,7 @@ class Metrics:
         for group in (self._commit_sections, self._ownership, self._fenced, self._rollbacks, self._alarms):
             yield Snapshot(family=group.family, points=group.points())
         yield Snapshot(family=self._alarm_lag.family, points=self._alarm_lag.points())
+        yield Snapshot(family=self._messages.family, points=self._messages.points())
         yield from self._check_families()
         yield Snapshot(family=self._eventloop.family, points=self._eventloop.points())
         for family in catalogue.READ_AT_COLLECTION:

@@ -74,6 +74,7 @@ class Node:
             self.ownership.run(),
             host.run_committer(),
             host.run_loader(),
+            host.run_courier(),
             host.alarms.run(),
         ]
         if housekeeping:

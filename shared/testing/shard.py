@@ -178,7 +178,7 @@ def _apply_write(shard: Shard, write: ObjectWrite, now_ms: int) -> None:
     if not gone:
         _write_journal(shard, write)
         _write_rows(shard, write)
-        _write_entries(shard, write, now_ms)
+    _write_entries(shard, write, now_ms)
     _write_outbox(shard, write)
     if not fields:
         del shard.objects[key]
@@ -209,7 +209,6 @@ def _remove_object(shard: Shard, key: bytes, *, gone: bool) -> None:
     shard.objects.pop(key, None)
     if gone:
         shard.journals.pop(key, None)
-        shard.entries.pop(key, None)
 
 
 def _write_journal(shard: Shard, write: ObjectWrite) -> None:

@@ -11,6 +11,8 @@ from shared.errors import NotFoundError
 from shared.objects.address import Address
 from shared.objects.errors import DomainError, OverloadedError, TooLargeError
 from shared.objects.handler import DurableObject, public, readonly
+from shared.objects.parking import Park
+from shared.testing.clock import START_MS
 from tests.support.limiter_app import Answer, Service, with_service
 
 LEVEL, TURNS, TIME = "x-tenure-durability", "x-object-requests", "x-response-time-ms"
@@ -68,6 +70,11 @@ class Cart(DurableObject):
             "overloaded": OverloadedError("Too many carts.", retry_after_ms=1_500),
             "not_found": NotFoundError("line of that name"),
         }.get(reason, ValueError("secret=hunter2"))
+
+    @public
+    def wait(self, above: int, until_ms: int) -> int | Park:
+        total = self.storage.get("total", int, default=0)
+        return total if total > above or self.clock.now_ms() >= until_ms else Park("total", until_ms)
 
     @public
     def lie(self) -> int:
@@ -218,6 +225,58 @@ def test_a_node_that_stops_says_when_to_come_again() -> None:
     with_objects(scenario)
 
 
+async def repeat(service: Service, key: str, method: str, body: Any = None, *, kind: str = "cart") -> Answer:
+    return await service.ask("POST", f"/v1/objects/{kind}/anna/{method}", body, headers=[("idempotency-key", key)])
+
+
+def test_a_call_with_a_key_takes_effect_once() -> None:
+    """The second gets the first one's answer; the key of a read says nothing."""
+
+    async def scenario(service: Service) -> None:
+        line = {"line": {"sku": "tea"}}
+        for _ in range(3):
+            assert (200, 1) == steady(await repeat(service, "k1", "put", line))
+        assert (200, 2) == steady(await repeat(service, "k2", "put", line))
+        assert (200, 2) == steady(await repeat(service, "k1", "total"))
+        assert [(200, 1)] * 2 == [steady(await repeat(service, "k", "hit", kind="hits")) for _ in range(2)]
+
+    with_objects(scenario)
+
+
+def test_a_key_that_stands_for_another_call_is_refused() -> None:
+    """422, and nothing has run; so it is 400 for a key that cannot be one."""
+
+    async def scenario(service: Service) -> None:
+        await repeat(service, "k", "put", {"line": {"sku": "tea"}})
+        other = await repeat(service, "k", "put", {"line": {"sku": "milk"}})
+        assert (422, "idempotency_key_reused", False) == (other.status, other.json()["code"], other.json()["started"])
+        for key in ("", "x" * 256, "\xe4"):
+            answer = await repeat(service, key, "put", {"line": {"sku": "milk"}})
+            assert (400, "invalid_input", "idempotency-key") == (
+                answer.status,
+                answer.json()["code"],
+                answer.json()["where"],
+            )
+        assert (200, 1) == steady(await call(service, "total"))
+
+    with_objects(scenario)
+
+
+def test_a_call_can_wait_for_a_change() -> None:
+    """A long poll: answered by the write that it waits for, or at its moment."""
+
+    async def scenario(service: Service) -> None:
+        far_ms = START_MS + 20_000
+        waiting = asyncio.ensure_future(call(service, "wait", {"above": 0, "until_ms": far_ms}))
+        await asyncio.sleep(5)
+        assert not waiting.done()
+        await call(service, "put", {"line": {"sku": "tea"}})
+        assert (200, 1) == steady(await waiting)
+        assert (200, 1) == steady(await call(service, "wait", {"above": 1, "until_ms": far_ms}))
+
+    with_objects(scenario)
+
+
 def test_answers_say_what_they_took_and_how_safe_they_are() -> None:
     """Turns and time on all; durability on writes that were committed, and on those alone."""
 
@@ -306,7 +365,10 @@ def test_the_document_has_each_method_with_its_types() -> None:
         assert {
             f"/v1/objects/{path}"
             for path in (
-                *(f"cart/{{name}}/{name}" for name in ("put", "put_later", "total", "whose", "empty", "refuse", "lie")),
+                *(
+                    f"cart/{{name}}/{name}"
+                    for name in ("put", "put_later", "total", "whose", "empty", "refuse", "lie", "wait")
+                ),
                 "hits/{name}/hit",
             )
         } == {path for path in paths if path.startswith("/v1/objects/")}
@@ -317,13 +379,27 @@ def test_the_document_has_each_method_with_its_types() -> None:
         assert {"$ref": "#/components/schemas/objects.Line"} == body["properties"]["line"]
         assert False is schemas["objects.Line"]["additionalProperties"]
         assert {"type": "integer"} == put["responses"]["200"]["content"]["application/json"]["schema"]
-        assert {"200", "400", "401", "403", "404", "408", "409", "413", "415", "500", "503", "504", "507"} == set(
-            put["responses"]
-        )
+        assert {
+            "200",
+            "400",
+            "401",
+            "403",
+            "404",
+            "408",
+            "409",
+            "413",
+            "415",
+            "422",
+            "500",
+            "503",
+            "504",
+            "507",
+        } == set(put["responses"])
         assert {LEVEL, TURNS, TIME} == {name.lower() for name in put["responses"]["200"]["headers"]}
-        assert ["name"] == [parameter["name"] for parameter in put["parameters"]]
+        assert ["name", "Idempotency-Key"] == [parameter["name"] for parameter in put["parameters"]]
         total = paths["/v1/objects/cart/{name}/total"]["post"]
         assert False is total["requestBody"]["required"]
+        assert ["name"] == [parameter["name"] for parameter in total["parameters"]]
         assert {TURNS, TIME} == {name.lower() for name in total["responses"]["200"]["headers"]}
         page = (await service.ask("GET", "/docs", app=service.admin)).body.decode()
         assert 'href="#objects.Cart.put"' in page

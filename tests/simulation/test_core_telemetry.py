@@ -8,7 +8,6 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
 from shared.objects.address import Address
-from shared.objects.committer import Flight
 from shared.objects.errors import (
     CommitFailedError,
     HandlerError,
@@ -17,6 +16,7 @@ from shared.objects.errors import (
     OverloadedError,
     UnavailableError,
 )
+from shared.objects.flights import Flight
 from shared.objects.handler import Alarm, DurableObject
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.sampling import Sampler

@@ -143,19 +143,20 @@ async def clear_takes_the_rows_along(bench: Bench) -> None:
 
 
 async def gone_leaves_no_part(bench: Bench) -> None:
-    """Journal, entries and index rows go with the object; messages are still to be delivered."""
+    """Journal and index rows go with the object; messages are still to be delivered, and what it remembers stays so."""
     fence = await own(bench.store)
     await apply(bench.store, fence, [parts(), ObjectWrite(object_id=b"object", index_sets={"second": running()})])
     gone = parts()
-    gone.gone, gone.puts, gone.outbox_adds = True, {}, {SECOND: b"bye"}
+    gone.gone, gone.puts, gone.outbox_adds, gone.entries = True, {}, {SECOND: b"bye"}, {b"last": Entry(b"", FAR_MS)}
     await apply(bench.store, fence, [gone], seq=1)
     shard = (await bench.dump()).shards[0]
-    assert ({}, {}, {}, {}) == (shard.objects, shard.journals, shard.entries, shard.rows)
+    assert ({}, {}, {}) == (shard.objects, shard.journals, shard.rows)
+    assert {b"request", b"last"} == (await load(bench, fence)).entries.keys()
     assert [FIRST, SECOND] == [row.sent.message_id for row in shard.outbox()]
 
 
 async def a_sweep_leaves_no_part(bench: Bench) -> None:
-    """An expired object is deleted with its parts, by who never saw it; one that has not expired keeps them."""
+    """An expired object is deleted by who never saw it, but for what it remembers; one that has not expired stays."""
     fence = await own(bench.store)
     for name, expire_at_ms in ((b"old", 100), (b"young", 101)):
         full = parts(name)
@@ -164,7 +165,8 @@ async def a_sweep_leaves_no_part(bench: Bench) -> None:
     sweeps = [ObjectWrite(object_id=name, sweep=True, expire_at_ms=100) for name in (b"old", b"young")]
     await apply(bench.store, fence, sweeps, seq=2)
     shard = (await bench.dump()).shards[0]
-    assert [[b"young"]] * 3 == [list(found) for found in (shard.objects, shard.journals, shard.entries)]
+    assert [[b"young"]] * 2 == [list(found) for found in (shard.objects, shard.journals)]
+    assert {b"old", b"young"} == shard.entries.keys()
     assert [1] == [len(members) for members in shard.rows.values()]
 
 
@@ -179,7 +181,7 @@ async def a_sweep_spares_who_waits_to_be_heard(bench: Bench) -> None:
     assert {b"a": b"1"} == (await load(bench, fence)).fields
     removed = ObjectWrite(object_id=b"object", outbox_removes=[FIRST])
     await apply(bench.store, fence, [removed, sweep], seq=2)
-    assert Loaded(3, {}) == await load(bench, fence)
+    assert Loaded(3, {}, entries=full.entries) == await load(bench, fence)
 
 
 async def entries_are_kept_until_they_expire(bench: Bench) -> None:

@@ -181,8 +181,15 @@ MUTANTS = (
     Mutant(
         "gone_that_leaves_parts",
         "commit",
-        "redis.call('DEL', hash, KEYS[k + 1], KEYS[k + 2])",
+        "redis.call('DEL', hash, KEYS[k + 1])",
         "redis.call('DEL', hash)",
+        part_rules.gone_leaves_no_part,
+    ),
+    Mutant(
+        "gone_that_forgets",
+        "commit",
+        "redis.call('DEL', hash, KEYS[k + 1])",
+        "redis.call('DEL', hash, KEYS[k + 1], KEYS[k + 2])",
         part_rules.gone_leaves_no_part,
     ),
     Mutant(

@@ -70,6 +70,7 @@ def recorded() -> Metrics:
     metrics.rollback_detected()
     metrics.alarm_fired("limiter", "ok")
     metrics.alarm_lag("limiter", 0.02)
+    metrics.message("limiter", "delivered")
     metrics.eventloop_lag(0.0001)
     for family in catalogue.READ_AT_COLLECTION:
         for value, labels in enumerate(combinations(family), start=1):

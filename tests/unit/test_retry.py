@@ -13,6 +13,7 @@ from shared.objects.alarms import retried
 from shared.objects.errors import (
     CommitFailedError,
     DeadlineExceededError,
+    NewerSchemaError,
     NoRoomError,
     OutcomeUnknownError,
     OverloadedError,
@@ -24,7 +25,14 @@ from shared.storage.interface import StoreAwayError, StoreFullError, StoreInDoub
 from shared.testing.clock import START_MS, ManualClock
 
 DOUBLING = Backoff(base_ms=100, cap_ms=1_000, jitter=Jitter.NONE)
-NOT_STARTED = {RefusedError, OverloadedError, UnavailableError, StoreAwayError, StoreFullError}
+NOT_STARTED = {
+    RefusedError,
+    OverloadedError,
+    UnavailableError,
+    NewerSchemaError,
+    StoreAwayError,
+    StoreFullError,
+}
 IN_DOUBT = {OutcomeUnknownError, CommitFailedError, NoRoomError, StoreInDoubtError}
 
 

@@ -190,13 +190,13 @@ local function write_parts(section, id, gone)
   local hash, journal, entries, messages, outbox, stem = unpack(KEYS, k, k + 5)
   if gone then
     a = a + 2
-    skip(1) skip(1) skip(2) skip(1) skip(3)
+    skip(1) skip(1) skip(2)
   else
     parts.journal(journal)
     for_each(1, function(field) rows.remove(hash, stem, field) end)
     for_each(2, function(field, record) rows.set(hash, stem, field, record) end)
-    parts.entries(entries)
   end
+  parts.entries(entries)
   parts.outbox(KEYS[section.key], messages, outbox, id)
 end
 
@@ -225,7 +225,7 @@ local function apply_fields(section, flags)
     expiry = -1
   end
   if clear or gone then rows.remove_all(hash, KEYS[k + 5]) end
-  if gone then redis.call('DEL', hash, KEYS[k + 1], KEYS[k + 2]) elseif clear then redis.call('DEL', hash) end
+  if gone then redis.call('DEL', hash, KEYS[k + 1]) elseif clear then redis.call('DEL', hash) end
   each('HSET', hash, 2)
   each('HDEL', hash, 1)
   each('ZADD', alarms, 2)

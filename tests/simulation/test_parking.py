@@ -1,0 +1,205 @@
+"""Callers that wait for a change cost no turn, and hear of it once it is stored."""
+
+import asyncio
+
+import pytest
+
+from shared import bounds
+from shared.objects.address import Address
+from shared.objects.errors import DeadlineExceededError, HandlerError, OverloadedError, UnavailableError
+from shared.objects.handler import Alarm, DurableObject
+from shared.objects.parking import Park
+from shared.testing.clock import START_MS, LoopClock, run_virtual
+from shared.testing.faults import FaultKind, FaultyStore
+from tests.support.simulated import Core, core, memory
+
+ONE = Address("board", "acme", "one")
+FOR_LONG_MS = START_MS + 20_000
+
+
+class Board(DurableObject):
+    """Somebody writes on it, others wait for what is new."""
+
+    kind = "board"
+
+    def write(self, text: str) -> int:
+        version = self.storage.get("version", int, default=0) + 1
+        self.storage.put_many({"version": version, "text": text})
+        return version
+
+    def mark(self) -> None:
+        self.storage.put("mark", value=True)
+
+    def wipe(self) -> None:
+        self.storage.delete_all()
+
+    def read_after(self, version: int, until_ms: int) -> tuple[int, str] | Park:
+        current = self.storage.get("version", int, default=0)
+        if current != version or self.clock.now_ms() >= until_ms:
+            return current, self.storage.get("text", str, default="")
+        return Park("version", until_ms)
+
+    def park_wrongly(self) -> Park:
+        self.storage.put("text", "half done")
+        return Park("version", FOR_LONG_MS)
+
+    def park_in_the_past(self) -> Park:
+        return Park("version", START_MS - 1)
+
+    def arm(self) -> None:
+        self.alarms.set("park", at_ms=self.clock.now_ms())
+
+    def on_alarm(self, alarm: Alarm) -> Park:  # It parks whichever it is.
+        return Park("version", FOR_LONG_MS)
+
+    def attempts(self) -> int:
+        record = self.storage.alarm("park")
+        return 0 if record is None else record.attempts
+
+
+def read(node: Core, version: int = 0, until_ms: int = FOR_LONG_MS) -> "asyncio.Task[tuple[int, str]]":
+    """Ask for what is newer than `version`."""
+    return asyncio.ensure_future(node.host.call(ONE, Board.read_after, version, until_ms))
+
+
+def test_a_parked_caller_hears_of_the_next_write() -> None:
+    """All who wait do, in the order they came, and the object is free meanwhile."""
+
+    async def main() -> None:
+        async with core(memory(), kinds=[Board]) as a:
+            waiting = [read(a) for _ in range(3)]
+            await asyncio.sleep(5)
+            assert [False] * 3 == [task.done() for task in waiting]
+            await a.host.call(ONE, Board.mark)
+            await asyncio.sleep(1)
+            assert [False] * 3 == [task.done() for task in waiting]
+            assert 1 == await a.host.call(ONE, Board.write, "hello")
+            assert [(1, "hello")] * 3 == await asyncio.gather(*waiting)
+
+    run_virtual(main)
+
+
+def test_a_parked_caller_is_answered_at_its_moment() -> None:
+    """Not before, and with what there is then."""
+
+    async def main() -> None:
+        clock = LoopClock(asyncio.get_running_loop())
+        async with core(memory(), kinds=[Board]) as a:
+            assert (0, "") == await read(a, until_ms=START_MS + 4_000)
+            assert 4_000 <= clock.now_ms() - START_MS <= 4_050
+
+    run_virtual(main)
+
+
+def test_a_deletion_is_a_change_of_every_key() -> None:
+    """Who waits for a key of an object that is deleted is told so."""
+
+    async def main() -> None:
+        async with core(memory(), kinds=[Board]) as a:
+            await a.host.call(ONE, Board.write, "hello")
+            waiting = read(a, version=1)
+            await asyncio.sleep(1)
+            await a.host.call(ONE, Board.wipe)
+            assert (0, "") == await waiting
+
+    run_virtual(main)
+
+
+def test_what_a_parked_caller_hears_is_stored() -> None:
+    """Of a write whose commit fails the caller hears just that, and nothing of what it would have been."""
+
+    async def main() -> None:
+        store = FaultyStore(memory())
+        async with core(store, kinds=[Board]) as a:
+            waiting = read(a)
+            await asyncio.sleep(1)
+            for nth in (1, 2, 3):
+                store.next("commit", FaultKind.REQUEST_LOST, nth=nth)
+            with pytest.raises(Exception, match="not stored"):
+                await a.host.call(ONE, Board.write, "never")
+            with pytest.raises(Exception, match="not stored"):
+                await waiting
+            assert (0, "") == await a.host.call(ONE, Board.read_after, 1, FOR_LONG_MS)
+        assert not store.unfired()
+
+    run_virtual(main)
+
+
+def test_a_turn_that_parks_has_written_nothing() -> None:
+    """One that has is an error, and what it wrote is dropped; so it is with an alarm's turn, which is tried again."""
+
+    async def main() -> None:
+        async with core(memory(), kinds=[Board]) as a:
+            with pytest.raises(HandlerError):
+                await a.host.call(ONE, Board.park_wrongly)
+            with pytest.raises(DeadlineExceededError):
+                await a.host.call(ONE, Board.park_in_the_past)
+            assert (0, "") == await a.host.call(ONE, Board.read_after, 1, FOR_LONG_MS)
+            await a.host.call(ONE, Board.arm)
+            await asyncio.sleep(1)
+            assert 1 == await a.host.call(ONE, Board.attempts)
+
+    run_virtual(main)
+
+
+def test_a_caller_that_goes_away_is_not_held() -> None:
+    """Nor one whose patience ends first; and an object that holds nobody may leave memory."""
+
+    async def main() -> None:
+        async with core(memory(), kinds=[Board]) as a:
+            gone = read(a)
+            impatient = asyncio.ensure_future(a.host.call(ONE, Board.read_after, 0, FOR_LONG_MS, deadline_ms=2_000))
+            await asyncio.sleep(1)
+            assert not a.host.residents.passivate(ONE)
+            gone.cancel()
+            with pytest.raises(DeadlineExceededError) as caught:
+                await impatient
+            assert not caught.value.started
+            await asyncio.sleep(0)
+            assert a.host.residents.passivate(ONE)
+
+    run_virtual(main)
+
+
+def test_no_more_than_1000_are_held() -> None:
+    """The next one is refused at once; a write serves all the others."""
+
+    async def main() -> None:
+        async with core(memory(), kinds=[Board]) as a:
+            waiting = [read(a) for _ in range(bounds.PARKED_CALLS_MAX)]
+            await asyncio.sleep(1)
+            with pytest.raises(OverloadedError):
+                await read(a)
+            await a.host.call(ONE, Board.write, "all")
+            assert {(1, "all")} == set(await asyncio.gather(*waiting))
+
+    run_virtual(main)
+
+
+def test_parked_callers_go_on_to_the_next_activation() -> None:
+    """A turn that fails takes the memory of the object with it, and none of those who wait."""
+
+    async def main() -> None:
+        async with core(memory(), kinds=[Board]) as a:
+            waiting = read(a)
+            await asyncio.sleep(1)
+            a.host.residents.evict(a.host.residents.by_address[ONE])
+            await asyncio.sleep(1)
+            await a.host.call(ONE, Board.write, "after")
+            assert (1, "after") == await waiting
+
+    run_virtual(main)
+
+
+def test_a_node_that_stops_answers_whom_it_holds() -> None:
+    """They are told that their call did not start, so they may ask elsewhere."""
+
+    async def main() -> None:
+        async with core(memory(), kinds=[Board]) as a:
+            waiting = read(a)
+            await asyncio.sleep(1)
+            await a.host.drain()
+            with pytest.raises(UnavailableError):
+                await waiting
+
+    run_virtual(main)
