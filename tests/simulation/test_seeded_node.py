@@ -33,6 +33,9 @@ FOUND = (
     "alarm_without_retry",
     "overlapping_turns",
     "checkpoint_forgotten_at_a_running_turn",
+    "journal_read_without_what_waits",
+    "journal_read_without_what_is_on_its_way",
+    "positions_begin_anew_with_a_reload",
 )
 """The mutants of `test_core_mutants` that the first seeds find. The others need a moment that trouble at random meets too
 seldom; the named tests bring it about."""
