@@ -58,9 +58,11 @@ lock: ## Pin what pyproject.toml asks for, with hashes; UPGRADE=1 takes the newe
 	$(COMPILE) pyproject.toml --output-file requirements.lock
 	$(COMPILE) --group build --output-file requirements-build.lock
 	$(COMPILE) pyproject.toml --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(COMPILE) benchmarks/peers/requirements.in --constraint requirements-dev.lock \
+		--output-file benchmarks/peers/requirements.lock
 
 clean: ## Remove all that these commands made, except the data in .tenure
-	rm -rf .venv .venv-3.13 .venv-lock build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-3.13 .venv-lock .benchmarks build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # What `make run` needs: the locked packages, and this one as `tenure`, straight from the tree.
 $(VENV)/.run: requirements.lock requirements-build.lock pyproject.toml

@@ -1,4 +1,4 @@
-"""Load from `wrk` (Debian: wrk) on loopback, and what it costs the server: shared by the benchmarks."""
+"""Load from `wrk` (Debian: wrk) on loopback, and what it costs the servers: shared by the benchmarks."""
 
 import os
 import re
@@ -6,6 +6,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from benchmarks.sides import Sample
+
+CONNECTIONS = 64
 
 
 def wrk_is_here() -> bool:
@@ -24,7 +28,15 @@ def cpu_s(pid: int) -> float:
 
 def load(port: int, script: Path, seconds: int) -> float:
     """Requests a second from 64 connections, all answered with 2xx; ends after `seconds`."""
-    command = ["wrk", "-t1", "-c64", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{port}/v1/check"]
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{CONNECTIONS}",
+        f"-d{seconds}s",
+        "-s",
+        str(script),
+        f"http://127.0.0.1:{port}/v1/check",
+    ]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "Non-2xx" not in text, text
     found = re.search(r"Requests/sec:\s+([\d.]+)", text)
@@ -37,3 +49,13 @@ def measure(port: int, pid: int, script: Path, seconds: int) -> tuple[float, flo
     before = cpu_s(pid)
     rate = load(port, script, seconds)
     return rate, (cpu_s(pid) - before) * 1e6 / (rate * seconds)
+
+
+def sample(port: int, script: Path, seconds: int, *, server: int, store: int | None = None) -> Sample:
+    """One round of a side: its rate, and the CPU of its server and of its store for each request."""
+    pids = (server,) if store is None else (server, store)
+    before = [cpu_s(pid) for pid in pids]
+    rate = load(port, script, seconds)
+    return Sample(
+        rate, *((cpu_s(pid) - start) * 1e6 / (rate * seconds) for pid, start in zip(pids, before, strict=True))
+    )

@@ -1,0 +1,103 @@
+"""The check beside three limiters that are in use: of Python, of Node, and of Durable Objects, in one run.
+
+    .venv/bin/python -m benchmarks.limiters [--rounds 5] [--seconds 4] [--keys 1000]
+
+| side | what it is |
+| --- | --- |
+| limits + Litestar | fixed windows of `limits` in a Valkey, on the server and framework that ours has |
+| rate-limiter-flexible + Express | its fixed windows in the same Valkey, on Node |
+| workerd Durable Object | our own algorithm in JavaScript, in memory, one object a subject |
+
+All have two limits and the same requests for the same keys from 64 connections; nobody is denied. The peers' Valkey
+writes nothing to disk, they check no credential and, but for the Durable Object, tell nothing but yes or no: what
+differs is in their favour. Ours checks its credential, answers with all fields, and checkpoints to a store that syncs
+each write. Sides alternate; it ends by itself, and takes about two minutes.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+from benchmarks.check import WRK
+from benchmarks.load import load, sample, wrk_is_here
+from benchmarks.peers.packages import PINS, MissingError, node, node_packages, python_packages
+from benchmarks.peers.workerd import IN_MEMORY, durable_objects
+from benchmarks.serving import scratch_folder, serving
+from benchmarks.sides import Aim, Side, alternate, report
+from shared.storage.leftover import pid_file
+from shared.testing.valkey import start_valkey
+from tests.support.launching import free_ports
+from tests.support.service import limiter
+
+OURS, PYTHON, NODE, WORKERD = "check", "limits + Litestar", "rate-limiter-flexible + Express", "workerd Durable Object"
+AIMS = tuple(Aim(peer, 4, 5) for peer in (PYTHON, NODE, WORKERD))
+
+
+def main() -> int:
+    """Run and print; 1 if a program is missing."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--keys", type=int, default=1_000)
+    options = parser.parse_args()
+    if not wrk_is_here():
+        return 1
+    try:
+        with ExitStack() as stack:
+            folder = stack.enter_context(scratch_folder())
+            sides = _sides(stack, folder, options.keys, options.seconds)
+            print(*report(alternate(sides, options.rounds), OURS, AIMS), sep="\n")
+    except MissingError as exc:
+        sys.stderr.write(f"{exc}\n")
+        return 1
+    return 0
+
+
+def _sides(stack: ExitStack, folder: Path, keys: int, seconds: int) -> list[Side]:
+    """All of them, running and warm, until the stack is left."""
+    service = stack.enter_context(limiter(folder / "data"))
+    service.policy("bench", ("second", 1_000_000, 1_000), ("minute", 10_000_000, 60_000))
+    script = folder / "checks.lua"
+    script.write_text(WRK.format(key=service.key, keys=keys))
+    valkey = stack.enter_context(start_valkey(folder / "valkey"))
+    store = int(pid_file(folder / "valkey" / "store").read_text())
+    durable = durable_objects(folder / "workerd", "limiter.js", "Limiter", storage=IN_MEMORY)
+    servers: list[tuple[str, int, int, int | None]] = [
+        (OURS, service.run.port, service.run.pid_of("services.ratelimiter"), service.run.pid_of("valkey-server")),
+        (PYTHON, *stack.enter_context(_python(valkey.socket_path)), store),
+        (NODE, *stack.enter_context(_node(valkey.socket_path)), store),
+        (WORKERD, *stack.enter_context(durable), None),
+    ]
+    for _, port, _, _ in servers:
+        load(port, script, 1)
+    return [
+        Side(name, partial(sample, port, script, seconds, server=server, store=its))
+        for name, port, server, its in servers
+    ]
+
+
+@contextmanager
+def _python(socket_path: Path) -> Iterator[tuple[int, int]]:
+    """Port and process of `limits` behind Litestar."""
+    (port,) = free_ports(1)
+    environ = {**os.environ, "PYTHONPATH": str(python_packages())}
+    command = [sys.executable, str(PINS / "limits_app.py"), str(port), str(socket_path)]
+    with serving(command, port, environ=environ) as pid:
+        yield port, pid
+
+
+@contextmanager
+def _node(socket_path: Path) -> Iterator[tuple[int, int]]:
+    """Port and process of rate-limiter-flexible behind Express."""
+    (port,) = free_ports(1)
+    environ = {**os.environ, "NODE_PATH": str(node_packages()), "NODE_ENV": "production"}
+    with serving([node(), str(PINS / "flexible.cjs"), str(port), str(socket_path)], port, environ=environ) as pid:
+        yield port, pid
+
+
+if __name__ == "__main__":
+    sys.exit(main())
