@@ -1,17 +1,18 @@
-"""The check beside three limiters that are in use: of Python, of Node, and of Durable Objects, in one run.
+"""The check beside limiters that are in use: of Python, of Node, and of Durable Objects, in one run.
 
     .venv/bin/python -m benchmarks.limiters [--rounds 5] [--seconds 4] [--keys 1000]
 
 | side | what it is |
 | --- | --- |
 | limits + Litestar | fixed windows of `limits` in a Valkey, on the server and framework that ours has |
-| rate-limiter-flexible + Express | its fixed windows in the same Valkey, on Node |
+| rate-limiter-flexible + Express | its fixed windows in the same Valkey, on Node, set up as its pages show it |
+| the same, pipelined | with a client that joins what waits into pipelines |
 | workerd Durable Object | our own algorithm in JavaScript, in memory, one object a subject |
 
 All have two limits and the same requests for the same keys from 64 connections; nobody is denied. The peers' Valkey
 writes nothing to disk, they check no credential and, but for the Durable Object, tell nothing but yes or no: what
 differs is in their favour. Ours checks its credential, answers with all fields, and checkpoints to a store that syncs
-each write. Sides alternate; it ends by itself, and takes about two minutes.
+each write. Sides alternate; it ends by itself, and takes about two and a half minutes.
 """
 
 import argparse
@@ -33,8 +34,9 @@ from shared.testing.valkey import start_valkey
 from tests.support.launching import free_ports
 from tests.support.service import limiter
 
-OURS, PYTHON, NODE, WORKERD = "check", "limits + Litestar", "rate-limiter-flexible + Express", "workerd Durable Object"
-AIMS = tuple(Aim(peer, 4, 5) for peer in (PYTHON, NODE, WORKERD))
+OURS, PYTHON, WORKERD = "check", "limits + Litestar", "workerd Durable Object"
+NODE, PIPELINED = "rate-limiter-flexible + Express", "the same, pipelined"
+AIMS = tuple(Aim(peer, 4, 5) for peer in (PYTHON, NODE, PIPELINED, WORKERD))
 
 
 def main() -> int:
@@ -69,7 +71,8 @@ def _sides(stack: ExitStack, folder: Path, keys: int, seconds: int) -> list[Side
     servers: list[tuple[str, int, int, int | None]] = [
         (OURS, service.run.port, service.run.pid_of("services.ratelimiter"), service.run.pid_of("valkey-server")),
         (PYTHON, *stack.enter_context(_python(valkey.socket_path)), store),
-        (NODE, *stack.enter_context(_node(valkey.socket_path)), store),
+        (NODE, *stack.enter_context(_node(valkey.socket_path, "plain")), store),
+        (PIPELINED, *stack.enter_context(_node(valkey.socket_path, "pipelined")), store),
         (WORKERD, *stack.enter_context(durable), None),
     ]
     for _, port, _, _ in servers:
@@ -91,11 +94,12 @@ def _python(socket_path: Path) -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
-def _node(socket_path: Path) -> Iterator[tuple[int, int]]:
+def _node(socket_path: Path, manner: str) -> Iterator[tuple[int, int]]:
     """Port and process of rate-limiter-flexible behind Express."""
     (port,) = free_ports(1)
     environ = {**os.environ, "NODE_PATH": str(node_packages()), "NODE_ENV": "production"}
-    with serving([node(), str(PINS / "flexible.cjs"), str(port), str(socket_path)], port, environ=environ) as pid:
+    command = [node(), str(PINS / "flexible.cjs"), str(port), str(socket_path), manner]
+    with serving(command, port, environ=environ) as pid:
         yield port, pid
 
 

@@ -56,6 +56,5 @@ def sample(port: int, script: Path, seconds: int, *, server: int, store: int | N
     pids = (server,) if store is None else (server, store)
     before = [cpu_s(pid) for pid in pids]
     rate = load(port, script, seconds)
-    return Sample(
-        rate, *((cpu_s(pid) - start) * 1e6 / (rate * seconds) for pid, start in zip(pids, before, strict=True))
-    )
+    requests = max(1.0, rate * seconds)  # A server that hangs on its disk may answer none.
+    return Sample(rate, *((cpu_s(pid) - start) * 1e6 / requests for pid, start in zip(pids, before, strict=True)))

@@ -4,6 +4,7 @@ A side is a server that runs already and a way to load it for some seconds. What
 rounds and the ratio of medians; a single round says little on a machine that does other work.
 """
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -62,3 +63,8 @@ def report(samples: dict[str, list[Sample]], ours: str, aims: Sequence[Aim]) -> 
         verdict = "missed" if ratio < least else "held" if ratio < aim else "held, and the aim reached"
         lines.append(f"{ours} / {peer}: {ratio:.2f} (at least {least:g}, aim {aim:g}): {verdict}")
     return lines
+
+
+def percentile(ordered: Sequence[int], share: float) -> int:
+    """The smallest of the figures, in ascending order, that at least `share` of them do not pass (nearest rank)."""
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]

@@ -1,15 +1,15 @@
 // The peer from Node: rate-limiter-flexible behind Express, counted in a Redis-protocol server.
 //
-//     node flexible.cjs PORT SOCKET
+//     node flexible.cjs PORT SOCKET plain|pipelined
 //
-// It is given what is cheapest: both limits are asked at once, on one connection that joins what waits into
-// pipelines, with no credential. Its windows are fixed ones: at the bound of two they admit twice the limit.
+// `plain` is set up as its pages show it; `pipelined` lets its client join what waits into pipelines. Both ask both
+// limits at once, with no credential. Its windows are fixed ones: at the bound of two they admit twice the limit.
 const express = require("express");
 const { Redis } = require("ioredis");
 const { RateLimiterRedis } = require("rate-limiter-flexible");
 
-const [port, path] = process.argv.slice(2);
-const storeClient = new Redis({ path, enableAutoPipelining: true });
+const [port, path, manner] = process.argv.slice(2);
+const storeClient = new Redis({ path, enableAutoPipelining: manner === "pipelined" });
 const limits = [
   new RateLimiterRedis({ storeClient, keyPrefix: "second", points: 1_000_000, duration: 1 }),
   new RateLimiterRedis({ storeClient, keyPrefix: "minute", points: 10_000_000, duration: 60 }),
