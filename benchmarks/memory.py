@@ -1,6 +1,6 @@
 """What a live subject of the limiter costs while it is in memory: bytes of the node, and CPU while nobody asks.
 
-    .venv/bin/python -m benchmarks.memory [--subjects 1000000] [--full 20000] [--idle-seconds 15]
+    .venv/bin/python -m benchmarks.memory [--subjects 1000000] [--full 10000] [--idle-seconds 10]
 
 Three parts, on one node inside this process and a real store:
 
@@ -38,7 +38,7 @@ HITS = 8
 SPARSE_BYTES_MAX, FULL_BYTES_MAX = 1_024, 2_048
 CHUNK = 1_024  # Subjects asked together: a pass over them takes longer than a tick of a log, 1 ms.
 ONCE = (1, False)  # The cost of a check, and that it is no peek.
-TICK_MS = 500  # Of the full subjects: time for a pass over all of them and for its checkpoints.
+TICK_MS = 250  # Of the full subjects: time for a pass over all of them and for its checkpoints.
 SETTLED_S = 3
 
 
@@ -54,8 +54,8 @@ def main() -> int:
     """Run and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--subjects", type=int, default=1_000_000)
-    parser.add_argument("--full", type=int, default=20_000)
-    parser.add_argument("--idle-seconds", type=int, default=15)
+    parser.add_argument("--full", type=int, default=10_000)
+    parser.add_argument("--idle-seconds", type=int, default=10)
     options = parser.parse_args()
     run(_measure(options.subjects, options.full, options.idle_seconds))
     return 0

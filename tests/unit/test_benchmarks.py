@@ -68,9 +68,7 @@ def test_a_server_that_answers_nothing_is_a_sample_too(tmp_path: Path, monkeypat
 def test_a_missing_program_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the Debian package that has it."""
     monkeypatch.setattr(packages, "SCRATCH", tmp_path)
-    monkeypatch.setattr(
-        packages.shutil, "which", lambda wanted: None if wanted == name else _node_that_says("v20.1.0", tmp_path)
-    )
+    monkeypatch.setattr("shutil.which", lambda wanted: None if wanted == name else _node_that_says("v20.1.0", tmp_path))
 
     with pytest.raises(MissingError, match=rf"^{name} is needed \(Debian: \w+\)$"):
         packages.node_packages()
@@ -78,7 +76,7 @@ def test_a_missing_program_is_named(name: str, tmp_path: Path, monkeypatch: pyte
 
 def test_an_old_node_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the version that it has."""
-    monkeypatch.setattr(packages.shutil, "which", lambda _: _node_that_says("v18.19.0", tmp_path))
+    monkeypatch.setattr("shutil.which", lambda _: _node_that_says("v18.19.0", tmp_path))
 
     with pytest.raises(MissingError, match=r"^node 20 or newer is needed, and this is v18\.19\.0$"):
         packages.node()
@@ -87,8 +85,8 @@ def test_an_old_node_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_workerd_for_another_machine_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sentence names the machine."""
     monkeypatch.setattr(packages, "node_packages", lambda: tmp_path)
-    monkeypatch.setattr(packages.platform, "system", lambda: "Plan9")
-    monkeypatch.setattr(packages.platform, "machine", lambda: "vax")
+    monkeypatch.setattr("platform.system", lambda: "Plan9")
+    monkeypatch.setattr("platform.machine", lambda: "vax")
 
     with pytest.raises(MissingError, match=r"^workerd is not built for Plan9 on vax$"):
         packages.workerd()
