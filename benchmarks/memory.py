@@ -2,7 +2,7 @@
 
     .venv/bin/python -m benchmarks.memory [--subjects 1000000] [--full 10000] [--idle-seconds 10]
 
-Three parts, on one node inside this process and a real store:
+Three parts, on a node inside this process and a real store:
 
 - Subjects with 8 hits a limit, each in a run of its own, of two limits that are exact logs.
 - The node's CPU over some seconds in which nothing is asked, before these subjects and with all of them in memory.
