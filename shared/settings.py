@@ -87,11 +87,10 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
 S = TypeVar("S", bound=NodeSettings)
 
 
-def read_settings(cls: type[S], environ: Mapping[str, str], *, others_allowed: bool = False) -> S:
+def read_settings(cls: type[S], environ: Mapping[str, str]) -> S:
     """The settings that `environ` holds; what it does not name, or leaves empty, has its default.
 
-    `others_allowed` is for programs that pass the environment on to services: names that `cls`
-    does not know are theirs to judge.
+    Every program of this package reads its settings here, so all of them refuse the same mistakes.
 
     Raises:
         ConfigurationError: a name nobody reads, or a value that cannot be right.
@@ -104,7 +103,7 @@ def read_settings(cls: type[S], environ: Mapping[str, str], *, others_allowed: b
         field = fields.get(variable.removeprefix(PREFIX).lower())
         if field is not None and variable.isupper():
             values[field.name] = _value(variable, text, field.type)
-        elif not others_allowed:
+        else:
             raise ConfigurationError(_unknown(variable, fields))
     return cls(**values)
 

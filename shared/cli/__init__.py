@@ -1,1 +1,1 @@
-"""The `tenure` command: run everything, serve one service, make tenants and keys, examine the set-up."""
+"""The `tenure` command: run everything, serve one service, keep tenants and keys, examine the set-up."""

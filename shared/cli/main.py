@@ -49,24 +49,44 @@ def parser() -> argparse.ArgumentParser:
     doctor.add_argument("-o", "--output", choices=("table", "json"), default="table")
     doctor.set_defaults(command="shared.cli.doctor:doctor")
 
-    tenant = commands.add_parser("tenant", help="make tenants").add_subparsers(required=True, metavar="ACTION")
-    create = tenant.add_parser("create", help="make a tenant")
-    create.add_argument("name")
-    create.set_defaults(command="shared.cli.tenants:create")
-
-    _add_key_commands(commands.add_parser("key", help="make API keys"))
+    _add_tenant_commands(commands.add_parser("tenant", help="make, list, disable and enable tenants"))
+    _add_key_commands(commands.add_parser("key", help="make, list and revoke API keys"))
     return root
 
 
+def _add_tenant_commands(tenant: argparse.ArgumentParser) -> None:
+    actions = tenant.add_subparsers(required=True, metavar="ACTION")
+    for action, does in (
+        ("create", "make a tenant"),
+        ("disable", "shut out every key of a tenant; its data stays"),
+        ("enable", "let the keys of a disabled tenant in again"),
+    ):
+        named = actions.add_parser(action, help=does)
+        named.add_argument("name")
+        named.set_defaults(command=f"shared.cli.tenants:{action}")
+    shown = actions.add_parser("list", help="show all tenants")
+    shown.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    shown.set_defaults(command="shared.cli.tenants:show")
+
+
 def _add_key_commands(key: argparse.ArgumentParser) -> None:
-    create = key.add_subparsers(required=True, metavar="ACTION").add_parser(
-        "create", help="make an API key and print it; it is not shown again"
-    )
+    actions = key.add_subparsers(required=True, metavar="ACTION")
+    create = actions.add_parser("create", help="make an API key and print it; it is not shown again")
     create.add_argument("--tenant", required=True)
     create.add_argument("--scope", action="append", required=True, metavar="SCOPE", help="may be given more than once")
     create.add_argument("--label", default="", help="what the key is for")
     create.add_argument("--expires-days", type=int, metavar="N", help="valid for N days; without it, for ever")
     create.set_defaults(command="shared.cli.keys:create")
+
+    shown = actions.add_parser("list", help="show what keys there are, never a key itself")
+    shown.add_argument("--tenant", metavar="NAME", help="of this tenant only")
+    shown.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    shown.set_defaults(command="shared.cli.keys:show")
+
+    revoke = actions.add_parser("revoke", help="take a key back for good")
+    revoke.add_argument("--tenant", metavar="NAME", required=True)
+    revoke.add_argument("id", help="the id that `tenure key list` shows")
+    revoke.set_defaults(command="shared.cli.keys:revoke")
 
 
 class _Version(argparse.Action):

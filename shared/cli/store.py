@@ -9,8 +9,8 @@ from shared.storage.embedded import EmbeddedStore
 
 
 def node_settings(environ: Mapping[str, str]) -> NodeSettings:
-    """The settings of a node here. Those of single services are left for the services to judge."""
-    return read_settings(NodeSettings, environ, others_allowed=True)
+    """The settings of a node here. No service has others, so a name that is none of these is a mistake."""
+    return read_settings(NodeSettings, environ)
 
 
 def store_url(settings: NodeSettings) -> str:

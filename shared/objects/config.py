@@ -66,6 +66,11 @@ class Documents:
         found = [document for key, document in self._documents.items() if key[:2] == (kind, tenant)]
         return sorted(found, key=lambda document: document.name)
 
+    def list_all(self, kind: str) -> Found:
+        """Every tenant's documents of a kind, by tenant and name."""
+        found = [document for key, document in self._documents.items() if key[0] == kind]
+        return sorted(found, key=lambda document: (document.tenant, document.name))
+
     def subscribe(self, kind: str, listener: Listener) -> None:
         """Call `listener(tenant, name, document)` for each document of the kind that is there, then for each change."""
         self._listeners.setdefault(kind, []).append(listener)

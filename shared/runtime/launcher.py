@@ -54,7 +54,7 @@ def run(environ: Mapping[str, str], *, services: Sequence[ServiceCommand] = SERV
     Raises:
         TenureError: it cannot be started, or not be kept running. Nothing is left behind.
     """
-    settings = read_settings(NodeSettings, environ, others_allowed=True)
+    settings = read_settings(NodeSettings, environ)
     data_dir = Path(settings.data_dir).absolute()
     with lock_directory(data_dir):
         plan = [_planned(settings, command, index) for index, command in enumerate(services)]

@@ -1,7 +1,7 @@
 """The `tenure` command as a process: its answers, its exit codes, and what it does not import."""
 
+import hashlib
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,23 +10,10 @@ from pathlib import Path
 import pytest
 
 from shared.testing.valkey import Valkey, start_valkey
+from tests.support.commands import tenure
 from tests.support.launching import ROOT
 
 pytestmark = pytest.mark.timeout(60)
-
-
-def tenure(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run the command."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TENURE_")}
-    return subprocess.run(
-        [sys.executable, "-m", "shared.cli", *arguments],
-        cwd=ROOT,
-        env={**inherited, **environ},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
 
 
 @pytest.fixture
@@ -78,6 +65,26 @@ def test_a_misspelt_value_is_one_sentence() -> None:
     assert done.stderr == "tenure: TENURE_PORT is 'no', but must be a whole number from 1 to 65535.\n"
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("doctor",),
+        ("run",),
+        ("serve", "ratelimiter"),
+        ("tenant", "create", "acme"),
+        ("tenant", "list"),
+        ("key", "list"),
+        ("key", "revoke", "--tenant", "acme", "00"),
+    ],
+    ids=" ".join,
+)
+def test_no_command_passes_over_a_misspelt_name(command: tuple[str, ...], tmp_path: Path) -> None:
+    """Whichever command reads the settings, a name that nobody reads ends it with the same sentence."""
+    done = tenure(*command, TENURE_DATA_DIR=str(tmp_path), TENURE_REDIS_URI="redis://127.0.0.1:1")
+    sentence = "tenure: There is no setting TENURE_REDIS_URI; did you mean TENURE_REDIS_URL?\n"
+    assert (2, "", sentence) == (done.returncode, done.stdout, done.stderr)
+
+
 def test_the_launcher_does_not_wait_for_what_it_does_not_use() -> None:
     """`tenure run` imports neither the store's client nor the web framework before it needs them."""
     program = "import shared.cli.run, sys; print([m for m in ('redis', 'litestar', 'granian') if m in sys.modules])"
@@ -107,3 +114,58 @@ def test_a_key_needs_a_tenant(store: Valkey) -> None:
     """A misspelt tenant must not become one by the way."""
     done = tenure("key", "create", "--tenant", "nobody", "--scope", "limits:check", TENURE_REDIS_URL=store.url)
     assert (done.returncode, done.stderr) == (1, "tenure: There is no tenant 'nobody'.\n")
+
+
+def test_keys_are_listed_and_revoked(store: Valkey) -> None:
+    """A list shows whose key it is, what it may do and how to find it, in both forms; revoked, it is gone."""
+    here = {"TENURE_REDIS_URL": store.url}
+    assert 0 == tenure("tenant", "create", "acme", **here).returncode
+    made = tenure("key", "create", "--tenant", "acme", "--scope", "limits:check", "--label", "ci", **here)
+    text = made.stdout.strip()
+    digest = hashlib.sha256(text.encode()).hexdigest()
+
+    shown = tenure("key", "list", **here)
+    as_json = tenure("key", "list", "--tenant", "acme", "-o", "json", **here)
+    (key,) = json.loads(as_json.stdout)
+    head, row = shown.stdout.splitlines()
+    assert ["TENANT", "ID", "DIGEST", "STATE", "SCOPES", "CREATED", "CHANGED", "EXPIRES", "LABEL"] == head.split()
+    assert ["acme", key["id"], digest[:12], "valid", "limits:check"] == row.split()[:5]
+    assert (digest[:12], ["limits:check"], "ci", None) == (
+        key["digest"],
+        key["scopes"],
+        key["label"],
+        key["expires_ms"],
+    )
+    for said in (shown.stdout, as_json.stdout):
+        assert text not in said
+        assert digest not in said
+
+    revoke = ("key", "revoke", "--tenant", "acme", key["id"])
+    gone = tenure(*revoke, **here)
+    assert (0, f"Key {key['id']} of tenant acme is revoked: every node refuses it within 2 s.\n") == (
+        gone.returncode,
+        gone.stdout,
+    )
+    again = tenure(*revoke, **here)
+    assert (1, f"tenure: There is no key '{key['id']}' of tenant 'acme'.\n") == (again.returncode, again.stderr)
+    assert [] == json.loads(tenure("key", "list", "-o", "json", **here).stdout)
+
+
+def test_tenants_are_listed_disabled_and_enabled(store: Valkey) -> None:
+    """The list says in which state each is; a tenant that is not there is one sentence."""
+    here = {"TENURE_REDIS_URL": store.url}
+    for name in ("beta", "acme"):
+        assert 0 == tenure("tenant", "create", name, **here).returncode
+    off = tenure("tenant", "disable", "beta", **here)
+    assert (0, "Tenant beta is disabled: every node refuses its keys within 2 s.\n") == (off.returncode, off.stdout)
+
+    rows = [line.split()[:2] for line in tenure("tenant", "list", **here).stdout.splitlines()]
+    assert [["NAME", "STATE"], ["acme", "enabled"], ["beta", "disabled"]] == rows
+
+    on = tenure("tenant", "enable", "beta", **here)
+    assert (0, "Tenant beta is enabled: every node takes its keys within 2 s.\n") == (on.returncode, on.stdout)
+    states = {one["name"]: one["state"] for one in json.loads(tenure("tenant", "list", "-o", "json", **here).stdout)}
+    assert {"acme": "enabled", "beta": "enabled"} == states
+
+    absent = tenure("tenant", "disable", "nobody", **here)
+    assert (1, "tenure: There is no tenant 'nobody'.\n") == (absent.returncode, absent.stderr)

@@ -1,5 +1,6 @@
 """The limiter from outside: a real process, a real store, real HTTP."""
 
+import json
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.support.commands import tenure
 from tests.support.environment import PROVE
 from tests.support.launching import eventually
 from tests.support.service import Limiter, limiter
@@ -143,6 +145,21 @@ def test_the_committed_api_document_is_what_the_service_shows(service: Limiter) 
         API_DOCUMENT.write_bytes(shown)
 
     assert API_DOCUMENT.read_bytes() == shown
+
+
+def test_a_key_is_taken_back_from_a_running_service(service: Limiter) -> None:
+    """Made, used, listed and revoked with the command while the service runs: it is refused within the stated 2 s."""
+    here = {"TENURE_DATA_DIR": str(service.run.data_dir)}
+    key = tenure("key", "create", "--tenant", "dev", "--scope", "limits:read", "--label", "lent", **here).stdout.strip()
+
+    def status() -> int:
+        return service.call("GET", "/v1/policies", headers={"Authorization": f"Bearer {key}"})[0]
+
+    eventually(lambda: status() == 200, within_s=2)
+    (lent,) = [one for one in json.loads(tenure("key", "list", "-o", "json", **here).stdout) if one["label"] == "lent"]
+    assert 0 == tenure("key", "revoke", "--tenant", "dev", lent["id"], **here).returncode
+    eventually(lambda: status() == 401, within_s=2)
+    assert 200 == service.call("GET", "/v1/policies")[0]
 
 
 @pytest.mark.parametrize("encoded_whole", [True, False])

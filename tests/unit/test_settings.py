@@ -2,6 +2,7 @@
 
 import pytest
 
+from services.ratelimiter.settings import RatelimiterSettings
 from shared.bounds import LEASE_TTL_MS
 from shared.errors import ConfigurationError
 from shared.settings import NodeSettings, masked_url, read_settings
@@ -56,10 +57,9 @@ def test_a_mistake_is_one_sentence(variable: str, value: str, sentence: str) -> 
     assert sentence == str(raised.value)
 
 
-def test_a_launcher_leaves_unknown_names_to_the_services() -> None:
-    """With `others_allowed` only known names are judged."""
-    environ = {"TENURE_BATCH_MAX": "5", "TENURE_PORT": "8080"}
-    assert NodeSettings(port=8080) == read_settings(NodeSettings, environ, others_allowed=True)
+def test_no_service_has_a_setting_that_the_commands_do_not_know() -> None:
+    """`tenure run` and the commands judge the names that they pass on, so a service may have no others."""
+    assert NodeSettings.__struct_fields__ == RatelimiterSettings.__struct_fields__
 
 
 def test_a_bad_store_address_is_refused_without_showing_it() -> None:
