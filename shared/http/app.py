@@ -21,8 +21,9 @@ from litestar.exceptions import (
     NotFoundException,
     ValidationException,
 )
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
-from litestar.types import ControllerRouterHandler, Message, Scope
+from litestar.types import Message, Scope
 
 from shared.errors import InvalidInputError, NotFoundError, UnauthenticatedError
 from shared.http.answers import telling_fields
@@ -32,6 +33,7 @@ from shared.http.auth import Authenticate, KeyRing, provide_credential
 from shared.http.decoding import StrictRequest
 from shared.http.errors import MethodNotAllowedError
 from shared.http.faults import report_fault
+from shared.http.methods import allow_of, options_routes
 from shared.http.observe import UNROUTED, Observe, method_label
 from shared.http.openapi import ClosedStructs, complete, encode_document
 from shared.http.problem import ProblemTable, Rows
@@ -46,7 +48,7 @@ def create_app(
     title: str,
     version: str,
     description: str = "",
-    route_handlers: Sequence[ControllerRouterHandler],
+    route_handlers: Sequence[HTTPRouteHandler],
     keys: KeyRing,
     problems: Rows | None = None,
     dependencies: Mapping[str, Provide] | None = None,
@@ -66,7 +68,7 @@ def create_app(
 
     def build(openapi_config: OpenAPIConfig | None) -> Litestar:
         return Litestar(
-            route_handlers=list(route_handlers),
+            route_handlers=[*options_routes(route_handlers), *route_handlers],
             dependencies={"credential": Provide(provide_credential, sync_to_thread=False), **(dependencies or {})},
             guards=[Authenticate(keys)],
             middleware=[traced(tracer)] if tracer is not None and tracer.enabled else [],
@@ -108,7 +110,7 @@ def as_tenure_error(error: Exception) -> Exception:
             return NotFoundError("such path")
         case MethodNotAllowedException():
             allow = (error.headers or {}).get("allow", "")
-            return MethodNotAllowedError(", ".join(sorted(allow.split(", "))))
+            return MethodNotAllowedError(allow_of(allow.split(", ")))
         case NotAuthorizedException():
             return UnauthenticatedError()
         case HTTPException(status_code=status) if status < 500:

@@ -4,7 +4,8 @@ The guard is the outermost ASGI callable of a public listener, in front of fast 
 Litestar alike. It refuses what servers and frameworks let through and what two programs could
 read in two ways: no Host or two, too many or too large header fields, a body framed twice, named
 twice, compressed, too large or too slow, a repeated query parameter, a path that is not UTF-8.
-It reads the body itself, so what is behind it never waits for a client.
+It reads the body itself, so what is behind it never waits for a client. HEAD is GET to all behind it,
+and counted as such; the body of the answer is left out here.
 
 *Bare* paths are those that gateways call with the header of somebody else's request (`/check/p/`).
 There nothing is refused for what that somebody sent: a client that could make the check fail could
@@ -26,16 +27,14 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 from shared.bounds import BODY_BYTES_MAX, BODY_DEADLINE_MS, HEADER_BYTES_MAX, HEADER_FIELDS_MAX, QUERY_FIELDS_MAX
 from shared.errors import InvalidInputError, TenureError
 from shared.http.arrival import SECURITY_HEADERS, Arrival, put_arrival, response_headers
-from shared.http.asgi import ASGIApp, Receive, Scope, Send
+from shared.http.asgi import ASGIApp, Message, Receive, Scope, Send
 from shared.http.body import BodyReader, ClientGoneError, check_media_type, declared_size, replay
-from shared.http.errors import HeadersTooLargeError, MethodNotAllowedError
+from shared.http.errors import HeadersTooLargeError
 from shared.http.faults import report_fault
 from shared.http.observe import UNROUTED, Observe, method_label
 from shared.http.problem import CORE_TABLE, ProblemTable, problem_response
 
-_REFUSED_METHODS = frozenset({"TRACE", "CONNECT"})
 _BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
-_ALLOW = "DELETE, GET, OPTIONS, PATCH, POST, PUT"
 # Fields in which two values could mean two things to two programs.
 _SINGLE = (
     b"host",
@@ -88,6 +87,8 @@ class Guard:
         if scope["type"] != "http":
             await self._other(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            scope, send = {**scope, "method": "GET"}, _without_body(send)
         headers = scope["headers"]
         arrival = Arrival(dict(headers), self._stopwatch())
         put_arrival(scope, arrival)
@@ -114,8 +115,6 @@ class Guard:
         """Check the header of an API request; the cap of its body, None where there can be none."""
         method, path = scope["method"], scope["path"]
         _check_header(headers, fields)
-        if method in _REFUSED_METHODS:
-            raise MethodNotAllowedError(_ALLOW)
         if "\ufffd" in path:
             _check_path(scope)
         if scope["query_string"]:
@@ -148,6 +147,15 @@ class Guard:
             await self._app(scope, receive, send)
         else:
             await send({"type": "websocket.close", "code": 1008, "reason": ""})
+
+
+def _without_body(send: Send) -> Send:
+    """A `send` that keeps what an answer says about its body, and leaves the body out."""
+
+    async def send_bare(message: Message) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return send_bare
 
 
 def _check_header(headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes]) -> None:

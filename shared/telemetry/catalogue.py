@@ -30,7 +30,7 @@ HTTP_DURATION: Final = Family(
         "error.type": None,
     },
     bounds=FAST_SECONDS,
-    help="Time to answer a request, by route template; error.type only for answers of 500 and above.",
+    help="Time to answer a request, by route template, HEAD as GET; error.type only for answers of 500 and above.",
 )
 TURN_DURATION: Final = Family(
     name="tenure.object.turn.duration",

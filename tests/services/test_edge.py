@@ -163,7 +163,7 @@ def test_every_error_is_a_problem(method: str, path: str, status: int, code: str
 
 def test_a_wrong_method_is_told_the_right_ones() -> None:
     """H-14: those that the path has."""
-    assert ask("PATCH", "/v1/orders/tea").headers["allow"] == "DELETE, GET, OPTIONS, PUT"
+    assert ask("PATCH", "/v1/orders/tea").headers["allow"] == "DELETE, GET, HEAD, OPTIONS, PUT"
 
 
 def test_a_good_answer_carries_the_same_fields() -> None:

@@ -124,7 +124,7 @@ def test_headers_that_servers_let_through_are_refused(fields: bytes, status: int
     ("line", "status"),
     [
         (b"TRACE /v1/public HTTP/1.1", 405),
-        (b"CONNECT h:80 HTTP/1.1", 405),
+        (b"CONNECT h:80 HTTP/1.1", 404),
         (b"BREW /v1/public HTTP/1.1", 405),
         (b"OPTIONS * HTTP/1.1", 404),
         (b"GET /v1/%ff HTTP/1.1", 400),
@@ -179,5 +179,17 @@ def test_a_client_that_leaves_hurts_nobody() -> None:
             await writer.drain()
             writer.close()
         assert (await wire.answer(order + b"Content-Length: 14\r\n\r\n" + BODY))[0] == 200
+
+    on_the_wire(scenario)
+
+
+def test_head_has_the_length_of_get_and_no_body() -> None:
+    """RFC 9110 9.3.2, as it is on the wire."""
+
+    async def scenario(wire: Wire, _: bytes) -> None:
+        line = b" /v1/public HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+        got, head = await wire.until_closed(b"GET" + line), await wire.until_closed(b"HEAD" + line)
+        (length,) = (field for field in got.split(b"\r\n") if field.lower().startswith(b"content-length: "))
+        assert (True, True, b"") == (head.startswith(b"HTTP/1.1 200 "), length in head, head.partition(b"\r\n\r\n")[2])
 
     on_the_wire(scenario)

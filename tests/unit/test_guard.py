@@ -35,6 +35,7 @@ class Seen:
         self.body = b""
         self.arrival: Arrival | None = None
         self.received = b""
+        self.method = ""
 
     @property
     def problem(self) -> dict[str, Any]:
@@ -79,7 +80,7 @@ async def ask(scope: Scope, receive: Receive | None = None, **kwargs: Any) -> Se
     seen = Seen()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        seen.arrival = arrival_of(scope)
+        seen.arrival, seen.method = arrival_of(scope), scope["method"]
         seen.received = (await receive()).get("body", b"")
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": b""})
@@ -183,12 +184,12 @@ def test_a_path_must_be_utf8() -> None:
     assert get(path="/v1/\ufffd\ufffd", raw_path=b"/v1/%EF%BF%BD%ff").status == 400
 
 
-@pytest.mark.parametrize("method", ["TRACE", "CONNECT"])
-def test_methods_of_proxies_are_refused(method: str) -> None:
-    """H-14: with the methods that there are."""
-    seen = asyncio.run(ask(scope_of(method, "/v1/check", [HOST])))
-    assert seen.status == 405
-    assert b"POST" in (seen.header(b"allow") or b"")
+def test_head_is_get_to_what_stands_behind() -> None:
+    """RFC 9110 9.3.2: its answer keeps every field, and so does a refusal; neither has a body."""
+    let_in = asyncio.run(ask(scope_of("HEAD", "/v1/check", [HOST])))
+    assert ("GET", 204) == (let_in.method, let_in.status)
+    refused = asyncio.run(ask(scope_of("HEAD", "/v1/check", [])))
+    assert (400, b"", True) == (refused.status, refused.body, int(refused.header(b"content-length") or 0) > 0)
 
 
 @pytest.mark.parametrize(
