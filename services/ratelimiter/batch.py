@@ -11,6 +11,7 @@ import msgspec
 from services.ratelimiter.checking import API_DEADLINE_MS, Checker
 from services.ratelimiter.compiled import CompiledPolicy
 from services.ratelimiter.schemas import CheckError, CheckRequest, CheckResult, FailedCheck
+from services.ratelimiter.subjects import check_subject
 from shared.errors import RefusedError, TenureError
 
 PATH = "/v1/check/batch"
@@ -35,7 +36,7 @@ async def decide_batch(checker: Checker, tenant: str, checks: Sequence[CheckRequ
             result = _failure(exc)
         results.append(result)
     if waiting:
-        late = (_check_late(checker, tenant, policy, checks[index]) for index, policy in waiting.items())
+        late = (_check_late(checker, tenant, policy, index, checks[index]) for index, policy in waiting.items())
         for index, result in zip(waiting, await asyncio.gather(*late), strict=True):
             results[index] = result
     return b'{"results":[%b]}' % b",".join(results)
@@ -56,8 +57,9 @@ def degraded(policy: CompiledPolicy, subject: str) -> bytes:
     )
 
 
-async def _check_late(checker: Checker, tenant: str, policy: CompiledPolicy, one: CheckRequest) -> bytes:
+async def _check_late(checker: Checker, tenant: str, policy: CompiledPolicy, index: int, one: CheckRequest) -> bytes:
     try:
+        check_subject(one.subject, f"$.checks[{index}].subject")
         decision = await checker.check(
             tenant, policy, one.subject, cost=one.cost, peek=one.peek, deadline_ms=API_DEADLINE_MS
         )

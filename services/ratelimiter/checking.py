@@ -55,13 +55,13 @@ class Checker:
     ) -> Decision | None:
         """The decision, counted; None where the policy lets the check pass because nobody can decide it.
 
+        `subject` can be one: the caller has looked, and said where it stands if it cannot.
+
         Raises:
-            InvalidInputError: the subject cannot be one.
             SubjectFullError: see `Limiter.check`.
             RefusedError: nobody can decide it, and the policy is closed.
         """
         address = Address(KIND, tenant, subject)
-        address.encode()
         counters = policy.counters
         started_s = self._stopwatch()
         try:

@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from services.ratelimiter.book import CompiledProfile, PolicyBook
 from services.ratelimiter.checking import CHECK, GATEWAY_DEADLINE_MS, Checker
 from services.ratelimiter.compiled import CompiledPolicy, Decision, Headers
+from services.ratelimiter.subjects import check_subject
+from shared.bounds import NAME_BYTES_MAX
 from shared.cache import Cache
 from shared.clock import Clock
 from shared.errors import InvalidInputError
@@ -105,9 +107,12 @@ class Gate:
         if len(check_id) > CHECK_ID_BYTES_MAX:
             raise InvalidInputError(f"At most {CHECK_ID_BYTES_MAX} bytes are allowed", f"header.{CHECK_ID.decode()}")
         try:
-            return Order(tenant, profile, policy, subject.decode(), check_id)
+            name = subject.decode()
         except UnicodeDecodeError as exc:
             raise InvalidInputError("The subject is not UTF-8", f"header.{profile.subject_header.decode()}") from exc
+        if len(subject) > NAME_BYTES_MAX:
+            check_subject(name, f"header.{profile.subject_header.decode()}")
+        return Order(tenant, profile, policy, name, check_id)
 
     def _remember(self, order: Order, decision: Decision) -> None:
         if order.memory_key is not None:

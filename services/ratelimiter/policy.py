@@ -16,6 +16,7 @@ from shared.objects.errors import DomainError
 
 # Names stand in templates and header fields. A bare $ would let a line feed at the end through.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?!\n)$"
+NAME_RULE = "1 to 64 letters, digits, '.', '_' and '-', beginning with a letter or digit"
 LIMITS_MAX = 8
 LIMIT_MAX = 10**9
 WINDOW_MS_MAX = 400 * 24 * 3_600_000  # A leap year and a month.
@@ -24,11 +25,20 @@ STATE_BYTES_MAX = 510_000  # A checkpoint has at most 512 KiB: all that one subj
 VERSIONS_KEPT = 10
 STORED_OVERHEAD_BYTES = 128  # Around a policy and its limits when stored: names, versions, lengths.
 
-Name = Annotated[str, Meta(pattern=NAME_PATTERN, max_length=64)]
-HeaderName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,63}(?!\n)$")]
+# Refusals quote the description in the place of the pattern (`shared.http.decoding`).
+Name = Annotated[str, Meta(pattern=NAME_PATTERN, max_length=64, description=NAME_RULE)]
+HeaderName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z0-9][a-z0-9-]{0,63}(?!\n)$",
+        description="1 to 64 lower-case letters, digits and '-', beginning with a letter or digit",
+    ),
+]
 Cost = Annotated[int, Meta(ge=0, le=LIMIT_MAX)]
 # A pattern, so that the refusal of another one names these.
-Algorithm = Annotated[str, Meta(pattern=r"^(sliding_window|sliding_log)(?!\n)$")]
+Algorithm = Annotated[
+    str, Meta(pattern=r"^(sliding_window|sliding_log)(?!\n)$", description="sliding_window or sliding_log")
+]
 Version = Annotated[int, Meta(ge=1, le=2**53)]
 
 # A client sets these itself, or they are ours: a gateway cannot name the subject with them.

@@ -16,6 +16,7 @@ import msgspec
 from services.ratelimiter.book import POLICY, PROFILE, PolicyBook
 from services.ratelimiter.policy import (
     NAME_PATTERN,
+    NAME_RULE,
     Policy,
     PolicyInUseError,
     PolicyRecord,
@@ -197,7 +198,7 @@ class Publishing:
         self, kind: Kind, tenant: str, name: str, body: Callable[[Document | None], bytes], condition: Condition
     ) -> tuple[Document, bool]:
         if _NAME.search(name) is None:
-            raise InvalidInputError("A name has up to 64 letters, digits, '.', '_' and '-', no sign first", "path.name")
+            raise InvalidInputError(f"Expected {NAME_RULE}", "path.name")
         for _ in range(_TRIES):
             current = await self._current(kind, tenant, name, condition)
             if current is None and len(self._documents.list(kind, tenant)) >= DOCUMENTS_MAX:

@@ -36,7 +36,7 @@ from services.ratelimiter.schemas import (
     Rollback,
     SubjectUsage,
 )
-from services.ratelimiter.subjects import SUBJECTS, subject_of
+from services.ratelimiter.subjects import SUBJECTS, check_subject, subject_of
 from shared.errors import ConflictError, InvalidInputError, PreconditionFailedError
 from shared.http.arrival import arrival_of
 from shared.http.auth import Caller, require
@@ -67,6 +67,11 @@ _DENIED = ResponseSpec(
 T = TypeVar("T")
 
 
+def _created(view: type[Any]) -> dict[int, ResponseSpec]:
+    """What a PUT answers where there was nothing of the name."""
+    return {201: ResponseSpec(data_container=view, description="It is new.", generate_examples=False)}
+
+
 class Prepared(Response[T]):
     """An answer whose header fields and body are bytes already, sent as they are."""
 
@@ -81,10 +86,18 @@ class Prepared(Response[T]):
         return response
 
 
-@post("/v1/check", status_code=200, guards=[require(CHECK)], problems=_CHECK_PROBLEMS, tags=["checks"])
+@post(
+    "/v1/check",
+    status_code=200,
+    guards=[require(CHECK)],
+    problems=_CHECK_PROBLEMS,
+    repeated_keys=True,
+    tags=["checks"],
+)
 async def check(credential: Caller, checker: Checks, data: JSONBody[CheckRequest]) -> Response[CheckResult]:
     """Decide one check. Denials are 200 too; `allowed` says which, and Retry-After when to come again."""
     policy = checker.policy(credential.tenant, data.policy, data.cost)
+    check_subject(data.subject, "$.subject")
     decision = await checker.check(
         credential.tenant, policy, data.subject, cost=data.cost, peek=data.peek, deadline_ms=API_DEADLINE_MS
     )
@@ -95,7 +108,7 @@ async def check(credential: Caller, checker: Checks, data: JSONBody[CheckRequest
     return Prepared(200, policy.api_headers(decision, body), body)
 
 
-@post("/v1/check/batch", status_code=200, guards=[require(CHECK)], tags=["checks"])
+@post("/v1/check/batch", status_code=200, guards=[require(CHECK)], repeated_keys=True, tags=["checks"])
 async def check_batch(credential: Caller, checker: Checks, data: JSONBody[BatchRequest]) -> Response[BatchResult]:
     """Decide up to 1,000 checks. Each stands alone: an error of one is told in its place."""
     body = await decide_batch(checker, credential.tenant, data.checks)
@@ -138,7 +151,15 @@ def get_policy_version(credential: Caller, shelf: Shelf, name: Text, version: Fr
     return shelf.policy_version(credential.tenant, name, version)
 
 
-@put("/v1/policies/{name:str}", guards=[require(WRITE)], problems=_WRITE_PROBLEMS, durable=True, tags=["policies"])
+@put(
+    "/v1/policies/{name:str}",
+    guards=[require(WRITE)],
+    problems=_WRITE_PROBLEMS,
+    responses=_created(PolicyView),
+    response_description="It has a new version.",
+    durable=True,
+    tags=["policies"],
+)
 async def put_policy(
     *,
     credential: Caller,
@@ -192,7 +213,15 @@ def get_profile(credential: Caller, shelf: Shelf, name: Text) -> Response[Profil
     return _versioned(shelf.profile(credential.tenant, name))
 
 
-@put("/v1/profiles/{name:str}", guards=[require(WRITE)], problems=_WRITE_PROBLEMS, durable=True, tags=["gateways"])
+@put(
+    "/v1/profiles/{name:str}",
+    guards=[require(WRITE)],
+    problems=_WRITE_PROBLEMS,
+    responses=_created(ProfileView),
+    response_description="It is replaced.",
+    durable=True,
+    tags=["gateways"],
+)
 async def put_profile(
     *,
     credential: Caller,

@@ -11,9 +11,14 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from shared.http.asgi import Scope
-from shared.http.names import sent_path
+from shared.http.names import check_name, sent_path
 
 SUBJECTS = "/v1/subjects/"
+
+
+def check_subject(subject: str, where: str) -> None:
+    """Refuse what cannot be a subject, and say where in the request it stands. Raises InvalidInputError."""
+    check_name(subject, "subject", where)
 
 
 def for_route(scope: Scope) -> Scope:
@@ -22,5 +27,7 @@ def for_route(scope: Scope) -> Scope:
 
 
 def subject_of(scope: Any) -> str:
-    """The subject as it stands in the path that was sent."""
-    return unquote_to_bytes(sent_path(scope)).decode().removeprefix(SUBJECTS)
+    """The subject as it stands in the path that was sent. Raises InvalidInputError."""
+    subject = unquote_to_bytes(sent_path(scope)).decode().removeprefix(SUBJECTS)
+    check_subject(subject, "path.subject")
+    return subject

@@ -10,6 +10,7 @@ import re
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from shared.bounds import NAME_BYTES_MAX
 from shared.errors import InvalidInputError
 
 _BROKEN = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -33,3 +34,14 @@ def decoded_segment(segment: bytes) -> str:
         return unquote_to_bytes(segment).decode()
     except UnicodeDecodeError as exc:
         raise InvalidInputError("This is not UTF-8", "path") from exc
+
+
+def check_name(name: str, what: str, where: str) -> None:
+    """Refuse what cannot be the name of an object, and say where in the request it stands.
+
+    Raises:
+        InvalidInputError: `what` is empty, or has more than 512 bytes in UTF-8.
+    """
+    size = len(name.encode(errors="surrogatepass"))
+    if not 1 <= size <= NAME_BYTES_MAX:
+        raise InvalidInputError(f"The {what} has {size} bytes; 1 to {NAME_BYTES_MAX} are allowed", where)

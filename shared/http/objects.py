@@ -27,7 +27,7 @@ from shared.http.asgi import ASGIApp, Receive, Scope, Send
 from shared.http.auth import Caller, require
 from shared.http.contents import Content
 from shared.http.decoding import strict_decoder
-from shared.http.names import decoded_segment, sent_path
+from shared.http.names import check_name, decoded_segment, sent_path
 from shared.objects.address import Address
 from shared.objects.errors import (
     CommitFailedError,
@@ -103,7 +103,6 @@ def _route(host: Host, kind: PublishedKind, method: PublicMethod) -> HTTPRouteHa
     async def call(credential: Caller, request: Request[Any, Any, Any]) -> Response[bytes]:
         arrival = arrival_of(request.scope)
         address = Address(kind.name, credential.tenant, _name(request.scope))
-        address.encode()
         arguments = decode(arrival.body or b"{}")
         values = msgspec.structs.astuple(arguments)
         size_bytes = CALL_BYTES + len(arrival.body)
@@ -131,7 +130,9 @@ def _name(scope: Any) -> str:
     segment: bytes | None = scope.get(_NAME)
     if segment is None:  # A path that only looks like one of ours once it is tidied.
         raise NotFoundError("such path")
-    return decoded_segment(segment)
+    name = decoded_segment(segment)
+    check_name(name, "name", "path.name")
+    return name
 
 
 def _encoded(kind: PublishedKind, method: PublicMethod, reply: Any) -> bytes:

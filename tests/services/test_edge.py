@@ -109,11 +109,6 @@ def test_numbers_are_bounded(cost: bytes) -> None:
     assert send(b'{"name":"tea","cost":' + cost + b"}").status_code == 400
 
 
-def test_of_a_repeated_key_the_last_counts() -> None:
-    """H-05: it cannot be refused, so it is pinned here and nobody parses a body twice."""
-    assert send(b'{"name":"a","name":"b"}').json()["name"] == "b"
-
-
 def test_parameters_in_the_path_and_query_are_checked() -> None:
     """The place names the parameter."""
     assert ask("GET", "/v1/orders/tea?limit=5").json()["cost"] == 5
@@ -122,6 +117,32 @@ def test_parameters_in_the_path_and_query_are_checked() -> None:
     assert ask("GET", "/v1/orders/tea?limit=5&limit=6").json()["where"] == "query.limit"
     assert ask("GET", "/v1/orders/%ff").status_code == 400
     assert ask("GET", "/v1/orders/a%20%C3%A4%00").json()["name"] == "a ä\x00"
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        (b'{"name":"tea","name":"milk"}', "$.name"),
+        (b'{"name":"tea","n\\u0061me":"milk"}', "$.name"),
+        (b'{"name":"tea","items":[{"cost":1},{"cost":1,"cost":1}]}', "$.items[1].cost"),
+        (b'{"name":"tea","anything":{"a":{"b":1e99,"b":%b}}}' % (b"9" * 4_000), "$.anything.a.b"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_by_name(body: bytes, where: str) -> None:
+    """RFC 8259 4: which of the two was meant is not guessed, however the key is written and however deep it stands."""
+    answer = send(body)
+    told = answer.json()
+    key = where.rpartition(".")[2]
+    assert (400, "invalid_input", where) == (answer.status_code, told["code"], told["where"])
+    assert f"The key '{key}' stands here twice" == told["detail"]
+
+
+@pytest.mark.parametrize("depth", [100, 500, 900, 990, 5_000])
+def test_depth_is_no_fault_of_the_service(depth: int) -> None:
+    """However deep a body is nested, it is taken or refused as input."""
+    nested = b'{"a":' * depth + b"1" + b"}" * depth
+    answer = send(b'{"name":"tea","anything":%b}' % nested)
+    assert answer.status_code == 200 or (400, "$") == (answer.status_code, answer.json()["where"])
 
 
 @pytest.mark.parametrize(

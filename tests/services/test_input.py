@@ -1,0 +1,132 @@
+"""What the limiter says about input that is wrong: the key, the rule in words, and the place, alike on every route."""
+
+from typing import Any
+
+import pytest
+
+from tests.support.limiter_app import Service, with_service
+
+LONG = "ä" * 300  # 600 bytes in fewer characters than a name may have bytes.
+TOO_LONG = "The subject has 600 bytes; 1 to 512 are allowed"
+LIMIT = b'{"name":"burst","limit":1,"window_ms":1000}'
+NAME_RULE = "Expected 1 to 64 letters, digits, '.', '_' and '-', beginning with a letter or digit"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "where"),
+    [
+        ("PUT", "/v1/policies/new", b'{"limits":[%b],"limits":[%b]}' % (LIMIT, LIMIT), "$.limits"),
+        (
+            "PUT",
+            "/v1/policies/new",
+            b'{"limits":[{"name":"a","limit":9,"window_ms":1,"limit":1}]}',
+            "$.limits[0].limit",
+        ),
+        ("PUT", "/v1/profiles/new", b'{"policy":"api","subject_header":"x-a","policy":"api"}', "$.policy"),
+        ("POST", "/v1/policies/api/rollback", b'{"version":2,"version":1}', "$.version"),
+    ],
+)
+def test_a_document_with_a_key_twice_is_refused(method: str, path: str, body: bytes, where: str) -> None:
+    """What is kept must be what was meant; the refusal names the key, and nothing is stored."""
+
+    async def scenario(service: Service) -> None:
+        await service.put_policy("api", ("burst", 1, 1_000))
+        revision = service.store.snapshot().documents
+        answer = await service.ask(method, path, body)
+        key = where.rpartition(".")[2]
+        told = (answer.status, answer.json()["code"], answer.json()["detail"], answer.json()["where"])
+        assert (400, "invalid_input", f"The key '{key}' stands here twice", where) == told
+        assert revision == service.store.snapshot().documents
+
+    with_service(scenario)
+
+
+def test_of_a_key_that_a_check_has_twice_the_last_value_counts() -> None:
+    """On the route (the first check, not in memory yet), on the fast lane and in a batch alike."""
+
+    async def scenario(service: Service) -> None:
+        await service.put_policy("api", ("burst", 10, 60_000))
+        check = b'{"policy":"none","policy":"api","subject":"b","subject":"a"}'
+        cold, warm = [await service.ask("POST", "/v1/check", check) for _ in range(2)]
+        batch = await service.ask(
+            "POST", "/v1/check/batch", b'{"checks":[{"policy":"api","subject":"c"}],"checks":[%b]}' % check
+        )
+        told = [cold.json(), warm.json(), *batch.json()["results"]]
+        assert [("a", 9), ("a", 8), ("a", 7)] == [(one["subject"], one["limits"][0]["remaining"]) for one in told]
+
+    with_service(scenario)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "detail"),
+    [
+        ("policies/a", {"limits": [{"name": "a b", "limit": 1, "window_ms": 1}]}, NAME_RULE),
+        (
+            "policies/a",
+            {"limits": [{"name": "a", "limit": 1, "window_ms": 1, "algorithm": "gcra"}]},
+            "Expected sliding_window or sliding_log",
+        ),
+        ("policies/a%20b", {"limits": [{"name": "a", "limit": 1, "window_ms": 1}]}, NAME_RULE),
+        ("profiles/a", {"policy": "a\n", "subject_header": "x-a"}, NAME_RULE),
+        (
+            "profiles/a",
+            {"policy": "a", "subject_header": "X-A"},
+            "Expected 1 to 64 lower-case letters, digits and '-', beginning with a letter or digit",
+        ),
+    ],
+)
+def test_a_rule_is_told_in_words(path: str, body: Any, detail: str) -> None:
+    """Whoever reads a refusal need not read a regular expression."""
+
+    async def scenario(service: Service) -> None:
+        answer = await service.ask("PUT", f"/v1/{path}", body)
+        assert (400, detail) == (answer.status, answer.json()["detail"])
+
+    with_service(scenario)
+
+
+def test_an_over_long_subject_is_told_alike_with_its_place() -> None:
+    """One sentence on every way in; the place is that in the request: body, batch, path or header."""
+
+    async def scenario(service: Service) -> None:
+        await service.put_policy("api", ("burst", 10, 60_000))
+        await service.put_profile("edge")
+        check = {"policy": "api", "subject": LONG}
+        header = LONG.encode().decode("latin-1")
+        path = "/v1/subjects/" + "%C3%A4" * 300
+        answers = [
+            await service.ask("POST", "/v1/check", check),
+            await service.ask("GET", "/check/p/edge", gateway=True, headers=[("x-tenure-subject", header)]),
+            await service.ask("GET", "/v1/subjects/any", raw_path=path.encode()),
+            await service.ask("DELETE", "/v1/subjects/any", raw_path=path.encode()),
+        ]
+        assert [
+            (400, TOO_LONG, "$.subject"),
+            (400, TOO_LONG, "header.x-tenure-subject"),
+            (400, TOO_LONG, "path.subject"),
+            (400, TOO_LONG, "path.subject"),
+        ] == [(one.status, one.json()["detail"], one.json()["where"]) for one in answers]
+        batch = await service.ask("POST", "/v1/check/batch", {"checks": [{**check, "subject": "a"}, check]})
+        assert f"{TOO_LONG} (at $.checks[1].subject)" == batch.json()["results"][1]["error"]["detail"]
+
+    with_service(scenario)
+
+
+@pytest.mark.parametrize("path", ["/v1/policies/api", "/v1/profiles/api"])
+def test_what_a_put_can_answer_stands_in_the_document(path: str) -> None:
+    """Created is 201 and replaced 200, both with the same form and the same fields."""
+
+    async def scenario(service: Service) -> None:
+        await service.put_policy("other", ("burst", 1, 1_000))
+        body: Any = {"limits": [{"name": "burst", "limit": 1, "window_ms": 1_000}]}
+        if "profiles" in path:
+            body = {"policy": "other", "subject_header": "x-a"}
+        answers = [await service.ask("PUT", path, body) for _ in range(2)]
+        assert [201, 200] == [answer.status for answer in answers]
+        document = (await service.ask("GET", "/openapi.json", app=service.admin)).json()
+        told = document["paths"][path.replace("/api", "/{name}")]["put"]["responses"]
+        assert {"200", "201"} == {status for status in told if status.startswith("2")}
+        assert told["200"]["content"] == told["201"]["content"]
+        assert told["200"]["headers"] == told["201"]["headers"]
+
+    with_service(scenario)
