@@ -32,14 +32,14 @@ from shared.objects.ownership import Ownership
 from shared.objects.published import PublishedKind
 from shared.objects.store_clock import StoreClock
 from shared.objects.sweeper import Sweeper
-from shared.retry import Backoff, retrying
+from shared.retry import Backoff, may_retry, retrying
 from shared.runtime.local_call import Endpoint
 from shared.runtime.objects import load_objects
 from shared.runtime.periodic import Periodic
 from shared.runtime.ports import check_port_free
 from shared.settings import NodeSettings
 from shared.storage import keys
-from shared.storage.interface import StoreError, StoreFullError
+from shared.storage.interface import StoreDeniedError, StoreError, StoreFullError
 from shared.storage.lockfile import hold_node_lock
 from shared.storage.redis.inspect import (
     configuration_finding,
@@ -153,8 +153,8 @@ async def open_node(
         stack.callback(node.tracer.shutdown)
         host, ownership = node.host, node.ownership
         _bind_gauges(node.metrics, host, ownership, store_clock)
-        await node.documents.poll()
-        await node.shared_documents.poll()
+        await _patiently(node.documents.poll, clock)
+        await _patiently(node.shared_documents.poll, clock)
         periodic = _housekeeping(host, Sweeper(store, ownership, host.committer.sweep))
         stack.callback(periodic.stop)
         loops = (
@@ -294,19 +294,34 @@ async def _check_store(store: RedisStore, settings: NodeSettings, prefix: str, c
 
 
 async def _patiently(ask: Callable[[], Awaitable[T]], clock: Clock) -> T:
-    """What the store answers; one that is still starting gets 10 s.
+    """What the store answers; one that is still starting gets 10 s, and a line of the log says so at once.
 
     Raises:
-        ConfigurationError: that was not enough.
+        ConfigurationError: that was not enough, or no waiting would help.
     """
+    told = False
+
+    async def asked() -> T:
+        nonlocal told
+        try:
+            return await ask()
+        except StoreError as exc:
+            if not told and may_retry(exc, idempotent=True):
+                told = True
+                _log.warning(logs.STORE_AWAY, error=str(exc))
+            raise
+
     try:
         return await retrying(
-            ask,
+            asked,
             backoff=_STORE_START_PAUSES,
             budget_ms=_STORE_START_MS,
             clock=clock,
             idempotent=True,  # It only reads.
         )
+    except StoreDeniedError as exc:
+        look = "see user and password in TENURE_REDIS_URL, and what the store lets that user do."
+        raise ConfigurationError(f"{str(exc).rstrip('.')}; {look}") from exc
     except StoreError as exc:
         raise ConfigurationError(f"The store does not answer: {exc}") from exc
 

@@ -35,6 +35,12 @@ class StoreFullError(StoreAwayError):
     code = "insufficient_storage"
 
 
+class StoreDeniedError(StoreAwayError):
+    """The store does not let us in, or does not permit the command: a person has to look first."""
+
+    retryable = Retryable.NEVER
+
+
 class StoreInDoubtError(StoreError):
     """The command was sent and no reply came: it may have run, or may still run."""
 

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from shared.testing.valkey import Valkey, start_valkey
 from tests.support.commands import tenure
-from tests.support.launching import ROOT
+from tests.support.launching import ROOT, free_ports
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -169,3 +171,40 @@ def test_tenants_are_listed_disabled_and_enabled(store: Valkey) -> None:
 
     absent = tenure("tenant", "disable", "nobody", **here)
     assert (1, "tenure: There is no tenant 'nobody'.\n") == (absent.returncode, absent.stderr)
+
+
+def test_a_wrong_password_ends_the_start_at_once(store: Valkey) -> None:
+    """`serve` does not wait for what waiting cannot mend: one sentence, exit code 2. Other commands say it too."""
+    url = store.url.replace("unix://", "unix://default:wrong@")
+    assert b"+OK\r\n" == store.command("ACL", "SETUSER", "default", "resetpass", ">right")
+    port, admin_port = free_ports(2)
+    here = {"TENURE_REDIS_URL": url, "TENURE_PORT": str(port), "TENURE_ADMIN_PORT": str(admin_port)}
+    begun_s = time.monotonic()
+    served, listed = tenure("serve", "ratelimiter", **here), tenure("tenant", "list", **here)
+
+    assert time.monotonic() - begun_s < 9  # Two starts of Python; the wait for an absent store is 10 s.
+    assert (2, 1) == (served.returncode, listed.returncode)
+    for done in (served, listed):
+        assert done.stderr.startswith("tenure: The store does not let us in: ")
+        assert 1 == len(done.stderr.splitlines())
+    assert "TENURE_REDIS_URL" in served.stderr
+
+
+def test_serve_says_at_once_that_its_store_is_away() -> None:
+    """The first line of the log comes while it still waits, and names the reason."""
+    port, admin_port, nobody = free_ports(3)
+    environ = {"TENURE_REDIS_URL": f"redis://127.0.0.1:{nobody}", "TENURE_PORT": str(port)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "shared.cli", "serve", "ratelimiter"],
+        cwd=ROOT,
+        env={**os.environ, **environ, "TENURE_ADMIN_PORT": str(admin_port)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as waiting:
+        assert waiting.stdout is not None
+        line = json.loads(waiting.stdout.readline())
+        still_waiting = waiting.poll() is None
+        waiting.kill()
+
+    assert ("store.unreached", True) == (line["event"], still_waiting)
+    assert "cannot be reached" in line["error"]

@@ -5,13 +5,15 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from shared.storage.interface import LoadOrder, Status, StoreAwayError, StoreInDoubtError
+from shared.retry import may_retry
+from shared.storage.interface import LoadOrder, Status, StoreAwayError, StoreDeniedError, StoreInDoubtError
 from shared.storage.redis.client import Script
 from shared.storage.redis.store import RedisStore
 from shared.testing.valkey import Valkey
 from tests.storage.bench import LONG_MS, SERVICE, section, write
 from tests.storage.lease_rules import own
 from tests.storage.proxy import open_wire
+from tests.support.launching import free_ports
 
 LATE_MS = 5_000
 """A time-out that is not reached."""
@@ -45,6 +47,65 @@ def test_a_refusal_is_away(reply: str, empty: Valkey) -> None:
             assert 1 == proxy.fired
 
     asyncio.run(run())
+
+
+USER, PASSWORD = "visitor", "right"
+
+
+@pytest.mark.parametrize("transport", ["unix", "tcp"])
+@pytest.mark.parametrize(
+    ("user", "password", "said"),
+    [
+        (USER, "wrong", "The store does not let us in: "),
+        ("nobody", PASSWORD, "The store does not let us in: "),
+        (USER, PASSWORD, "The store does not permit it: "),
+    ],
+    ids=["password", "user", "permission"],
+)
+def test_a_user_whom_the_store_does_not_know_is_denied(
+    transport: str, user: str, password: str, said: str, empty: Valkey
+) -> None:
+    """Neither is an outage: nothing ran, and asking again would not help. Both transports of the library tell it."""
+    port = free_ports(1)[0]
+    url = f"redis://{user}:{password}@127.0.0.1:{port}"
+    if transport == "unix":
+        url = f"unix://{user}:{password}@{empty.socket_path}"
+
+    async def run() -> None:
+        store = RedisStore(url, service=SERVICE)
+        try:
+            with pytest.raises(StoreDeniedError) as raised:
+                await store.command(b"INFO")
+        finally:
+            await store.close()
+        assert str(raised.value).startswith(said)
+        assert not may_retry(raised.value, idempotent=True)
+
+    empty.configure("port", str(port))
+    assert b"+OK\r\n" == empty.command("ACL", "SETUSER", USER, "on", f">{PASSWORD}", "+ping", "~*")
+    try:
+        asyncio.run(run())
+    finally:
+        empty.command("ACL", "DELUSER", USER)
+        empty.configure("port", "0")
+
+
+def test_a_missing_password_is_a_denial(empty: Valkey) -> None:
+    """NOAUTH: the address names no password where the store wants one."""
+
+    async def run() -> None:
+        store = RedisStore(empty.url, service=SERVICE)
+        try:
+            with pytest.raises(StoreDeniedError, match="does not let us in: Authentication required"):
+                await store.command(b"INFO")
+        finally:
+            await store.close()
+
+    assert b"+OK\r\n" == empty.command("ACL", "SETUSER", "default", f">{PASSWORD}", "resetpass", f">{PASSWORD}")
+    try:
+        asyncio.run(run())
+    finally:
+        empty.restart()
 
 
 def test_an_error_inside_a_script_is_in_doubt(empty: Valkey) -> None:

@@ -21,9 +21,16 @@ from redis.asyncio import Connection
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, BusyLoadingError, OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoPermissionError,
+    OutOfMemoryError,
+    RedisError,
+    ResponseError,
+)
 
-from shared.storage.interface import StoreAwayError, StoreFullError, StoreInDoubtError
+from shared.storage.interface import StoreAwayError, StoreDeniedError, StoreFullError, StoreInDoubtError
 
 _CONNECT_TIMEOUT_MS = 1_000
 _SHEBANG, _SHEBANG_ALLOW_OOM = b"#!lua\n", b"#!lua flags=allow-oom\n"
@@ -58,7 +65,8 @@ class Wire:
         """Send one command and return its reply.
 
         Raises:
-            StoreAwayError: it surely did not run (StoreFullError: for want of memory in the store).
+            StoreAwayError: it surely did not run (StoreFullError: for want of memory in the store;
+                StoreDeniedError: for want of a password or a permission).
             StoreInDoubtError: it was sent and no reply came in `timeout_ms`.
         """
         async with self._lock:
@@ -72,7 +80,7 @@ class Wire:
                 raise _refusal(exc) from exc
             except (BusyLoadingError, AuthenticationError) as exc:  # Connection errors to the library, but refusals.
                 await self._drop(connection)
-                raise StoreAwayError(f"The store refuses: {exc}") from exc
+                raise _denial(exc) or StoreAwayError(f"The store refuses: {exc}") from exc
             except (RedisError, OSError, TimeoutError) as exc:
                 await self._drop(connection)
                 raise StoreInDoubtError(f"No reply from the store: {str(exc) or type(exc).__name__}") from exc
@@ -114,13 +122,24 @@ class Wire:
                     await connection.connect()  # type: ignore[no-untyped-call]  # Untyped in the library.
             except (RedisError, OSError, TimeoutError) as exc:
                 await connection.disconnect(nowait=True)
-                raise StoreAwayError(f"The store cannot be reached: {str(exc) or type(exc).__name__}") from exc
+                away = StoreAwayError(f"The store cannot be reached: {str(exc) or type(exc).__name__}")
+                raise _denial(exc) or away from exc
         self._connection = connection
         return connection
 
     async def _drop(self, connection: Connection) -> None:
         self._connection = None
         await connection.disconnect(nowait=True)
+
+
+def _denial(exc: BaseException) -> StoreDeniedError | None:
+    """What the store says to a wrong password, to none, and to a command or key that the user may not use."""
+    for error in (exc, exc.__cause__):  # On Unix sockets the library wraps it up.
+        if isinstance(error, AuthenticationError):
+            return StoreDeniedError(f"The store does not let us in: {error}")
+        if isinstance(error, NoPermissionError):
+            return StoreDeniedError(f"The store does not permit it: {error}")
+    return None
 
 
 def _refusal(exc: ResponseError) -> StoreAwayError | StoreInDoubtError:
@@ -132,6 +151,8 @@ def _refusal(exc: ResponseError) -> StoreAwayError | StoreInDoubtError:
     name = type(exc).__name__
     if isinstance(exc, OutOfMemoryError):
         return StoreFullError(f"The store is full: {text}")
+    if (denied := _denial(exc)) is not None:
+        return denied
     if name == "NoScriptError":
         return StoreAwayError(f"NOSCRIPT {text}")
     if name != "ResponseError" or text.startswith(_SURELY_NOT_RUN):
