@@ -17,6 +17,7 @@ from services.ratelimiter.limiter import Limiter
 from services.ratelimiter.policy import (
     CostTooLargeError,
     Policy,
+    PolicyInUseError,
     Profile,
     SubjectFullError,
     UnknownPolicyError,
@@ -195,7 +196,13 @@ async def roll_back_policy(
     return _versioned(await shelf.roll_back(credential.tenant, name, data.version, condition))
 
 
-@delete("/v1/policies/{name:str}", guards=[require(WRITE)], problems=_WRITE_PROBLEMS, durable=True, tags=["policies"])
+@delete(
+    "/v1/policies/{name:str}",
+    guards=[require(WRITE)],
+    problems=(*_WRITE_PROBLEMS, PolicyInUseError),
+    durable=True,
+    tags=["policies"],
+)
 async def delete_policy(credential: Caller, shelf: Shelf, name: Text, if_match: IfMatch = None) -> None:
     """Delete a policy that no profile names. Checks under it are refused from then on."""
     await shelf.delete_policy(credential.tenant, name, condition_of(if_match, None))

@@ -147,6 +147,12 @@ def test_the_committed_api_document_is_what_the_service_shows(service: Limiter) 
     assert API_DOCUMENT.read_bytes() == shown
 
 
+def test_a_start_has_no_line_that_is_not_ours(service: Limiter) -> None:
+    """What the HTTP server says of itself at each start is known, and is no warning to anybody."""
+    log = (service.run.data_dir / "logs" / "ratelimiter.log").read_text()
+    assert {"leases.acquired", "node.started"} == {json.loads(line)["event"] for line in log.splitlines()}
+
+
 def test_a_key_is_taken_back_from_a_running_service(service: Limiter) -> None:
     """Made, used, listed and revoked with the command while the service runs: it is refused within the stated 2 s."""
     here = {"TENURE_DATA_DIR": str(service.run.data_dir)}

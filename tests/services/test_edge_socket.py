@@ -193,3 +193,28 @@ def test_head_has_the_length_of_get_and_no_body() -> None:
         assert (True, True, b"") == (head.startswith(b"HTTP/1.1 200 "), length in head, head.partition(b"\r\n\r\n")[2])
 
     on_the_wire(scenario)
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"hello\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\r\n\r\n", 400),
+        (b"GET / HTTP/2.0\r\nHost: h\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost : h\r\n\r\n", 400),
+        (b"POST /v1/orders HTTP/1.1\r\nHost: h\r\nContent-Length: many\r\n\r\n", 400),
+        (b"GET /" + b"a" * 65_534 + b" HTTP/1.1\r\nHost: h\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nHost: h\r\n" + b"X: a\r\n" * 150 + b"\r\n", 431),
+    ],
+    ids=["words", "tls", "version", "field", "length", "target", "fields"],
+)
+def test_what_is_no_http_is_answered_by_the_server_alone(request_bytes: bytes, status: int) -> None:
+    """As docs/reference/errors.md says: a status, no document, and the end of the connection; the service goes on."""
+
+    async def scenario(wire: Wire, order: bytes) -> None:
+        head, _, body = (await wire.until_closed(request_bytes)).partition(b"\r\n\r\n")
+        assert (True, b"", False) == (head.startswith(b"HTTP/1.1 %d " % status), body, b"x-request-id" in head.lower())
+        longest = b"GET /" + b"a" * 65_533 + b" HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+        assert b"application/problem+json" in await wire.until_closed(longest)
+
+    on_the_wire(scenario)
