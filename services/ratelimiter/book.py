@@ -4,8 +4,7 @@ The book follows the documents of kinds "policy" and "profile". A body that this
 leaves the version before it in force: a limit must not vanish because a newer release wrote it.
 """
 
-from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
@@ -17,15 +16,11 @@ from services.ratelimiter.policy import (
     decode_policy,
     decode_profile,
 )
-from shared.objects.config import Document, Documents
-from shared.telemetry import logs
+from shared.objects.config import Document, Documents, read_document
 from shared.telemetry.metrics import Metrics
 
 POLICY: Final = "policy"
 PROFILE: Final = "profile"
-
-T = TypeVar("T")
-_log = logs.get_logger()
 
 
 class CompiledProfile(msgspec.Struct, frozen=True, gc=False):
@@ -78,14 +73,14 @@ class PolicyBook:
     def _policy_changed(self, tenant: str, name: str, document: Document | None) -> None:
         if document is None:
             self.policies.pop((tenant, name), None)
-        elif (record := _read(document, decode_policy)) is not None:
+        elif (record := read_document(document, decode_policy)) is not None:
             counters = self._metrics.bind_check(name)
             self.policies[tenant, name] = CompiledPolicy(name, document.version, record.policy, counters)
 
     def _profile_changed(self, tenant: str, name: str, document: Document | None) -> None:
         if document is None:
             self.profiles.pop((tenant, name), None)
-        elif (profile := _read(document, decode_profile)) is not None:
+        elif (profile := read_document(document, decode_profile)) is not None:
             self.profiles[tenant, name] = _compile(name, profile)
 
 
@@ -97,18 +92,3 @@ def _compile(name: str, profile: Profile) -> CompiledProfile:
         deny_status=profile.deny_status,
         check_id=profile.check_id,
     )
-
-
-def _read(document: Document, decode: Callable[[bytes], T]) -> T | None:
-    try:
-        return decode(document.body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
-        _log.error(
-            logs.DOCUMENT_UNREADABLE,
-            document_kind=document.kind,
-            tenant=document.tenant,
-            name=document.name,
-            version=document.version,
-            error=str(exc),
-        )
-        return None

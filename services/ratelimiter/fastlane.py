@@ -26,7 +26,7 @@ from services.ratelimiter.subjects import SUBJECTS
 from shared.errors import TenureError
 from shared.http.arrival import SECURITY_HEADERS, Arrival, arrival_of, response_headers
 from shared.http.asgi import ASGIApp, Receive, Scope, Send
-from shared.http.auth import KeyRing, bearer_secret
+from shared.http.auth import Credential, KeyRing, bearer_secret
 from shared.telemetry.series import Histogram
 
 PATH = "/v1/check"
@@ -94,12 +94,9 @@ class FastLane:
 
     def _check(self, scope: Scope) -> Answer | None:
         arrival = arrival_of(scope)
-        fields = arrival.fields
-        if scope["method"] != "POST" or self._is_sampled(fields):
-            return None
         try:
-            credential = self._authenticate(bearer_secret(fields.get(b"authorization")) or b"")
-            if credential is None or CHECK not in credential.scopes:
+            credential = self._caller(scope, arrival.fields)
+            if credential is None:
                 return None
             request = self._decode(arrival.body)
             policy = self._policies.get((credential.tenant, request.policy))
@@ -120,12 +117,9 @@ class FastLane:
 
     async def _check_batch(self, scope: Scope) -> Answer | None:
         arrival = arrival_of(scope)
-        fields = arrival.fields
-        if scope["method"] != "POST" or self._is_sampled(fields):
-            return None
         try:
-            credential = self._authenticate(bearer_secret(fields.get(b"authorization")) or b"")
-            if credential is None or CHECK not in credential.scopes:
+            credential = self._caller(scope, arrival.fields)
+            if credential is None:
                 return None
             checks = self._decode_batch(arrival.body).checks
         except _NOT_ORDINARY:
@@ -134,6 +128,13 @@ class FastLane:
         arrival.status = 200
         self._batched.observe(self._stopwatch() - arrival.started_s)
         return 200, [*json_headers(body), *response_headers(arrival)], body
+
+    def _caller(self, scope: Scope, fields: dict[bytes, bytes]) -> Credential | None:
+        """Who asks for checks in the ordinary way, and may. Raises UnavailableError."""
+        if scope["method"] != "POST" or self._is_sampled(fields):
+            return None
+        credential = self._authenticate(bearer_secret(fields.get(b"authorization")) or b"")
+        return credential if credential is not None and CHECK in credential.scopes else None
 
     def _ask_gate(self, scope: Scope, path: str) -> Answer | None:
         arrival = arrival_of(scope)

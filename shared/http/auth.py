@@ -26,10 +26,9 @@ from shared.bounds import RETRY_AFTER_MS
 from shared.clock import Clock
 from shared.errors import ForbiddenError, UnauthenticatedError
 from shared.http.arrival import arrival_of
-from shared.objects.config import Document, Documents
+from shared.objects.config import Document, Documents, read_document, report_unreadable
 from shared.objects.errors import UnavailableError
 from shared.storage.records import KEY_PREFIX, KEY_TEXT_LENGTH, SCOPES, KeyRecord, TenantRecord
-from shared.telemetry import logs
 
 GATEWAY_KEY = b"x-tenure-key"
 """Where a gateway puts its own key. It overwrites what a client may have sent."""
@@ -42,7 +41,8 @@ BY_GATEWAY = "by_gateway"
 
 _BEARER = b"bearer "
 _KEY_PREFIX = KEY_PREFIX.encode()
-_log = logs.get_logger()
+_decode_tenant = msgspec.json.Decoder(TenantRecord).decode
+_decode_key = msgspec.json.Decoder(KeyRecord).decode
 Connection = ASGIConnection[Any, Any, Any, Any]
 
 
@@ -98,7 +98,7 @@ class KeyRing:
         return credential
 
     def _tenant_changed(self, tenant: str, name: str, document: Document | None) -> None:
-        record = _read(document, TenantRecord)
+        record = None if document is None else read_document(document, _decode_tenant)
         if record is None or record.disabled:
             self._tenants.discard(name)
         elif tenant == name:
@@ -108,12 +108,14 @@ class KeyRing:
         old = self._digests.pop((tenant, key_id), None)
         if old is not None:
             del self._by_digest[old]
-        record = _read(document, KeyRecord)
-        if document is None or record is None:
+        if document is None:
+            return
+        record = read_document(document, _decode_key)
+        if record is None:  # What cannot be read lets nobody in.
             return
         digest = _digest(record.digest)
         if digest is None or digest in self._by_digest:  # Two keys of one text would be one key of two tenants.
-            _report_unreadable(document, "The digest is none, or that of another key.")
+            report_unreadable(document, "The digest is none, or that of another key.")
             return
         scopes = frozenset(record.scopes) & SCOPES
         self._digests[tenant, key_id] = digest
@@ -211,27 +213,6 @@ def _routes(app: Litestar) -> list[tuple[str, str, BaseRouteHandler]]:
         else:
             found.append((route.scope_type.value.upper(), route.path_format, route.route_handler))
     return found
-
-
-def _read(document: Document | None, type_: type[Any]) -> Any:
-    if document is None:
-        return None
-    try:
-        return msgspec.json.decode(document.body, type=type_)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:  # Fails closed: what cannot be read lets nobody in.
-        _report_unreadable(document, str(exc))
-        return None
-
-
-def _report_unreadable(document: Document, error: str) -> None:
-    _log.error(
-        logs.DOCUMENT_UNREADABLE,
-        document_kind=document.kind,
-        tenant=document.tenant,
-        name=document.name,
-        version=document.version,
-        error=error,
-    )
 
 
 def _digest(text: str) -> bytes | None:

@@ -7,6 +7,7 @@ then nothing may be decided by what is *not* in it.
 
 import asyncio
 from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 
@@ -19,6 +20,7 @@ from shared.telemetry import logs
 
 _log = logs.get_logger()
 _SEPARATOR = "\x00"
+T = TypeVar("T")
 
 
 class VersionMismatchError(PreconditionFailedError):
@@ -173,6 +175,27 @@ class Documents:
     def _tell(self, kind: str, tenant: str, name: str, document: Document | None) -> None:
         for listener in self._listeners.get(kind, ()):
             listener(tenant, name, document)
+
+
+def read_document(document: Document, decode: Callable[[bytes], T]) -> T | None:
+    """What `decode` makes of the body; None, and a line in the log, where it is not for this release to read."""
+    try:
+        return decode(document.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        report_unreadable(document, str(exc))
+        return None
+
+
+def report_unreadable(document: Document, error: str) -> None:
+    """Tell the operator of a stored document that cannot be used."""
+    _log.error(
+        logs.DOCUMENT_UNREADABLE,
+        document_kind=document.kind,
+        tenant=document.tenant,
+        name=document.name,
+        version=document.version,
+        error=error,
+    )
 
 
 def _field(kind: str, tenant: str, name: str) -> bytes:
