@@ -21,6 +21,7 @@ FED_BY_TROUBLE = {
     catalogue.MIGRATIONS.name,
     catalogue.ALARM_FIRED.name,
     catalogue.ALARM_LAG.name,
+    catalogue.MESSAGES.name,
 }
 """What a limiter in good health has no series of: `tests/simulation/test_core_telemetry.py` feeds each of them."""
 

@@ -1,7 +1,6 @@
 """The edge of a small service: guard, Litestar application and credentials, through real ASGI."""
 
 import json
-from io import StringIO
 from typing import Any
 
 import httpx
@@ -10,10 +9,10 @@ import pytest
 from shared.http.app import openapi_json
 from shared.http.arrival import SECURITY_HEADERS
 from shared.http.auth import routes_without_credential, scopes_by_route
-from shared.telemetry.logs import configure_logging
 from shared.telemetry.sampling import Sampler
 from shared.telemetry.traces import current_trace
 from tests.support.edge import FAULTS, Edge, with_edge
+from tests.support.logging import logged
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 SAMPLED = f"00-{TRACE_ID}-b7ad6b7169203331-01"
@@ -353,8 +352,6 @@ def test_an_unsampled_request_has_no_span_but_keeps_its_trace_id() -> None:
 
 def test_a_fault_is_logged_once_with_what_the_caller_saw() -> None:
     """L-04: the log has the reason under the request id; refusals are not logged."""
-    lines = StringIO()
-    configure_logging(service="orders", node="n1", stream=lines)
 
     async def scenario(edge: Edge) -> None:
         answer = await edge.ask("GET", "/v1/faults/value", headers={"traceparent": UNSAMPLED})
@@ -365,7 +362,8 @@ def test_a_fault_is_logged_once_with_what_the_caller_saw() -> None:
         assert (TRACE_ID, "/v1/faults/{which}") == (line["trace_id"], line["route"])
         assert "ValueError" in json.dumps(line)
 
-    with_edge(scenario)
+    with logged() as lines:
+        with_edge(scenario)
 
 
 def test_the_document_says_what_the_edge_does() -> None:

@@ -25,6 +25,7 @@ from shared.telemetry.spans import SpanData
 from shared.telemetry.traces import TraceContext, Tracer, current_trace
 from shared.testing.clock import run_virtual
 from shared.testing.faults import Fault, FaultKind, FaultyStore
+from tests.simulation import test_messages as messages
 from tests.support.otlp_receiver import OtlpReceiver, attributes, export_to, otlp_receiver
 from tests.support.simulated import Core, Counter, Meter, Tally, core, memory
 
@@ -477,3 +478,27 @@ def test_an_object_that_fails_to_say_goodbye_is_counted_and_logged(capsys: pytes
 
     run_virtual(main)
     assert "on_passivate" in capsys.readouterr().out
+
+
+def test_deliveries_are_counted_by_how_they_end() -> None:
+    """Delivered, tried again, given up; what is held is told apart from them."""
+
+    async def main() -> None:
+        async with core(memory(), kinds=messages.KINDS) as a:
+            office = messages.office("n")
+            for what, is_so in (("broken", True), ("broken", False), ("closed", True)):
+                await a.host.call(office, messages.Office.set, what, is_so)
+                await a.host.call(messages.DESK, messages.Desk.issue, ["n"])
+                await asyncio.sleep(0.1)
+                if what == "broken" and is_so:
+                    assert 1 == a.host.courier.held
+                await asyncio.sleep(5)
+            counted = {
+                outcome: value(a, "tenure.message.attempts", kind="office", outcome=outcome)
+                for outcome in ("delivered", "retry", "dead")
+            }
+            assert (2, 1) == (counted["delivered"], counted["dead"])
+            assert counted["retry"] >= 1
+            assert 0 == a.host.courier.held
+
+    run_virtual(main)

@@ -2,15 +2,14 @@
 
 import asyncio
 import json
-from io import StringIO
 
 import pytest
 
 from shared.errors import InvalidInputError
 from shared.objects.config import Documents
-from shared.telemetry.logs import configure_logging
 from shared.testing.clock import ManualClock
 from shared.testing.store import MemoryStore
+from tests.support.logging import logged
 
 
 @pytest.mark.parametrize("bad", ["a\x00b", "\x00", "\ud800"], ids=["nul_inside", "nul", "surrogate"])
@@ -35,8 +34,6 @@ def test_a_name_that_could_not_be_read_back_is_refused(place: str, bad: str) -> 
 @pytest.mark.parametrize("field", [b"policy\x00acme", b"a\x00b\x00c\x00d", b"\xff\x00acme\x00api", b""])
 def test_a_stored_document_with_another_name_is_passed_over(field: bytes) -> None:
     """It is logged, the view stays fresh, and what was written before and after it is there."""
-    lines = StringIO()
-    configure_logging(service="orders", node="n1", stream=lines)
 
     async def run() -> None:
         clock = ManualClock()
@@ -50,4 +47,5 @@ def test_a_stored_document_with_another_name_is_passed_over(field: bytes) -> Non
         (line,) = [json.loads(line) for line in lines.getvalue().splitlines()]
         assert ("document.nameless", repr(field)) == (line["event"], line["field"])
 
-    asyncio.run(run())
+    with logged() as lines:
+        asyncio.run(run())

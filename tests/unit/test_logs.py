@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from shared.telemetry import logs
 from shared.telemetry.context import TraceContext, current_trace
 from shared.telemetry.lines import TEXT_CHARS_MAX, line_of
+from tests.support.logging import logged
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "logs.md"
 TRACE = TraceContext(trace_id=0xAF7651916CD43DD8448EB211C80319C, span_id=0xB7AD6B7169203331, sampled=True)
@@ -53,17 +53,8 @@ Lines = Callable[[], list[dict[str, Any]]]
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
     """Logging goes to this text; afterwards it is as it was."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    stream = io.StringIO()
-    logs.configure_logging(service="ratelimiter", node="n1", stream=stream, clock=FixedClock())
-    try:
+    with logged(service="ratelimiter", clock=FixedClock()) as stream:
         yield stream
-    finally:
-        structlog.reset_defaults()
-        logging.captureWarnings(capture=False)
-        root.handlers[:] = handlers
-        root.setLevel(level)
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from shared.errors import ConfigurationError
 from shared.runtime import node
 from shared.storage.interface import StoreAwayError, StoreDeniedError, StoreError
 from shared.storage.redis.inspect import inspect
-from shared.telemetry.logs import configure_logging
 from shared.testing.clock import LoopClock, run_virtual
+from tests.support.logging import logged
 
 
 class FailingStore:
@@ -35,9 +35,8 @@ def starting(scenario: Callable[[LoopClock, StringIO], Any]) -> None:
     """Run a scenario in virtual time, with what is logged meanwhile."""
 
     async def run() -> None:
-        lines = StringIO()
-        configure_logging(service="orders", node="n1", stream=lines)
-        await scenario(LoopClock(asyncio.get_running_loop()), lines)
+        with logged() as lines:
+            await scenario(LoopClock(asyncio.get_running_loop()), lines)
 
     run_virtual(run)
 
