@@ -18,6 +18,7 @@ from shared.http.asgi import ASGIApp
 from shared.http.auth import KeyRing
 from shared.http.guard import Guard
 from shared.http.health import create_admin_app
+from shared.http.objectlane import ObjectLane
 from shared.http.objects import object_routes, with_object_names
 from shared.http.problem import ProblemTable, Row
 from shared.runtime.node import Node
@@ -53,8 +54,19 @@ def build_app(node: Node) -> tuple[ASGIApp, ASGIApp]:
         observe=node.metrics.http_request,
         durability=node.durability,
     )
-    lane = FastLane(
+    table = ProblemTable(PROBLEMS)
+    objects = ObjectLane(
         with_object_names(asgi(documented)),
+        node.host,
+        node.objects,
+        keys=keys,
+        table=table,
+        traced=node.tracer.enabled,
+        observe=node.metrics.http_request,
+        durability=node.durability,
+    )
+    lane = FastLane(
+        objects,
         keys=keys,
         book=book,
         checker=checker,
@@ -66,7 +78,7 @@ def build_app(node: Node) -> tuple[ASGIApp, ASGIApp]:
         lane,
         body_bytes_max={BATCH_PATH: BATCH_BYTES_MAX},
         bare=(PREFIX,),
-        table=ProblemTable(PROBLEMS),
+        table=table,
         observe=node.metrics.http_request,
     )
     admin = create_admin_app(ready=node.ready, scrape=node.metrics.scrape, openapi=lambda: openapi_json(documented))

@@ -27,11 +27,11 @@ from shared.errors import TenureError
 from shared.http.arrival import SECURITY_HEADERS, Arrival, arrival_of, response_headers
 from shared.http.asgi import ASGIApp, Receive, Scope, Send
 from shared.http.auth import Credential, KeyRing, bearer_secret
+from shared.telemetry.context import may_be_sampled
 from shared.telemetry.series import Histogram
 
 PATH = "/v1/check"
 GATEWAY_ROUTE = PREFIX + "{profile}"
-_ODD = b"13579bdf"  # The last digit of a traceparent whose sampled flag is set.
 _NOT_ORDINARY = (TenureError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -156,7 +156,7 @@ class FastLane:
 
     def _is_sampled(self, fields: dict[bytes, bytes]) -> bool:
         parent = fields.get(b"traceparent")
-        return parent is not None and self._traced and parent[54:55] in _ODD
+        return parent is not None and self._traced and may_be_sampled(parent)
 
 
 def _profile_of(path: str) -> str:

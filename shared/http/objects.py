@@ -14,7 +14,7 @@ Any name that an object can have can stand in the path, percent-encoded whole (`
 
 import inspect
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from litestar import Request, Response, post
@@ -27,7 +27,7 @@ from shared.http.asgi import ASGIApp, Receive, Scope, Send
 from shared.http.auth import Caller, require
 from shared.http.contents import Content
 from shared.http.decoding import strict_decoder
-from shared.http.names import check_name, decoded_segment, sent_path
+from shared.http.names import decoded_segment, sent_path
 from shared.objects.address import Address
 from shared.objects.errors import (
     CommitFailedError,
@@ -54,38 +54,102 @@ _WRITE_PROBLEMS = (*_PROBLEMS, CommitFailedError, OutcomeUnknownError, NoRoomErr
 _encode = msgspec.json.Encoder().encode
 
 
+class ObjectCall(NamedTuple):
+    """One call, ready to be made."""
+
+    address: Address
+    values: tuple[Any, ...]
+    once: KeyedRequest | None
+
+
+class ObjectMethod:
+    """One public method of a kind: what a call of it brings, and how it is made."""
+
+    __slots__ = ("_decode", "_host", "_kind", "_method", "repeatable", "route", "writes")
+
+    def __init__(self, host: Host, kind: PublishedKind, method: PublicMethod) -> None:
+        self._host = host
+        self._kind = kind
+        self._method = method
+        self._decode = strict_decoder(method.parameters)
+        self.route = f"{OBJECTS}{kind.name}/{{name}}/{method.name}"
+        """As it is counted."""
+        self.writes = kind.cls.durability == "committed" and not method.readonly
+        """Whether a success leaves after its commit."""
+        self.repeatable = not method.readonly and not kind.cls.native
+        """Whether an `Idempotency-Key` makes it take effect once."""
+
+    def read(self, arrival: Arrival, tenant: str, segment: bytes) -> ObjectCall:
+        """What the request asks for; `segment` is the name as it was sent.
+
+        Raises:
+            InvalidInputError: the name, the body or the key is not what it should be.
+        """
+        address = Address(self._kind.name, tenant, decoded_segment(segment))
+        address.encode()
+        values = msgspec.structs.astuple(self._decode(arrival.body or b"{}"))
+        once = None if self._method.readonly else _once(arrival, self._method, values)
+        return ObjectCall(address, values, once)
+
+    async def run(self, arrival: Arrival, call: ObjectCall) -> bytes:
+        """Make the call; the reply as JSON.
+
+        Raises:
+            TenureError: what became of it otherwise.
+        """
+        size_bytes = CALL_BYTES + len(arrival.body)
+        try:
+            reply = await self._host.call(
+                call.address, self._method.function, *call.values, size_bytes=size_bytes, once=call.once
+            )
+        finally:
+            arrival.object_requests = self._host.turns_of(call.address)
+        try:
+            return _encode(reply)
+        except (TypeError, ValueError, OverflowError, RecursionError) as exc:  # It is not what it was declared to be.
+            raise HandlerError(self._kind.name, self._method.name) from exc
+
+
+def object_methods(host: Host, kinds: Iterable[PublishedKind]) -> dict[tuple[str, str], ObjectMethod]:
+    """Every public method of `kinds`, all of which `host` has, by kind and name."""
+    return {(kind.name, method.name): ObjectMethod(host, kind, method) for kind in kinds for method in kind.methods}
+
+
 def object_routes(host: Host, kinds: Iterable[PublishedKind]) -> list[HTTPRouteHandler]:
     """The routes of every public method of `kinds`, all of which `host` has."""
-    return [_route(host, kind, method) for kind in kinds for method in kind.methods]
+    return [_route(kind, method, ObjectMethod(host, kind, method)) for kind in kinds for method in kind.methods]
+
+
+def named(raw: bytes) -> tuple[bytes, bytes, bytes] | None:
+    """Kind, name and method in a path as it was sent; None if it has no such form."""
+    segments = raw.split(b"/")
+    if len(segments) != _SEGMENTS or not raw.startswith(OBJECTS.encode()):
+        return None
+    return segments[3], segments[4], segments[5]
 
 
 def with_object_names(app: ASGIApp) -> ASGIApp:
     """`app`, in which the routes above find the name as it was sent."""
 
-    async def named(scope: Scope, receive: Receive, send: Send) -> None:
+    async def with_name(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(OBJECTS):
             scope = _for_route(scope)
         await app(scope, receive, send)
 
-    return named
+    return with_name
 
 
 def _for_route(scope: Scope) -> Scope:
     """The request as its route knows it: a name that stands for any, and beside it the one that was sent."""
-    raw = sent_path(scope)
-    segments = raw.split(b"/")
-    if len(segments) != _SEGMENTS or not raw.startswith(OBJECTS.encode()):
+    found = named(sent_path(scope))
+    if found is None:
         return scope
-    _, _, _, kind, name, method = segments
+    kind, name, method = found
     path = b"/".join((kind, b"any", method)).decode("latin-1")
     return {**scope, "path": OBJECTS + path, _NAME: name}
 
 
-def _route(host: Host, kind: PublishedKind, method: PublicMethod) -> HTTPRouteHandler:
-    decode = strict_decoder(method.parameters)
-    writes = kind.cls.durability == "committed" and not method.readonly
-    repeatable = not method.readonly and not kind.cls.native
-
+def _route(kind: PublishedKind, method: PublicMethod, called: ObjectMethod) -> HTTPRouteHandler:
     @post(
         f"{OBJECTS}{kind.name}/{{name:str}}/{method.name}",
         status_code=200,
@@ -94,24 +158,22 @@ def _route(host: Host, kind: PublishedKind, method: PublicMethod) -> HTTPRouteHa
         operation_id=f"objects.{kind.name}.{method.name}",
         summary=f"{kind.name} {method.name}",
         description=inspect.getdoc(method.function) or "",
-        problems=(*(_WRITE_PROBLEMS if writes else _PROBLEMS), *((KeyReusedError,) if repeatable else ())),
-        durable=writes,
+        problems=(
+            *(_WRITE_PROBLEMS if called.writes else _PROBLEMS),
+            *((KeyReusedError,) if called.repeatable else ()),
+        ),
+        durable=called.writes,
         of_object=True,
-        repeatable=repeatable,
+        repeatable=called.repeatable,
         content=Content(method.parameters, method.reply),
     )
     async def call(credential: Caller, request: Request[Any, Any, Any]) -> Response[bytes]:
         arrival = arrival_of(request.scope)
-        address = Address(kind.name, credential.tenant, _name(request.scope))
-        arguments = decode(arrival.body or b"{}")
-        values = msgspec.structs.astuple(arguments)
-        size_bytes = CALL_BYTES + len(arrival.body)
-        once = None if method.readonly else _once(arrival, method, values)
-        try:
-            reply = await host.call(address, method.function, *values, size_bytes=size_bytes, once=once)
-        finally:
-            arrival.object_requests = host.turns_of(address)
-        return Response(_encoded(kind, method, reply), media_type="application/json")
+        segment = request.scope.get(_NAME)
+        if not isinstance(segment, bytes):  # A path that only looks like one of ours once it is tidied.
+            raise NotFoundError("such path")
+        reply = await called.run(arrival, called.read(arrival, credential.tenant, segment))
+        return Response(reply, media_type="application/json")
 
     return call
 
@@ -124,19 +186,3 @@ def _once(arrival: Arrival, method: PublicMethod, values: Sequence[Any]) -> Keye
     if not key.isascii():
         raise InvalidInputError("An idempotency key has ASCII characters only", "idempotency-key")
     return KeyedRequest(key.decode("ascii"), method.function, values)
-
-
-def _name(scope: Any) -> str:
-    segment: bytes | None = scope.get(_NAME)
-    if segment is None:  # A path that only looks like one of ours once it is tidied.
-        raise NotFoundError("such path")
-    name = decoded_segment(segment)
-    check_name(name, "name", "path.name")
-    return name
-
-
-def _encoded(kind: PublishedKind, method: PublicMethod, reply: Any) -> bytes:
-    try:
-        return _encode(reply)
-    except (TypeError, ValueError, OverflowError, RecursionError) as exc:  # It is not what it was declared to be.
-        raise HandlerError(kind.name, method.name) from exc

@@ -12,6 +12,7 @@ import msgspec
 
 TRACEPARENT_BYTES = 55
 _SAMPLED = 0x01
+_ODD = b"13579bdf"  # The last digit of a traceparent whose sampled flag is set.
 _match = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL).fullmatch
 
 
@@ -46,6 +47,11 @@ def parse_traceparent(value: bytes) -> TraceContext | None:
     if not trace_id or not span_id:
         return None
     return TraceContext(trace_id=trace_id, span_id=span_id, sampled=bool(int(flags, 16) & _SAMPLED))
+
+
+def may_be_sampled(value: bytes) -> bool:
+    """Whether a `traceparent`, should it be well formed, says that its trace is recorded. Costs one comparison."""
+    return value[54:55] in _ODD
 
 
 def current_traceparent() -> str:
