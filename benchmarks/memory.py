@@ -1,8 +1,8 @@
 """What a live subject of the limiter costs while it is in memory: bytes of the node, and CPU while nobody asks.
 
-    .venv/bin/python -m benchmarks.memory [--subjects 1000000] [--full 10000] [--idle-seconds 10]
+    .venv/bin/python -m benchmarks.memory [--subjects 1000000] [--full 10000] [--idle-seconds 10] [--part sparse|full]
 
-Three parts, on a node inside this process and a real store:
+Two parts, each a node in a process of its own, on a real store; three figures:
 
 - Subjects with 8 hits a limit, each in a run of its own, of two limits that are exact logs.
 - The node's CPU over some seconds in which nothing is asked, before these subjects and with all of them in memory.
@@ -16,6 +16,7 @@ about four minutes.
 
 import argparse
 import asyncio
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ from shared.telemetry.metrics import CheckHandle
 HITS = 8
 SPARSE_BYTES_MAX, FULL_BYTES_MAX = 1_024, 2_048
 CHUNK = 1_024  # Subjects asked together: a pass over them takes longer than a tick of a log, 1 ms.
+PARTS = ("sparse", "full")  # Each in a process of its own: memory that one has freed would be used by the next.
 ONCE = (1, False)  # The cost of a check, and that it is no peek.
 TICK_MS = 250  # Of the full subjects: time for a pass over all of them and for its checkpoints.
 SETTLED_S = 3
@@ -56,12 +58,15 @@ def main() -> int:
     parser.add_argument("--subjects", type=int, default=1_000_000)
     parser.add_argument("--full", type=int, default=10_000)
     parser.add_argument("--idle-seconds", type=int, default=10)
+    parser.add_argument("--part", choices=PARTS)
     options = parser.parse_args()
-    run(_measure(options.subjects, options.full, options.idle_seconds))
+    if options.part is None:
+        return max(subprocess.call([sys.executable, *sys.orig_argv[1:], "--part", part]) for part in PARTS)
+    run(_sparse(options.subjects, options.idle_seconds) if options.part == "sparse" else _full(options.full))
     return 0
 
 
-async def _measure(subjects: int, full: int, idle_s: int) -> None:
+async def _sparse(subjects: int, idle_s: int) -> None:
     with scratch_folder() as folder:
         async with bench_node(folder / "store", [Kept]) as node:
             await _touch(node, _policy("warm", (256, 3_600_000), (256, 7_200_000)), range(-CHUNK, 0))
@@ -74,10 +79,14 @@ async def _measure(subjects: int, full: int, idle_s: int) -> None:
             print(f"  {node.host.objects_resident:,} objects in memory, after {spent_s:.0f} s")
             full_share = await _idle_share(node, idle_s)
             print(f"idle for {idle_s} s: {empty_share:.2%} of a core without them, {full_share:.2%} with {subjects:,}")
+
+
+async def _full(subjects: int) -> None:
     with scratch_folder() as folder:
         async with bench_node(folder / "store", [Kept]) as node:
+            await _touch(node, _policy("warm", (256, 3_600_000), (256, 7_200_000)), range(-CHUNK, 0))
             before = _resident_bytes()
-            _tell("full", full, await _fill(node, full) - before, FULL_BYTES_MAX)
+            _tell("full", subjects, await _fill(node, subjects) - before, FULL_BYTES_MAX)
 
 
 def _tell(what: str, subjects: int, grown: int, bytes_max: int) -> None:
