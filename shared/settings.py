@@ -20,6 +20,8 @@ from shared.errors import ConfigurationError
 PREFIX = "TENURE_"
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
+ADMIN_TOKEN_LENGTH_MIN = 32  # 24 random bytes in base64: nobody guesses it.
+
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 # Below 300 ms a busy event loop loses its leases by itself; above 60 s nobody would wait for a failover.
 LeaseTtl = Annotated[int, Meta(ge=300, le=60_000)]
@@ -44,7 +46,10 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The public API. `tenure run` gives it to the first service and the next numbers to the others."""
     admin_host: str = "127.0.0.1"
     admin_port: Port = 7201
-    """Health, readiness, metrics and API documents; not for the public."""
+    """Health, readiness, metrics, API documents and the operator's API; not for the public."""
+    admin_token: str = ""
+    """Who sends it as a bearer token to the admin port may see and change every object (`/admin/`); at least 32
+    characters. Empty: nobody may. `tenure run` makes one, in `<data_dir>/admin-token`."""
     lease_ttl_ms: LeaseTtl = LEASE_TTL_MS
     """How long a crashed owner's objects stay unavailable, at most."""
     shards: Shards = SHARDS
@@ -72,12 +77,16 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigurationError(f"{PREFIX}REDIS_URL must be an address that starts with one of {schemes}.")
         if not _address_is_plain(self.redis_url):
             raise ConfigurationError(f"{PREFIX}REDIS_URL has a port or a database that is not a number that can be.")
+        if self.admin_token and (len(self.admin_token) < ADMIN_TOKEN_LENGTH_MIN or not self.admin_token.isascii()):
+            raise ConfigurationError(
+                f"{PREFIX}ADMIN_TOKEN must have at least {ADMIN_TOKEN_LENGTH_MIN} characters, all of ASCII."
+            )
         if "/" in self.lock_id:
             raise ConfigurationError(f"{PREFIX}LOCK_ID must be a file name, without a slash.")
 
     def __repr__(self) -> str:
         shown = (
-            (name, masked_url(value) if name == "redis_url" else value)
+            (name, masked_url(value) if name == "redis_url" else "***" if name == "admin_token" and value else value)
             for name in self.__struct_fields__
             for value in (getattr(self, name),)
         )

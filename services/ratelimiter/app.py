@@ -13,6 +13,7 @@ from services.ratelimiter.policy import CostTooLargeError
 from services.ratelimiter.publishing import Publishing
 from services.ratelimiter.routes import HANDLERS
 from shared.errors import TenureError
+from shared.http.admin import OperatorApi
 from shared.http.app import asgi, create_app, openapi_json
 from shared.http.asgi import ASGIApp
 from shared.http.auth import KeyRing
@@ -81,5 +82,10 @@ def build_app(node: Node) -> tuple[ASGIApp, ASGIApp]:
         table=table,
         observe=node.metrics.http_request,
     )
-    admin = create_admin_app(ready=node.ready, scrape=node.metrics.scrape, openapi=lambda: openapi_json(documented))
+    admin = create_admin_app(
+        ready=node.ready,
+        scrape=node.metrics.scrape,
+        openapi=lambda: openapi_json(documented),
+        operator=OperatorApi(node.inspection, token=node.settings.admin_token).answer,
+    )
     return public, admin

@@ -3,6 +3,7 @@
 TenureError
 |- MethodNotAllowedError       the path has no such method
 |- UnsupportedMediaTypeError   a body that is not plain JSON
+|- AdminOffError              the operator's API has no token, so nobody may use it
 |- BodyTimeoutError            the body did not arrive in time
 `- HeadersTooLargeError        more header fields or bytes than are read
 """
@@ -47,3 +48,12 @@ class HeadersTooLargeError(TenureError):
 
     def __init__(self, *, fields_max: int, bytes_max: int) -> None:
         super().__init__(f"At most {fields_max} header fields with {bytes_max} bytes in all are read.")
+
+
+class AdminOffError(TenureError):
+    """This node was started without a token for the operator's API."""
+
+    code = "admin_off"
+
+    def __init__(self) -> None:
+        super().__init__("The operator's API is off: start the node with TENURE_ADMIN_TOKEN.")

@@ -55,6 +55,7 @@ class Call:
         "size_bytes",
         "span",
         "started",
+        "started_ms",
         "started_ns",
         "trace",
         "written_before",
@@ -93,6 +94,7 @@ class Call:
         self.written_before = 0  # Writes of the object when the turn started.
         self.started = False
         self.started_ns = 0
+        self.started_ms = 0  # By the clock that was handed in.
 
     def reply(self, value: Any) -> None:
         """Answer, unless the caller has gone."""

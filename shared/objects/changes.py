@@ -37,7 +37,7 @@ class Changes:
         self.dead: dict[str, tuple[AlarmRecord, int]] = {}
         self.clear = False
         self.known_alarms: frozenset[str] = frozenset()
-        self.dropped_alarms: frozenset[str] = frozenset()  # Known to the store when `clear` was said.
+        self.dropped_alarms: frozenset[str] = frozenset()  # The store may have them: out first.
         self.expire_at_ms = expire_at_ms
         self.alarm_serial = alarm_serial
         self.soft = False  # Nothing but soft writes, which no answer waits for.
@@ -107,8 +107,9 @@ class Changes:
         return self.dropped_alarms.union(self.alarms) if self.alarms else self.dropped_alarms
 
     def removed_alarms(self) -> list[str]:
-        """The alarms that ended here, and were not given up."""
-        return [name for name, record in self.alarms.items() if record is None and name not in self.dead]
+        """The alarms that ended here, and were not given up; those that were are forgotten."""
+        ended = [name for name, record in self.alarms.items() if record is None and name not in self.dead]
+        return [*ended, *self.dropped_alarms]
 
     def join(self, later: "Changes") -> None:
         """Take in the changes of a later turn."""

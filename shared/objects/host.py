@@ -203,6 +203,12 @@ class Host:
         if activation.written > activation.confirmed:
             await self._confirmation(activation)
 
+    async def store_within_turn(self, activation: Activation) -> None:
+        """As `commit_within_turn`, soft writes included."""
+        await self.commit_within_turn(activation)
+        if activation.state.soft:
+            await self._confirmation(activation)
+
     def kind_of(self, address: Address) -> type[DurableObject] | None:
         """The class of an object; None if its kind is not hosted here."""
         kind = self._kinds.get(address.kind)
@@ -211,6 +217,10 @@ class Host:
     def resident(self, object_id: bytes) -> bool:
         """Whether the object is in memory."""
         return Address.decode(object_id) in self._activations
+
+    def kind(self, name: str) -> Kind | None:
+        """The kind of that name, if this host has it."""
+        return self._kinds.get(name)
 
     def turns_of(self, address: Address) -> int:
         """How many turns the object has begun since it came into memory; 0 if it is not there."""

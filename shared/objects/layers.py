@@ -338,7 +338,7 @@ class Layers:
             expire_at_ms=0 if self.stays else self._meta.expire_at_ms,
         )
         add_values(write, pending, self._meta)
-        add_alarms(write, pending, self.alarm_records)
+        add_alarms(write, pending)
         self._existed, self._cleared = True, False
         return write
 

@@ -3,7 +3,7 @@
 An object is in memory once. While a commit of one that has left is on its way, it is not read
 again: the store decides first, and answers that wait for that commit get its verdict. All that
 waits otherwise gets an error, or goes on to the successor. Whatever leaves is counted once, by its
-reason: idle, failed, lost to another node, drained with this one.
+reason: idle, failed, lost to another node, drained with this one, or sent away by an operator.
 """
 
 from collections import deque
@@ -16,7 +16,7 @@ from shared.objects.address import Address
 from shared.objects.errors import CommitFailedError, OutcomeUnknownError, UnavailableError
 from shared.objects.handler import DurableObject
 from shared.objects.ownership import Shard
-from shared.objects.tracing import record_commit
+from shared.objects.tracing import observe_turn, record_commit
 from shared.telemetry import logs
 from shared.telemetry.context import TraceContext
 from shared.telemetry.metrics import EvictionReason
@@ -137,6 +137,23 @@ class Residents:
         activation.fail_gated(CommitFailedError("a later turn of the object failed"))
         self._forget(activation, "failed")
         self._unpark(activation)
+        self._hand_on(activation)
+
+    def dismiss(self, activation: Activation) -> None:
+        """Let an object leave in a turn of its own, which ends with it; the store has everything of it.
+
+        Calls that wait go on to the next one.
+        """
+        call = activation.running
+        assert call is not None, "nobody is dismissed but by a turn of its own"
+        observe_turn(self._metrics, activation, call, None)
+        call.span = None
+        call.reply(None)
+        self._forget(activation, "operator" if self._turns.passivate(activation) else "failed")
+        self._unpark(activation)
+        self._hand_on(activation)
+
+    def _hand_on(self, activation: Activation) -> None:
         mailbox = activation.mailbox
         if not mailbox:
             return

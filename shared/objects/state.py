@@ -119,6 +119,15 @@ class ObjectState(Keeping):
             self._overlay = None
             self._decoded = None
 
+    def dead_alarm(self, name: str) -> tuple[AlarmRecord, int] | None:
+        """The alarm `name` that finished turns have given up, and when; or None."""
+        return self._dead.get(name)
+
+    def end_dead_alarm(self, name: str, record: AlarmRecord | None) -> None:
+        """Forget, in the running turn, that `name` was given up; `record` is the alarm of that name from now on."""
+        self.set_alarm(name, record)
+        self._changes().dropped_alarms |= {name}
+
     def _remember(self, key: str, type_: Any, value: Any) -> None:
         if self._decoded is None:
             self._decoded = {}

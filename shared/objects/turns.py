@@ -218,6 +218,7 @@ class Turns:
     def _run(self, activation: Activation, call: Call, args: Sequence[Any]) -> None:
         call.started = True
         call.started_ns = time.perf_counter_ns()
+        call.started_ms = self._clock.monotonic_ms()
         call.written_before = activation.written
         activation.running = call
         activation.turns += 1
@@ -393,6 +394,6 @@ class Turns:
         _log.error(logs.TURN_FAILED, object_kind=activation.kind.name, method=method, exc_info=error)
 
     def _method(self, activation: Activation, call: Call) -> Callable[..., Any]:
-        """The handler, as the object's own class has it."""
-        method: Callable[..., Any] = getattr(activation.kind.cls, call.method.__name__)
+        """The handler, as the object's own class has it; an operation of the host's is none of its methods."""
+        method: Callable[..., Any] = getattr(activation.kind.cls, call.method.__name__, call.method)
         return method

@@ -1,7 +1,5 @@
 """The write of one commit, made of what finished turns of an object have written since the last one."""
 
-from collections.abc import Container
-
 from shared.objects.changes import Changes
 from shared.storage.codec import Meta, encode
 from shared.storage.interface import RECORD_FIELD, ObjectWrite
@@ -30,8 +28,8 @@ def add_values(write: ObjectWrite, pending: Changes, meta: Meta) -> None:
             write.deletes.append(b"k" + key.encode())
 
 
-def add_alarms(write: ObjectWrite, pending: Changes, armed: Container[str]) -> None:
-    """Add alarms that were set, ended or given up; of those that a `delete_all` met, the ones not `armed` again end."""
+def add_alarms(write: ObjectWrite, pending: Changes) -> None:
+    """Add alarms that were set, ended or given up. Those that were dropped are taken out first; some are set again."""
     for name, record in pending.alarms.items():
         encoded = name.encode()
         if record is not None:
@@ -44,8 +42,9 @@ def add_alarms(write: ObjectWrite, pending: Changes, armed: Container[str]) -> N
             if name not in pending.dead:
                 write.deletes.append(b"d" + encoded)
     for name in pending.dropped_alarms:
-        if name not in armed:
-            write.alarm_removes.append(write.object_id + name.encode())
+        write.alarm_removes.append(write.object_id + name.encode())
+        if not write.clear and name not in pending.dead:
+            write.deletes.append(b"d" + name.encode())
     for name, (record, at_ms) in pending.dead.items():
         write.puts[b"d" + name.encode()] = encode(record)
         write.dead_adds[write.object_id + name.encode()] = at_ms

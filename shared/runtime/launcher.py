@@ -22,6 +22,7 @@ import msgspec
 
 from shared.clock import SystemClock
 from shared.errors import TenureError
+from shared.runtime.admin_token import admin_token
 from shared.runtime.children import Child, Reaper
 from shared.runtime.development import development_key
 from shared.runtime.local_call import Endpoint, NoAnswerError
@@ -192,6 +193,7 @@ class _Launcher:
             "data_dir": str(self._data_dir),
             "port": str(service.api.port),
             "admin_port": str(service.admin.port),
+            "admin_token": self._settings.admin_token or admin_token(self._data_dir),
         }
         if self._store is not None:
             given["lock_id"] = f"{service.name}-0"

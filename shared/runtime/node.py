@@ -28,6 +28,7 @@ from shared.errors import ConfigurationError
 from shared.objects.config import Documents
 from shared.objects.handler import DurableObject
 from shared.objects.host import Host
+from shared.objects.inspection import Inspection
 from shared.objects.ownership import Ownership
 from shared.objects.published import PublishedKind
 from shared.objects.store_clock import StoreClock
@@ -84,6 +85,7 @@ class Node:
         tracer: Tracer,
         durability: int,
         objects: Sequence[PublishedKind],
+        inspection: Inspection,
     ) -> None:
         self.settings = settings
         self.name = name
@@ -95,6 +97,7 @@ class Node:
         self.tracer = tracer
         self.durability = durability
         self.objects = objects
+        self.inspection = inspection
         self.stopping = False
         self.ownership = ownership
 
@@ -225,6 +228,7 @@ def _compose(
         tracer=tracer,
         durability=durability,
         objects=objects,
+        inspection=Inspection(host, store, ownership),
     )
     return node, store_clock
 

@@ -135,7 +135,7 @@ class ObjectWrite(msgspec.Struct, kw_only=True):
     behind but what it sent and what it remembers, and of this write only puts, alarms, entries and messages;
     `sweep` deletes the object only if its stored expiry is not after `expire_at_ms` and no message of
     it waits; otherwise that is the new expiry: 0 for never, -1 for as it is. Members of `alarm_removes`
-    leave the alarms and the dead alarms, then `dead_adds` are added.
+    leave the alarms and the dead alarms, then `alarm_sets` and `dead_adds` are added.
 
     `journal_appends` are entries of the journal, numbered from `journal_first` on; the object numbers
     from 1 without gaps. A number that the journal has passed is not appended again. Entries below

@@ -142,6 +142,14 @@ class ListingStore(Protocol):
         """Messages of each shard after a number of its own, oldest first."""
         ...
 
+    async def armed_alarms(self, shards: Sequence[int], *, after: Place | None, rows: int) -> Sequence[Sequence[Place]]:
+        """Alarms that are armed, by the time they are due, then name."""
+        ...
+
     async def dead_alarms(self, shards: Sequence[int], *, after: Place | None, rows: int) -> Sequence[Sequence[Place]]:
         """Alarms that were given up, by the time of it, then name."""
+        ...
+
+    async def fields(self, places: Sequence[tuple[int, bytes, bytes]]) -> Sequence[bytes | None]:
+        """One field of the stored hash of an object each, by shard, encoded address and field; None: not there."""
         ...

@@ -66,9 +66,9 @@ EVICTIONS: Final = Family(
     name="tenure.object.evictions",
     type="counter",
     unit="{object}",
-    labels={"kind": None, "reason": ("idle", "failed", "lost", "drained")},
+    labels={"kind": None, "reason": ("idle", "failed", "lost", "drained", "operator")},
     help="Objects that left memory; failed: could not be loaded, stored, restarted or told; "
-    "lost: another node owns the shard; drained: the node stopped.",
+    "lost: another node owns the shard; drained: the node stopped; operator: sent away through the admin API.",
 )
 ACTIVATION_DURATION: Final = Family(
     name="tenure.object.activation.duration",

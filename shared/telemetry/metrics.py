@@ -31,7 +31,7 @@ POLICIES_MAX = 200
 
 TurnOutcome = Literal["ok", "refused", "error"]
 RejectReason = Literal["mailbox", "node", "doubt"]
-EvictionReason = Literal["idle", "failed", "lost", "drained"]
+EvictionReason = Literal["idle", "failed", "lost", "drained", "operator"]
 CommitOutcome = Literal["ok", "fenced", "full", "conflict", "in_doubt", "away"]
 OwnershipReason = Literal["acquired", "lost", "released"]
 AlarmOutcome = Literal["ok", "retry", "dead"]

@@ -162,6 +162,14 @@ class FaultyStore:
         """See `ListingStore.dead_alarms`."""
         return await self._run("dead_alarms", lambda: self._store.dead_alarms(shards, after=after, rows=rows))
 
+    async def armed_alarms(self, shards: Sequence[int], *, after: Place | None, rows: int) -> Sequence[Sequence[Place]]:
+        """See `ListingStore.armed_alarms`."""
+        return await self._run("armed_alarms", lambda: self._store.armed_alarms(shards, after=after, rows=rows))
+
+    async def fields(self, places: Sequence[tuple[int, bytes, bytes]]) -> Sequence[bytes | None]:
+        """See `ListingStore.fields`."""
+        return await self._run("fields", lambda: self._store.fields(places))
+
     async def due_alarms(self, shards: Sequence[tuple[int, int]], *, until_ms: int, rows: int) -> Due:
         """See `Store.due_alarms`."""
         return await self._run("due_alarms", lambda: self._store.due_alarms(shards, until_ms=until_ms, rows=rows))

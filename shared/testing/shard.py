@@ -187,10 +187,10 @@ def _apply_write(shard: Shard, write: ObjectWrite, now_ms: int) -> None:
 
 def _write_times(shard: Shard, write: ObjectWrite, expire_at_ms: int, *, gone: bool) -> None:
     key = write.object_id
-    shard.alarms.update(write.alarm_sets)
     for name in write.alarm_removes:
         shard.alarms.pop(name, None)
         shard.dead_alarms.pop(name, None)
+    shard.alarms.update(write.alarm_sets)
     shard.dead_alarms.update(write.dead_adds)
     if gone:
         shard.index.discard(key)

@@ -228,6 +228,20 @@ class MemoryStore:
         await self._travel()
         return found
 
+    async def armed_alarms(self, shards: Sequence[int], *, after: Place | None, rows: int) -> Sequence[Sequence[Place]]:
+        """See `ListingStore.armed_alarms`."""
+        await self._travel()
+        found = [page(self._shard(number).alarms, after, rows) for number in shards]
+        await self._travel()
+        return found
+
+    async def fields(self, places: Sequence[tuple[int, bytes, bytes]]) -> Sequence[bytes | None]:
+        """See `ListingStore.fields`."""
+        await self._travel()
+        found = [self._shard(number).objects.get(object_id, {}).get(field) for number, object_id, field in places]
+        await self._travel()
+        return found
+
     async def due_alarms(self, shards: Sequence[tuple[int, int]], *, until_ms: int, rows: int) -> Due:
         """See `Store.due_alarms`."""
         await self._travel()

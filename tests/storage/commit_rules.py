@@ -162,13 +162,17 @@ async def large_writes_arrive_whole(bench: Bench) -> None:
 
 
 async def a_removed_alarm_is_nowhere(bench: Bench) -> None:
-    """Removing an alarm takes it off the dead ones too; giving it up adds it there afterwards."""
+    """Removing an alarm takes it off the dead ones too; giving it up, or setting it anew, adds it afterwards."""
     fence = await own(bench.store)
     await apply(bench.store, fence, [ObjectWrite(object_id=b"o", alarm_sets={b"x": 1}, dead_adds={b"x": 1, b"y": 1})])
     removed = ObjectWrite(object_id=b"o", alarm_removes=[b"x", b"y"], dead_adds={b"y": 2})
     await apply(bench.store, fence, [removed], seq=1)
     shard = (await bench.dump()).shards[0]
     assert ({}, {b"y": 2}) == (shard.alarms, shard.dead_alarms)
+    revived = ObjectWrite(object_id=b"o", alarm_removes=[b"y"], alarm_sets={b"y": 3})
+    await apply(bench.store, fence, [revived], seq=2)
+    shard = (await bench.dump()).shards[0]
+    assert ({b"y": 3}, {}) == (shard.alarms, shard.dead_alarms)
 
 
 async def clear_replaces_an_object(bench: Bench) -> None:

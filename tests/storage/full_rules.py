@@ -85,6 +85,8 @@ async def a_full_store_can_be_searched(bench: Bench) -> None:
         assert not (await store.objects([0], kind="run", tenant="acme", prefix="", after=b"", rows=9))[0]
         assert 1 == len((await store.outbox([(0, 0)], rows=9))[0])
         assert 1 == len((await store.dead_alarms([0], after=None, rows=9))[0])
+        assert 1 == len((await store.armed_alarms([0], after=None, rows=9))[0])
+        assert [b"1"] == list(await store.fields([(0, b"object", b"a")]))
 
 
 async def sections_of_a_full_store_stand_alone(bench: Bench) -> None:

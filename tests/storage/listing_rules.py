@@ -138,6 +138,26 @@ async def dead_alarms_are_listed_in_pages(bench: Bench) -> None:
     assert [[]] == [list(page) for page in await bench.store.dead_alarms([0], after=None, rows=0)]
 
 
+async def armed_alarms_are_listed_in_pages(bench: Bench) -> None:
+    """By the time they are due, then name, after a place, over all shards in one order."""
+    fences = [await own(bench.store, shard=shard) for shard in range(2)]
+    await apply(bench.store, fences[0], [ObjectWrite(object_id=b"o", alarm_sets={b"o/b": 1, b"o/bb": 1, b"o/a": 2})])
+    await commit(
+        bench.store, section(fences[1], 0, b"c", [ObjectWrite(object_id=b"p", alarm_sets={b"p/a": 1})], shard=1)
+    )
+    pages = await bench.store.armed_alarms([0, 1], after=Place(1, b"o/b"), rows=1)
+    assert [[Place(1, b"o/bb")], [Place(1, b"p/a")]] == [list(page) for page in pages]
+
+
+async def fields_are_read_one_by_one(bench: Bench) -> None:
+    """In the order asked; what is not there is None."""
+    fence = await own(bench.store)
+    await apply(bench.store, fence, [ObjectWrite(object_id=b"o", puts={b"a": b"1", b"b": b""})])
+    asked = [(0, b"o", b"b"), (0, b"o", b"c"), (1, b"o", b"a"), (0, b"o", b"a")]
+    assert [b"", None, None, b"1"] == list(await bench.store.fields(asked))
+    assert [] == list(await bench.store.fields([]))
+
+
 RULES: tuple[Rule, ...] = (
     an_index_lists_by_time_then_address,
     a_listing_goes_on_where_it_stopped,
@@ -146,4 +166,6 @@ RULES: tuple[Rule, ...] = (
     objects_are_listed_by_kind_tenant_and_prefix,
     an_outbox_lists_what_waits,
     dead_alarms_are_listed_in_pages,
+    armed_alarms_are_listed_in_pages,
+    fields_are_read_one_by_one,
 )

@@ -446,7 +446,8 @@ async def _listed(store: Store, step: ListingStep) -> object:
         case OutboxStep():
             return await store.outbox(step.shards, rows=step.rows)
         case DeadStep():
-            return await store.dead_alarms(step.shards, after=step.after, rows=step.rows)
+            dead = await store.dead_alarms(step.shards, after=step.after, rows=step.rows)
+            return dead, await store.armed_alarms(step.shards, after=step.after, rows=step.rows)
         case DueStep():
             return _rows(await store.due_alarms(step.shards, until_ms=step.until_ms, rows=step.rows))
         case ExpiredStep():

@@ -195,6 +195,8 @@ def test_a_replica_answers_no_reads(empty: Valkey) -> None:
             lambda: store.objects([0], kind="k", tenant="t", prefix="", after=b"", rows=1),
             lambda: store.outbox([(0, 0)], rows=1),
             lambda: store.dead_alarms([0], after=None, rows=1),
+            lambda: store.armed_alarms([0], after=None, rows=1),
+            lambda: store.fields([(0, b"o", b"#")]),
         ]
         assert b"+OK\r\n" == empty.command("REPLICAOF", "127.0.0.1", "1")
         try:

@@ -14,6 +14,7 @@ from shared.http.asgi import ASGIApp, Message
 from shared.objects.config import Documents
 from shared.objects.handler import DurableObject
 from shared.objects.host import Host
+from shared.objects.inspection import Inspection
 from shared.objects.published import published
 from shared.runtime.node import Node
 from shared.storage.keys import SHARED
@@ -26,6 +27,7 @@ from shared.testing.store import MemoryStore
 from tests.support.simulated import Core, core
 
 T = TypeVar("T")
+ADMIN_TOKEN = "an operator's token of 32 and more"
 ALL = ("limits:check", "limits:read", "limits:write", "objects:call")
 
 
@@ -71,6 +73,8 @@ class Service:
             ready=list,
             durability=1,
             objects=[published(cls) for cls in objects],
+            inspection=Inspection(host, store, running.ownership),
+            settings=SimpleNamespace(admin_token=ADMIN_TOKEN),
         )
         self.clock = clock
         self.key = ""

@@ -84,6 +84,18 @@ def test_the_password_is_not_in_the_repr() -> None:
     assert "rediss://me:***@host:6379/1" in repr(settings)
 
 
+def test_an_admin_token_is_long_and_never_shown() -> None:
+    """One that could be guessed, or cannot stand in a header, is refused without being repeated."""
+    token = "0123456789abcdef0123456789abcdef"
+    settings = read_settings(NodeSettings, {"TENURE_ADMIN_TOKEN": token})
+    assert (token, True) == (settings.admin_token, "admin_token='***'" in repr(settings))
+    assert "admin_token=''" in repr(NodeSettings())
+    for bad in (token[:-1], token[:-1] + "é"):
+        with pytest.raises(ConfigurationError, match="TENURE_ADMIN_TOKEN") as raised:
+            read_settings(NodeSettings, {"TENURE_ADMIN_TOKEN": bad})
+        assert bad not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("url", "expected"),
     [

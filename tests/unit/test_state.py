@@ -23,7 +23,7 @@ from shared.objects.index import Index
 from shared.objects.journal import Journal
 from shared.objects.journal_mark import JournalMark
 from shared.objects.state import ObjectState
-from shared.storage.codec import decode, encode
+from shared.storage.codec import AlarmRecord, decode, encode
 from shared.storage.interface import ClaimOrder, Fence, ObjectWrite, Section, Status, take_index_records
 from shared.storage.keys import index_place
 from shared.storage.listings import IndexEntry, IndexRow, Place
@@ -157,6 +157,22 @@ class StateMachine(RuleBasedStateMachine):
     @rule(name=indexes)
     def clear_row(self, name):
         assert (self.running.rows.pop(name, None) is not None) == self.index.clear(name)
+
+    @rule(name=names, span_ms=st.none() | spans_ms)
+    def end_dead_alarm(self, name, span_ms):
+        """What an operator does: set anew what was given up, or drop it and leave one of its name as it is."""
+        if self.state.dead_alarm(name) is None or name not in self.running.dead:
+            return
+        armed = self.state.alarm(name)
+        due_ms = armed.due_ms if armed is not None else None
+        if span_ms is not None:
+            due_ms = self.clock.now_ms() + span_ms
+            armed = AlarmRecord(due_ms=due_ms, serial=0)
+        self.state.end_dead_alarm(name, armed)
+        self.running.dead.discard(name)
+        self.running.alarms.pop(name, None)
+        if due_ms is not None:
+            self.running.alarms[name] = due_ms
 
     # What becomes of its turn.
 
@@ -301,19 +317,14 @@ class StateMachine(RuleBasedStateMachine):
         return take_index_records(dict(self.fields()))
 
     def store_agrees(self) -> None:
-        """What a load would find is the model, and every index says the same as the object.
-
-        With one exception: a write cannot set an alarm and take it out of the dead ones. So an alarm that was
-        given up, deleted and set anew before a commit came by is among both until it ends.
-        """
+        """What a load would find is the model, and every index says the same as the object."""
         shard, expected, fields = self.shard(), self.ended, self.fields()
         loaded = ObjectState.load(fields, self.stored_rows(), now_ms=0)
         assert expected.values == {key: loaded.get(key, int) for key in loaded.list()}
         assert expected.alarms == {name: record.due_ms for name, record in loaded.alarm_records.items()}
         assert {b"d" + name.encode() for name in expected.dead} == {field for field in fields if field[:1] == b"d"}
         assert {OBJECT + name.encode(): due_ms for name, due_ms in expected.alarms.items()} == shard.alarms
-        dead = {OBJECT + name.encode() for name in expected.dead}
-        assert dead <= shard.dead_alarms.keys() <= dead | shard.alarms.keys()
+        assert {OBJECT + name.encode() for name in expected.dead} == shard.dead_alarms.keys()
         assert (set() if expected.absent else {OBJECT}) == shard.index
         assert ({OBJECT: expected.stored_expiry_ms} if expected.stored_expiry_ms else {}) == shard.expiries
         stored = shard.journals[OBJECT].entries if expected.has_journal else {}

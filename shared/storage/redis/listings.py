@@ -17,7 +17,7 @@ class RedisListings:
         self._service = service
         self._listings = wire
         self._page, self._count = Script("page"), Script("count")
-        self._objects, self._outbox = Script("objects"), Script("outbox")
+        self._objects, self._outbox, self._fields = Script("objects"), Script("outbox"), Script("fields")
 
     async def find(
         self, shards: Sequence[int], *, tenant: str, index: str, value: str, after: Place | None, rows: int
@@ -52,9 +52,19 @@ class RedisListings:
             for flat in reply
         ]
 
+    async def armed_alarms(self, shards: Sequence[int], *, after: Place | None, rows: int) -> Sequence[Sequence[Place]]:
+        """See `ListingStore.armed_alarms`."""
+        return await self._pages([keys.alarms(self._service, shard) for shard in shards], after, rows)
+
     async def dead_alarms(self, shards: Sequence[int], *, after: Place | None, rows: int) -> Sequence[Sequence[Place]]:
         """See `ListingStore.dead_alarms`."""
         return await self._pages([keys.dead_alarms(self._service, shard) for shard in shards], after, rows)
+
+    async def fields(self, places: Sequence[tuple[int, bytes, bytes]]) -> Sequence[bytes | None]:
+        """See `ListingStore.fields`."""
+        names = [keys.state(self._service, shard, object_id) for shard, object_id, _ in places]
+        found: list[bytes | None] = await self._ask(self._fields, names, [field for _, _, field in places])
+        return found
 
     async def _pages(self, names: Sequence[bytes], after: Place | None, rows: int) -> list[list[Place]]:
         args = [rows] if after is None else [rows, after.at_ms, after.member]

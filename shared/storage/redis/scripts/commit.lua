@@ -228,11 +228,16 @@ local function apply_fields(section, flags)
   if gone then redis.call('DEL', hash, KEYS[k + 1]) elseif clear then redis.call('DEL', hash) end
   each('HSET', hash, 2)
   each('HDEL', hash, 1)
-  each('ZADD', alarms, 2)
+  local set = a
+  skip(2)
   local removed = a
   each('ZREM', alarms, 1)
   a = removed
   each('ZREM', dead, 1)
+  local buried = a
+  a = set
+  each('ZADD', alarms, 2)
+  a = buried
   each('ZADD', dead, 2)
   if gone then
     redis.call('ZREM', index, id)

@@ -1,0 +1,168 @@
+"""The operator's API on the admin listener: every object of the service, whoever's it is.
+
+It shows state and changes things, so it asks for a credential of its own, `TENURE_ADMIN_TOKEN`, on loopback too:
+another user of the machine, or a page in a browser on it, must not get at it. Without a token it is off.
+Every change is one line in the log. Names stand in paths percent-encoded whole (`shared.http.names`).
+
+`docs/reference/admin.md` lists the routes.
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from shared.bounds import BODY_BYTES_MAX, MOMENT_MS_MAX
+from shared.errors import InvalidInputError, NotFoundError, UnauthenticatedError
+from shared.http.admin_query import Query, alarm_cursor, object_cursor, read_alarm_cursor, read_object_cursor
+from shared.http.asgi import Receive, Scope
+from shared.http.auth import bearer_secret
+from shared.http.body import BodyReader, check_media_type, declared_size
+from shared.http.decoding import strict_decoder
+from shared.http.errors import AdminOffError, MethodNotAllowedError
+from shared.http.health import Answer, plain
+from shared.http.names import decoded_segment, sent_path
+from shared.objects.address import Address
+from shared.objects.inspection import Inspection, PlacedAlarms
+from shared.telemetry import logs
+
+_OBJECT, _ACTION, _ALARM = 3, 4, 6  # Segments of a path behind "/admin/objects".
+_encode = msgspec.json.Encoder().encode
+_log = logs.get_logger()
+Handler = Callable[[Scope, Receive], Awaitable[Any]]
+
+
+class _Rearm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    due_ms: int | None = None
+
+
+_decode_rearm = strict_decoder(_Rearm)
+
+
+class OperatorApi:
+    """Answers below `/admin/`. `token` may be empty: then nobody may come in."""
+
+    def __init__(self, inspection: Inspection, *, token: str) -> None:
+        self._inspection = inspection
+        self._token = token.encode()
+        self._reader = BodyReader()
+
+    async def answer(self, scope: Scope, receive: Receive) -> Answer:
+        """One request.
+
+        Raises:
+            AdminOffError, UnauthenticatedError: before anything else is looked at.
+            TenureError: what is wrong with the request, or with what it asks for.
+        """
+        self._authenticate(scope)
+        method, handler = self._route(sent_path(scope).split(b"/")[2:])
+        if scope["method"] not in method:
+            raise MethodNotAllowedError(", ".join(method))
+        return plain(_encode(await handler(scope, receive)))
+
+    def _authenticate(self, scope: Scope) -> None:
+        if not self._token:
+            raise AdminOffError
+        sent = bearer_secret(dict(scope["headers"]).get(b"authorization"))
+        if sent is None or not secrets.compare_digest(sent, self._token):
+            raise UnauthenticatedError
+
+    def _route(self, segments: Sequence[bytes]) -> tuple[tuple[str, ...], Handler]:
+        """The methods and the handler of a path, given by its segments behind `/admin`."""
+        match segments:
+            case [b"objects"]:
+                return ("GET", "HEAD"), self._objects
+            case [b"alarms"]:
+                return ("GET", "HEAD"), self._alarms
+            case [b"dead-alarms"]:
+                return ("GET", "HEAD"), self._dead_alarms
+            case [b"objects", *rest] if len(rest) in (_OBJECT, _ACTION, _ALARM):
+                address = Address(*map(decoded_segment, rest[:_OBJECT]))
+                address.encode()
+                return self._object_route(address, rest[_OBJECT:])
+        raise NotFoundError("such path")
+
+    def _object_route(self, address: Address, rest: Sequence[bytes]) -> tuple[tuple[str, ...], Handler]:
+        match rest:
+            case []:
+                return ("GET", "HEAD"), lambda scope, _: self._show(address, scope)
+            case [b"journal"]:
+                return ("GET", "HEAD"), lambda scope, _: self._journal(address, scope)
+            case [b"evict"]:
+                return ("POST",), lambda scope, _: self._evict(address, scope)
+            case [b"alarms", alarm, b"cancel" | b"rearm" | b"drop" as action]:
+                name = decoded_segment(alarm)
+                return ("POST",), lambda scope, receive: self._change(address, name, action.decode(), scope, receive)
+        raise NotFoundError("such path")
+
+    # Looking.
+
+    async def _objects(self, scope: Scope, _: Receive) -> Any:
+        query = Query(scope, "kind", "tenant", "prefix", "after", "limit")
+        kind, tenant, limit = query.text("kind"), query.text("tenant"), query.limit()
+        after = read_object_cursor(query.optional("after"), kind=kind, tenant=tenant)
+        found = await self._inspection.objects(kind, tenant, prefix=query.optional("prefix"), after=after, limit=limit)
+        rows = [{"kind": address.kind, "tenant": address.tenant, "name": address.name} for address in found]
+        return {"objects": rows, "next": object_cursor(found[-1]) if len(found) == limit else None}
+
+    async def _show(self, address: Address, scope: Scope) -> Any:
+        Query(scope)
+        return await self._inspection.show(address)
+
+    async def _journal(self, address: Address, scope: Scope) -> Any:
+        query = Query(scope, "after", "limit", "reverse")
+        limit = query.limit()
+        entries = await self._inspection.journal(
+            address, after=query.number("after") or 0, limit=limit, reverse=query.flag("reverse")
+        )
+        return {"entries": entries, "next": entries[-1].number if len(entries) == limit else None}
+
+    async def _alarms(self, scope: Scope, _: Receive) -> Any:
+        query = Query(scope, "due_before", "after", "limit")
+        limit, after = query.limit(), read_alarm_cursor(query.optional("after"))
+        found = await self._inspection.alarms(due_before_ms=query.number("due_before"), after=after, limit=limit)
+        return _alarm_page(found, limit)
+
+    async def _dead_alarms(self, scope: Scope, _: Receive) -> Any:
+        query = Query(scope, "after", "limit")
+        limit, after = query.limit(), read_alarm_cursor(query.optional("after"))
+        return _alarm_page(await self._inspection.dead_alarms(after=after, limit=limit), limit)
+
+    # Doing.
+
+    async def _evict(self, address: Address, scope: Scope) -> Any:
+        Query(scope)
+        evicted = await self._inspection.evict(address)
+        _log.info(logs.OPERATOR_ACTED, action="evict", object=str(address), alarm="")
+        return {"evicted": evicted}
+
+    async def _change(self, address: Address, alarm: str, action: str, scope: Scope, receive: Receive) -> Any:
+        Query(scope)
+        answer: Any
+        if action == "rearm":
+            due_ms = (await self._rearm_order(scope, receive)).due_ms
+            answer = {"due_ms": await self._inspection.rearm_alarm(address, alarm, due_ms=due_ms)}
+        elif action == "cancel":
+            await self._inspection.cancel_alarm(address, alarm)
+            answer = {"cancelled": True}
+        else:
+            await self._inspection.drop_alarm(address, alarm)
+            answer = {"dropped": True}
+        _log.info(logs.OPERATOR_ACTED, action=action, object=str(address), alarm=alarm)
+        return answer
+
+    async def _rearm_order(self, scope: Scope, receive: Receive) -> _Rearm:
+        fields = dict(scope["headers"])
+        if not declared_size(fields, BODY_BYTES_MAX):
+            return _Rearm()
+        check_media_type(fields)
+        order = _decode_rearm(await self._reader.read(receive, BODY_BYTES_MAX))
+        if order.due_ms is not None and not 0 <= order.due_ms <= MOMENT_MS_MAX:
+            raise InvalidInputError("This is not a moment in Unix milliseconds", "$.due_ms")
+        return order
+
+
+def _alarm_page(found: PlacedAlarms, limit: int) -> Any:
+    cursor = alarm_cursor(found[-1][0]) if len(found) == limit else None
+    return {"alarms": [row for _, row in found], "next": cursor}
