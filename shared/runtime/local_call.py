@@ -46,12 +46,19 @@ class Endpoint(msgspec.Struct, frozen=True):
         return f"http://{f'[{host}]' if _is_ipv6(host) else host}:{self.port}"
 
     async def call(
-        self, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: bytes = b"", timeout_ms: int
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        timeout_ms: int,
+        answer_bytes_max: int = ANSWER_BYTES_MAX,
     ) -> Answer:
         """Send one request and read the whole answer.
 
         Raises:
-            NoAnswerError: nobody listens, it took longer than `timeout_ms`, or it was not HTTP.
+            NoAnswerError: nobody listens, it took longer than `timeout_ms`, it was not HTTP or too large.
         """
         lines = [
             f"{method} {path} HTTP/1.1",
@@ -64,18 +71,18 @@ class Endpoint(msgspec.Struct, frozen=True):
         request = "\r\n".join([*lines, "", ""]).encode() + body
         try:
             async with asyncio.timeout(timeout_ms / 1000):
-                return _parse(await self._exchange(request), method)
+                return _parse(await self._exchange(request, answer_bytes_max), method)
         except ConnectionRefusedError as exc:
             raise NoAnswerError(f"nobody listens at {self.url}") from exc
         except (OSError, TimeoutError, HTTPException) as exc:
             raise NoAnswerError(f"{self.url} does not answer: {str(exc) or type(exc).__name__}") from exc
 
-    async def _exchange(self, request: bytes) -> bytes:
+    async def _exchange(self, request: bytes, bytes_max: int) -> bytes:
         reader, writer = await asyncio.open_connection(self.reachable_host, self.port)
         try:
             writer.write(request)
             received = bytearray()
-            while len(received) < ANSWER_BYTES_MAX and (chunk := await reader.read(65_536)):
+            while len(received) < bytes_max and (chunk := await reader.read(65_536)):
                 received += chunk
             return bytes(received)
         finally:

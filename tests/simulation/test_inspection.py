@@ -8,10 +8,13 @@ import pytest
 
 from shared import bounds
 from shared.errors import ConflictError, InvalidInputError, NotFoundError
-from shared.objects.address import Address
+from shared.objects.address import Address, shard_of
 from shared.objects.errors import CommitFailedError, OutcomeUnknownError, UnavailableError
 from shared.objects.handler import DurableObject, readonly
 from shared.objects.inspection import Inspection
+from shared.objects.reports import JournalReport
+from shared.storage.codec import encode
+from shared.storage.interface import ObjectWrite, Section
 from shared.storage.listings import Place
 from shared.testing.clock import LoopClock, run_virtual
 from shared.testing.faults import FaultKind, FaultyStore
@@ -187,6 +190,26 @@ def test_an_object_of_another_owner_is_not_shown() -> None:
             ):
                 with pytest.raises(UnavailableError):
                     await ask
+
+    watching(scenario)
+
+
+def test_a_journal_is_read_from_both_ends() -> None:
+    """Entry by entry, with its number; how long it is stands in the report of its object."""
+
+    async def scenario(node: Watched) -> None:
+        shard = node.core.ownership.shards[shard_of(ONE.encode(), 4)]
+        entries = [encode(n) for n in range(5)]
+        write = ObjectWrite(object_id=ONE.encode(), journal_first=3, journal_appends=entries, journal_keep=4)
+        section = Section(shard=shard.index, fence=shard.fence, seq=shard.seq, commit_id=b"c", writes=[write])
+        await node.store.commit([section], ttl_ms=6_000, timeout_ms=1_000)
+        report = await node.inspection.show(ONE)
+        assert report.stored is not None
+        assert JournalReport(first=4, last=7, entries=4) == report.stored.journal
+        first = await node.inspection.journal(ONE, after=4, limit=2, reverse=False)
+        last = await node.inspection.journal(ONE, after=0, limit=2, reverse=True)
+        assert [(5, 2, 2), (6, 2, 3)] == [(entry.number, entry.size_bytes, entry.value) for entry in first]
+        assert [7, 6] == [entry.number for entry in last]
 
     watching(scenario)
 

@@ -1,0 +1,67 @@
+"""What can be said to `tenure objects` and `tenure alarms`. Imports nothing that a command needs to run."""
+
+import argparse
+from typing import Any
+
+_OBJECTS = "shared.cli.objects"
+_ALARMS = "shared.cli.alarms"
+
+
+def add_operator_commands(commands: Any) -> None:
+    """Add the commands that ask a node's admin port."""
+    objects = commands.add_parser("objects", help="look at objects, and let them leave memory")
+    _add_objects(objects.add_subparsers(required=True, metavar="ACTION"))
+    alarms = commands.add_parser("alarms", help="look at alarms; cancel them, re-arm or drop dead ones")
+    _add_alarms(alarms.add_subparsers(required=True, metavar="ACTION"))
+
+
+def _add_objects(actions: Any) -> None:
+    listing = _action(actions, "list", f"{_OBJECTS}:listing", "list objects with state, by kind and tenant")
+    listing.add_argument("--kind", required=True)
+    listing.add_argument("--tenant", required=True)
+    listing.add_argument("--prefix", default="", help="what names begin with")
+    _add_paging(listing)
+    show = _action(actions, "show", f"{_OBJECTS}:show", "show what is stored of an object, and what it does")
+    _add_object(show)
+    journal = _action(actions, "journal", f"{_OBJECTS}:journal", "show entries of an object's journal")
+    _add_object(journal)
+    _add_paging(journal, after="the number of an entry")
+    journal.add_argument("--reverse", action="store_true", help="newest first")
+    evict = _action(actions, "evict", f"{_OBJECTS}:evict", "let an object leave memory once it is stored")
+    _add_object(evict)
+
+
+def _add_alarms(actions: Any) -> None:
+    listing = _action(actions, "list", f"{_ALARMS}:listing", "list armed alarms by the time they are due")
+    listing.add_argument("--due-before", metavar="MOMENT", help="Unix ms, or RFC 3339 as 2030-01-31T12:00:00Z")
+    _add_paging(listing)
+    dead = _action(actions, "dead", f"{_ALARMS}:dead", "list alarms that were given up")
+    _add_paging(dead)
+    for name, help_text in (
+        ("cancel", "disarm an alarm"),
+        ("rearm", "arm a dead alarm anew"),
+        ("drop", "forget a dead alarm"),
+    ):
+        action = _action(actions, name, f"{_ALARMS}:{name}", help_text)
+        _add_object(action)
+        action.add_argument("alarm")
+        if name == "rearm":
+            action.add_argument("--at", metavar="MOMENT", help="Unix ms or RFC 3339; without it, now")
+
+
+def _action(actions: Any, name: str, command: str, help_text: str) -> argparse.ArgumentParser:
+    action: argparse.ArgumentParser = actions.add_parser(name, help=help_text)
+    action.add_argument("--admin", metavar="URL", help="the node's admin port; without it, that of the settings here")
+    action.add_argument("--json", action="store_true", help="the answer as the node gives it")
+    action.set_defaults(command=command)
+    return action
+
+
+def _add_object(action: argparse.ArgumentParser) -> None:
+    for part in ("kind", "tenant", "name"):
+        action.add_argument(part)
+
+
+def _add_paging(action: argparse.ArgumentParser, *, after: str = "where a page before this one ended") -> None:
+    action.add_argument("--after", default="", help=after)
+    action.add_argument("--limit", type=int, default=100, metavar="N", help="rows at most, 1 to 1000")
