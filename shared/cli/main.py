@@ -12,6 +12,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from shared.cli.backup_arguments import add_backup_commands
 from shared.cli.operator_arguments import add_operator_commands
 from shared.errors import ConfigurationError, TenureError
 
@@ -53,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     _add_tenant_commands(commands.add_parser("tenant", help="make, list, disable and enable tenants"))
     _add_key_commands(commands.add_parser("key", help="make, list and revoke API keys"))
     add_operator_commands(commands)
+    add_backup_commands(commands)
     return root
 
 

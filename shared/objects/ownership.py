@@ -27,13 +27,25 @@ _log = logs.get_logger()
 class Shard:
     """One shard as this node sees it. `seq` is the number of its last confirmed commit."""
 
-    __slots__ = ("doubt_turns", "fence", "flying", "in_doubt", "index", "open", "predecessor", "seq", "valid_until_ms")
+    __slots__ = (
+        "doubt_turns",
+        "fence",
+        "flying",
+        "in_doubt",
+        "index",
+        "open",
+        "predecessor",
+        "seen",
+        "seq",
+        "valid_until_ms",
+    )
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.fence = Fence(0, b"")  # The newest that we know of; without a token nothing of the shard is in memory.
         self.predecessor = b""  # The token of the other process after which we came.
         self.seq = 0
+        self.seen = 0  # The `seq` of when we lost it: whoever had it since, the store may not have fewer commits.
         self.valid_until_ms = -1
         self.open = False
         self.flying = False  # A commit of this shard is on its way: the store's `seq` may be one ahead.
@@ -217,8 +229,10 @@ class Ownership:
         """Find out whether somebody else has written since we knew the shards, or the store has gone back in time."""
         another, earlier = [], []
         for shard, fence, lease in granted:
-            if not shard.fence.token:
-                continue  # Nothing is remembered.
+            if not shard.fence.token:  # Nothing is remembered of it but how far it was.
+                if lease.seq < shard.seen:
+                    earlier.append(shard)
+                continue
             before = lease.previous_token
             behind = lease.seq < shard.seq
             if before and not self.is_own(before) and not (behind and before == shard.predecessor):
@@ -233,7 +247,7 @@ class Ownership:
         """Another process has claimed the shards: what we remember is old."""
         lost = [shard for shard in shards if shard.fence.token]
         for shard in lost:
-            shard.fence, shard.seq = Fence(0, b""), 0
+            shard.fence, shard.seen, shard.seq = Fence(0, b""), shard.seq, 0
         if lost and self.on_lost:
             self.on_lost(lost)
 

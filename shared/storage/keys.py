@@ -4,6 +4,8 @@ All keys of a shard carry one hash tag, so that a shard lives in one Cluster slo
 and the write can be one script. `service` is the short prefix of a service ("rl").
 """
 
+from typing import NamedTuple
+
 SHARED = "tenure"
 """The prefix of what all services share: tenants and API keys."""
 
@@ -83,3 +85,25 @@ def documents(prefix: str) -> tuple[bytes, bytes, bytes]:
     """Replicated documents, their change log by revision, the newest revision: `{rl:m}:docs`, ..."""
     tag = prefix.encode()
     return b"{%b:m}:docs" % tag, b"{%b:m}:docs:log" % tag, b"{%b:m}:docs:rev" % tag
+
+
+class KeyParts(NamedTuple):
+    """What a key of a service says: its shard (None: of the whole service), which of the above it is, and whose."""
+
+    shard: int | None
+    part: bytes
+    rest: bytes
+
+
+def pattern(service: str) -> bytes:
+    """Matches every key of a service, or of what all services share, and no other."""
+    return b"{%b:*" % service.encode()
+
+
+def parts(service: str, key: bytes) -> KeyParts | None:
+    """What a key that matches `pattern` says; None if it is none of ours."""
+    tag, closed, name = key.removeprefix(b"{%b:" % service.encode()).partition(b"}:")
+    part, _, rest = name.partition(b":")
+    if not closed or not (tag == b"m" or tag.isdigit()):
+        return None
+    return KeyParts(None, name, b"") if tag == b"m" else KeyParts(int(tag), part, rest)

@@ -139,6 +139,10 @@ def configuration_finding(stored: StoredConfiguration, *, shards: int) -> Findin
     check = "stored layout"
     if stored == StoredConfiguration(0, 0):
         return Finding(check, "ok", "nothing is stored yet")
+    if stored.format == 0:
+        return Finding(
+            check, "fail", "a restore of this store was begun and has not ended; run `tenure restore --replace`"
+        )
     if stored.format != FORMAT:
         return Finding(check, "fail", f"the store holds format {stored.format}; this release reads format {FORMAT}")
     if stored.shards != shards:
