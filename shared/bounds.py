@@ -110,6 +110,18 @@ assert DELIVERIES_MAX < MAILBOX_CALLS_MAX < MESSAGES_HELD_MAX
 # Callers that wait for an object to change.
 PARKED_CALLS_MAX = 1_000
 
+# Blocked event loops. A second is beyond what any turn should need, and within what every lease forgives. At four the
+# process ends, before its lease does, or the next owner would not know what its predecessor died of.
+LOOP_WATCH_MS = 250
+LOOP_BLOCKED_MS = 1_000
+LOOP_STUCK_MS = 4_000
+QUARANTINE_MS = 60_000  # The first term; long enough to see it, short enough if it was bad luck.
+QUARANTINE_MS_MAX = 24 * 3_600_000
+QUARANTINE_MEMORY_MS = 24 * 3_600_000  # An object that was quiet for a day begins with the first term again.
+QUARANTINE_OBJECTS_MAX = 256  # Of one shard; a release in which more objects than this block is the fault of its code.
+assert LOOP_WATCH_MS * 2 < LOOP_BLOCKED_MS < LOOP_STUCK_MS
+assert LOOP_STUCK_MS + LEASE_TTL_MS // LEASE_RENEWALS_PER_TTL < LEASE_TTL_MS
+
 # Memory. Idle objects leave after this time, clean ones only.
 OBJECT_IDLE_MS = 60_000
 PASSIVATION_SCAN_OBJECTS = 20_000  # Objects looked at in one tick of a second.

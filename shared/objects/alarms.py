@@ -66,15 +66,25 @@ class AlarmQueue:
 
 
 class AlarmClock:
-    """Rings the alarms of open shards: calls `ring(address, name)` for each that is due."""
+    """Rings the alarms of open shards: calls `ring(address, name)` for each that is due.
+
+    `not_before_ms` says for a member of the index how long it is put off; 0 if it is not.
+    """
 
     def __init__(
-        self, store: Store, ownership: Ownership, store_clock: StoreClock, ring: Callable[[bytes, str], None]
+        self,
+        store: Store,
+        ownership: Ownership,
+        store_clock: StoreClock,
+        ring: Callable[[bytes, str], None],
+        *,
+        not_before_ms: Callable[[bytes], int],
     ) -> None:
         self._store = store
         self._ownership = ownership
         self._clock = store_clock
         self._ring = ring
+        self._not_before_ms = not_before_ms
         self.queue = AlarmQueue()
         self._ringing: dict[bytes, int] = {}  # Rung and not settled; by the time they were due first.
         self._changed = asyncio.Event()
@@ -120,7 +130,7 @@ class AlarmClock:
     def _take(self, due_ms: int, member: bytes) -> bool:
         """Queue an alarm of the store; say whether it is neither queued nor ringing already."""
         ringing = member in self._ringing
-        return self.queue.push(due_ms, member) and not ringing
+        return self.queue.push(max(due_ms, self._not_before_ms(member)), member) and not ringing
 
     async def rescan(self) -> None:
         """Look again for what is due soon; a store that is away is asked again next time."""

@@ -5,6 +5,7 @@ TenureError
 |  |- OverloadedError        a bound was reached; the call did not start
 |  `- UnavailableError       the shard is closed or the store is away; the call did not start
 |     `- NewerSchemaError    a newer version of the kind has stored the object
+|     `- QuarantinedError    the object has blocked its owner, and is refused for a while
 |- OutcomeUnknownError       the store did not say whether the commit took effect
 |- CommitFailedError         the commit surely did not take effect
 |  `- NoRoomError            because the store has no memory left
@@ -46,6 +47,16 @@ class NewerSchemaError(UnavailableError):
         super().__init__(f"The object has schema {stored} of {kind}, and this node knows {known}")
         self.stored = stored
         self.known = known
+
+
+class QuarantinedError(UnavailableError):
+    """The object has blocked its owner and is refused until `until_ms` of the store's clock. The call did not start."""
+
+    code = "quarantined"
+
+    def __init__(self, kind: str, *, until_ms: int, left_ms: int) -> None:
+        super().__init__(f"This {kind} has blocked its node and is not run for a while", retry_after_ms=max(1, left_ms))
+        self.until_ms = until_ms
 
 
 class OutcomeUnknownError(TenureError):

@@ -38,6 +38,7 @@ from shared.objects.loader import Loader
 from shared.objects.native import NativeState
 from shared.objects.once import Once
 from shared.objects.ownership import Ownership, Shard
+from shared.objects.quarantine import Quarantines
 from shared.objects.residents import Residents
 from shared.objects.state import ObjectState
 from shared.objects.store_clock import StoreClock
@@ -79,7 +80,12 @@ class Host:
         self.tracer = tracer
         self.calls = ObjectCalls(self)
         self.committer = Committer(self, store, ownership, store_clock, metrics)
-        self.alarms = AlarmClock(store, ownership, store_clock, self._ring)
+        self.quarantines = Quarantines(store, ownership, store_clock, metrics)
+        self.alarms = AlarmClock(
+            store, ownership, store_clock, self._ring, not_before_ms=self.quarantines.not_before_ms
+        )
+        self.quarantines.on_lift = self.alarms.rescan
+        self.quarantined, self.lift_quarantine = self.quarantines.listed, self.quarantines.lift
         self._kinds = {cls.kind: Kind(cls) for cls in kinds}
         self._shards = ownership.shards
         self._ownership = ownership
@@ -315,7 +321,7 @@ class Host:
         except (OverloadedError, UnavailableError) as exc:
             call.fail(exc)
             if shard.open:  # If not, it is read anew when the shard opens.
-                self.alarms.armed(self.store_clock.lower_ms() + bounds.RETRY_AFTER_MS, object_id + name.encode())
+                self.alarms.armed(self.store_clock.lower_ms() + exc.retry_after_ms, object_id + name.encode())
         except HandlerError as exc:  # The object cannot begin anew; the next scan rings for it again.
             call.fail(exc)
 
@@ -325,6 +331,7 @@ class Host:
         shard = self._shards[shard_of(object_id, len(self._shards))]
         if not shard.open:
             raise UnavailableError("This node does not own the object at the moment")
+        self.quarantines.check(address)
         activation = Activation(self, kind, address, object_id, shard)
         self.residents.add(activation, call.trace)
         return activation

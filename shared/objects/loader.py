@@ -110,6 +110,10 @@ class Loader:
 
     def _open(self, wanted: _Wanted, loaded: Loaded) -> None:
         activation = wanted.activation
+        refusal = self._host.quarantines.loaded(activation.address, loaded.quarantine)
+        if refusal is not None:
+            self._fail(wanted, refusal)
+            return
         now_ms = self._clock.upper_ms()
         state: NativeState | ObjectState
         try:

@@ -13,7 +13,7 @@ import asyncio
 import gc
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,6 +38,7 @@ from shared.runtime.local_call import Endpoint
 from shared.runtime.objects import load_objects
 from shared.runtime.periodic import Periodic
 from shared.runtime.ports import check_port_free
+from shared.runtime.watchdog import Watchdog, quarantine_at
 from shared.settings import NodeSettings
 from shared.storage import keys
 from shared.storage.interface import StoreDeniedError, StoreError, StoreFullError
@@ -160,23 +161,15 @@ async def open_node(
         await _patiently(node.shared_documents.poll, clock)
         periodic = _housekeeping(host, Sweeper(store, ownership, host.committer.sweep))
         stack.callback(periodic.stop)
-        loops = (
-            ownership.run(),
-            host.run_committer(),
-            host.run_loader(),
-            host.run_courier(),
-            host.alarms.run(),
-            node.documents.run(),
-            node.shared_documents.run(),
-            watch_loop(node.metrics),
-        )
+        watchdog = Watchdog(clock, node.metrics, quarantine=quarantine_at(settings.redis_url, service=prefix))
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(loop) for loop in loops]
+            running = [tasks.create_task(loop) for loop in (*_loops(node), watchdog.beat())]
             await ownership.claim_missing()
             _log.info(logs.NODE_STARTED, shards=ownership.open_shards)
             gc.freeze()  # What a node is made of stays; the collector need not look at it again.
             try:
-                yield node
+                with watchdog.watching():
+                    yield node
             finally:
                 node.stopping = True
                 await host.drain()
@@ -184,6 +177,20 @@ async def open_node(
                     task.cancel()
                 await ownership.release()
                 _log.info(logs.NODE_STOPPED)
+
+
+def _loops(node: Node) -> Sequence[Coroutine[Any, Any, None]]:
+    """What a node does all the time."""
+    return (
+        node.ownership.run(),
+        node.host.run_committer(),
+        node.host.run_loader(),
+        node.host.run_courier(),
+        node.host.alarms.run(),
+        node.documents.run(),
+        node.shared_documents.run(),
+        watch_loop(node.metrics),
+    )
 
 
 def _compose(
@@ -340,6 +347,7 @@ def _housekeeping(host: Host, sweeper: Sweeper) -> Periodic:
 
 def _bind_gauges(metrics: Metrics, host: Host, ownership: Ownership, store_clock: StoreClock) -> None:
     metrics.gauge("tenure.object.queue.pending", lambda: host.backlog.calls)
+    metrics.gauge("tenure.object.quarantined", host.quarantines.met)
     metrics.gauge("tenure.object.resident", lambda: host.objects_resident)
     metrics.gauge("tenure.ownership.owned", lambda: ownership.open_shards)
     metrics.gauge("tenure.ownership.lease.slack", lambda: ownership.slack_ms() / 1000)

@@ -15,6 +15,7 @@ import msgspec
 
 from shared.errors import Retryable, TenureError
 from shared.storage.listings import IndexEntry, ListingStore, OutboxMessage, read_index_record
+from shared.storage.quarantines import Quarantine, QuarantineStore
 
 
 class StoreError(TenureError):
@@ -255,7 +256,8 @@ NATIVE_FIELD = b"n"
 class Loaded(msgspec.Struct, frozen=True):
     """The stored hash of an object (empty if absent) and the shard's `seq`; `seq` is -1 if fenced.
 
-    Beside it: its row in each index, what it remembers and has not expired, and what it sent, oldest first.
+    Beside it: its row in each index, what it remembers and has not expired, and what it sent, oldest first;
+    of any kind, the quarantine that it is or was in.
     """
 
     seq: int
@@ -263,6 +265,7 @@ class Loaded(msgspec.Struct, frozen=True):
     indexes: dict[str, IndexEntry] = {}
     entries: dict[bytes, Entry] = {}
     outbox: Sequence[OutboxMessage] = []
+    quarantine: Quarantine | None = None
 
 
 class Loads(msgspec.Struct, frozen=True):
@@ -325,7 +328,7 @@ class DocumentStore(Protocol):
         ...
 
 
-class Store(DocumentStore, ListingStore, Protocol):
+class Store(DocumentStore, ListingStore, QuarantineStore, Protocol):
     """What the object core asks for. Raises StoreAwayError or StoreInDoubtError, never anything else."""
 
     async def claim(

@@ -76,6 +76,11 @@ def index_place(tenant: str, name: str, value: str) -> bytes:
     return b"%c%b%c%b%b" % (len(tenant_bytes), tenant_bytes, len(name_bytes), name_bytes, value.encode())
 
 
+def quarantine(service: str, shard: int) -> bytes:
+    """Objects that blocked their owner, and until when they are refused (hash): `{rl:17}:q`."""
+    return b"{%b:%d}:q" % (service.encode(), shard)
+
+
 def configuration(service: str) -> bytes:
     """What is fixed for the life of a store (hash): `{rl:m}:cfg`."""
     return b"{%b:m}:cfg" % service.encode()

@@ -86,6 +86,13 @@ MIGRATIONS: Final = Family(
     help="Objects brought to the schema of their kind when they came into memory; failed: a migration raised; "
     "refused: a newer version of the kind has stored the object.",
 )
+QUARANTINE_REFUSED: Final = Family(
+    name="tenure.object.quarantine.refused",
+    type="counter",
+    unit="{refusal}",
+    labels={"kind": None},
+    help="Times that an object was not brought into memory because it has blocked its owner.",
+)
 COMMIT_DURATION: Final = Family(
     name="tenure.commit.duration",
     type="histogram",
@@ -169,12 +176,26 @@ EVENTLOOP_LAG: Final = Family(
     bounds=FAST_SECONDS,
     help="How late the event loop ran a timer: above 0.1 s it is blocked, and leases are at risk.",
 )
+EVENTLOOP_BLOCKED: Final = Family(
+    name="tenure.eventloop.blocked",
+    type="counter",
+    unit="{block}",
+    labels={"kind": None},
+    help="Times that the event loop did not come round for a second, by the kind of the object whose turn held it; "
+    "`-`: no turn did. After four seconds of one turn the node ends itself.",
+)
 READ_AT_COLLECTION: Final = (
     Family(
         name="tenure.object.queue.pending",
         type="gauge",
         unit="{call}",
         help="Calls that wait in mailboxes of this node.",
+    ),
+    Family(
+        name="tenure.object.quarantined",
+        type="gauge",
+        unit="{object}",
+        help="Objects that have blocked their owner and that this node, having met them, refuses to run.",
     ),
     Family(name="tenure.object.resident", type="gauge", unit="{object}", help="Objects in memory."),
     Family(name="tenure.ownership.owned", type="gauge", unit="{shard}", help="Shards that this node owns and serves."),

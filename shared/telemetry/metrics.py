@@ -71,6 +71,7 @@ class Metrics:
         self._rejected = Counters(catalogue.QUEUE_REJECTED)
         self._activations = Counters(catalogue.ACTIVATIONS)
         self._evictions = Counters(catalogue.EVICTIONS)
+        self._quarantine = Counters(catalogue.QUARANTINE_REFUSED)
         self._activation_duration = Histograms(catalogue.ACTIVATION_DURATION, clock)
         self._commits = Histograms(catalogue.COMMIT_DURATION, clock)
         self._commit_size = Histograms(catalogue.COMMIT_SIZE, clock)
@@ -84,6 +85,7 @@ class Metrics:
         self._alarm_lag = Histograms(catalogue.ALARM_LAG, clock)
         self._messages = Counters(catalogue.MESSAGES)
         self._eventloop = Histograms(catalogue.EVENTLOOP_LAG, clock)
+        self._blocked = Counters(catalogue.EVENTLOOP_BLOCKED)
         self._checks: dict[str, CheckHandle] = {}
         self._reads: dict[str, dict[Key, _Read]] = {name: {} for name in _READ}
 
@@ -140,6 +142,10 @@ class Metrics:
     def evictions(self, kind: str, reason: EvictionReason, count: int = 1) -> None:
         """Objects left memory."""
         self._evictions.add((kind, reason), count)
+
+    def quarantine_refused(self, kind: str) -> None:
+        """An object was not loaded, or not kept, because it is in quarantine."""
+        self._quarantine.add((kind,))
 
     def activation_duration(self, kind: str, seconds: float) -> None:
         """An object was loaded; `seconds` from the call that asked for it."""
@@ -198,6 +204,10 @@ class Metrics:
         """How late the event loop ran a timer."""
         self._eventloop.of(()).observe(seconds)
 
+    def eventloop_blocked(self, kind: str) -> None:
+        """The event loop has not come round for a second; `kind` of the object whose turn holds it."""
+        self._blocked.add((kind or "-",))
+
     # Reading.
 
     def gauge(self, name: str, read: Callable[[], float], **labels: str) -> None:
@@ -214,6 +224,7 @@ class Metrics:
         for group in (self._http, self._turns, self._queue, self._rejected, self._activations, self._evictions):
             yield Snapshot(family=group.family, points=group.points())
         for group in (
+            self._quarantine,
             self._activation_duration,
             self._migrations,
             self._commits,
@@ -227,6 +238,7 @@ class Metrics:
         yield Snapshot(family=self._messages.family, points=self._messages.points())
         yield from self._check_families()
         yield Snapshot(family=self._eventloop.family, points=self._eventloop.points())
+        yield Snapshot(family=self._blocked.family, points=self._blocked.points())
         for family in catalogue.READ_AT_COLLECTION:
             yield Snapshot(family=family, points=self._read(family))
 

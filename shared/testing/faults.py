@@ -28,6 +28,7 @@ from shared.storage.interface import (
     StoreInDoubtError,
 )
 from shared.storage.listings import IndexRow, OutboxRow, Place
+from shared.storage.quarantines import Quarantine, Quarantined, Terms
 
 T = TypeVar("T")
 _CALL_TIMEOUT_MS = 2_000
@@ -185,6 +186,18 @@ class FaultyStore:
     async def documents_since(self, prefix: str, revision: int) -> DocumentChanges:
         """See `DocumentStore.documents_since`."""
         return await self._run("documents_since", lambda: self._store.documents_since(prefix, revision))
+
+    async def quarantine(self, shard: int, object_id: bytes, terms: Terms) -> Quarantine:
+        """See `QuarantineStore.quarantine`."""
+        return await self._run("quarantine", lambda: self._store.quarantine(shard, object_id, terms))
+
+    async def quarantines(self, shards: Sequence[int]) -> Sequence[Sequence[Quarantined]]:
+        """See `QuarantineStore.quarantines`."""
+        return await self._run("quarantines", lambda: self._store.quarantines(shards))
+
+    async def lift_quarantine(self, shard: int, object_id: bytes) -> bool:
+        """See `QuarantineStore.lift_quarantine`."""
+        return await self._run("lift_quarantine", lambda: self._store.lift_quarantine(shard, object_id))
 
     async def _run(
         self, operation: str, call: Callable[[], Coroutine[Any, Any, T]], timeout_ms: int = _CALL_TIMEOUT_MS

@@ -21,6 +21,7 @@ from shared.storage.interface import (
     Status,
 )
 from shared.storage.listings import IndexRow, OutboxMessage, OutboxRow, Place, index_record, read_index_record
+from shared.storage.quarantines import Quarantine, Terms
 
 
 class Lease(msgspec.Struct, kw_only=True):
@@ -58,6 +59,13 @@ class Entries(msgspec.Struct, kw_only=True):
     kept: dict[bytes, Entry] = msgspec.field(default_factory=dict)
 
 
+class Quarantines(msgspec.Struct, kw_only=True):
+    """The objects that blocked their owners. All of them are forgotten at `ends_ms`."""
+
+    ends_ms: int = 0
+    kept: dict[bytes, Quarantine] = msgspec.field(default_factory=dict)
+
+
 class Shard(msgspec.Struct, kw_only=True):
     """All that is stored for one shard; a field for each of its keys."""
 
@@ -73,6 +81,7 @@ class Shard(msgspec.Struct, kw_only=True):
     messages: dict[bytes, dict[bytes, OutboxMessage]] = msgspec.field(default_factory=dict)
     rows: dict[bytes, dict[bytes, int]] = msgspec.field(default_factory=dict)
     """Members of index rows with their times, by `keys.index_place`."""
+    quarantines: Quarantines = msgspec.field(default_factory=Quarantines)
 
     def outbox(self) -> list[OutboxRow]:
         """All messages, oldest first."""
@@ -290,6 +299,26 @@ def _apply_native(shard: Shard, write: ObjectWrite) -> None:
         shard.natives.pop(write.object_id, None)
     else:
         shard.natives[write.object_id] = write.native, write.expire_at_ms
+
+
+def living_quarantines(shard: Shard, now_ms: int) -> dict[bytes, Quarantine]:
+    """What is remembered of the shard's quarantine."""
+    return shard.quarantines.kept if shard.quarantines.ends_ms > now_ms else {}
+
+
+def begin_term(shard: Shard, key: bytes, terms: Terms, now_ms: int) -> Quarantine:
+    """The term of an object that is not over, or the next one."""
+    kept = living_quarantines(shard, now_ms)
+    before = kept.get(key, Quarantine(0, 0))
+    if before.until_ms > now_ms:
+        return before
+    count = before.count if before.until_ms + terms.memory_ms > now_ms else 0
+    begun = Quarantine(count + 1, now_ms + min(terms.longest_ms, terms.first_ms * 2 ** min(count, 60)))
+    others = {name: each for name, each in kept.items() if name != key and each.until_ms + terms.memory_ms > now_ms}
+    latest_ms = max([begun.until_ms, *(each.until_ms for each in others.values())])
+    last = sorted(others.items(), key=lambda item: item[1].until_ms)[max(0, len(others) + 1 - terms.objects_max) :]
+    shard.quarantines = Quarantines(ends_ms=latest_ms + terms.memory_ms, kept={**dict(last), key: begun})
+    return begun
 
 
 def due_rows(entries: Mapping[bytes, int], until_ms: int, passed: int, rows: int) -> list[tuple[bytes, int]]:

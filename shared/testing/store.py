@@ -33,13 +33,17 @@ from shared.storage.interface import (
     take_index_records,
 )
 from shared.storage.listings import IndexRow, OutboxRow, Place, family
+from shared.storage.quarantines import Quarantine, Quarantined, Terms
 from shared.testing.shard import (
     Journal,
+    Quarantines,
     Shard,
     apply_section,
+    begin_term,
     claimed,
     due_rows,
     is_storable,
+    living_quarantines,
     load_entries,
     may_claim,
     page,
@@ -84,6 +88,8 @@ class MemoryStore:
         for shard in content.shards.values():
             shard.entries = {key: kept for key, kept in shard.entries.items() if kept.ends_ms > now_ms}
             shard.natives = {key: kept for key, kept in shard.natives.items() if self._lives(kept)}
+            if not living_quarantines(shard, now_ms):
+                shard.quarantines = Quarantines()
         content.shards = {number: shard for number, shard in content.shards.items() if shard != Shard()}
         content.documents = {prefix: kept for prefix, kept in content.documents.items() if kept != Documents()}
         return content
@@ -156,10 +162,13 @@ class MemoryStore:
             shard = self._shard(order.shard)
             if not shard.lease.held_by(order.fence):
                 objects.append(Loaded(-1, {}))
-            elif order.native:
-                objects.append(Loaded(shard.lease.seq, self._native(shard, order.object_id)))
+                continue
+            quarantine = living_quarantines(shard, now_ms).get(order.object_id)
+            if order.native:
+                fields = self._native(shard, order.object_id)
+                objects.append(Loaded(shard.lease.seq, fields, quarantine=quarantine))
             else:
-                objects.append(_loaded(shard, order.object_id, now_ms))
+                objects.append(_loaded(shard, order.object_id, now_ms, quarantine))
         await self._travel()
         return Loads(now_ms, objects)
 
@@ -280,6 +289,31 @@ class MemoryStore:
         await self._travel()
         return changes
 
+    async def quarantine(self, shard: int, object_id: bytes, terms: Terms) -> Quarantine:
+        """See `QuarantineStore.quarantine`."""
+        await self._travel()
+        begun = begin_term(self._shard(shard), object_id, terms, self._clock.now_ms())
+        await self._travel()
+        return begun
+
+    async def quarantines(self, shards: Sequence[int]) -> Sequence[Sequence[Quarantined]]:
+        """See `QuarantineStore.quarantines`."""
+        await self._travel()
+        now_ms = self._clock.now_ms()
+        found = [
+            [Quarantined(*item) for item in sorted(living_quarantines(self._shard(number), now_ms).items())]
+            for number in shards
+        ]
+        await self._travel()
+        return found
+
+    async def lift_quarantine(self, shard: int, object_id: bytes) -> bool:
+        """See `QuarantineStore.lift_quarantine`."""
+        await self._travel()
+        removed = living_quarantines(self._shard(shard), self._clock.now_ms()).pop(object_id, None)
+        await self._travel()
+        return removed is not None
+
     async def _travel(self) -> None:
         await asyncio.sleep(self._latency_s / 2)
 
@@ -302,7 +336,7 @@ class MemoryStore:
         return self._content.documents.setdefault(prefix, Documents())
 
 
-def _loaded(shard: Shard, object_id: bytes, now_ms: int) -> Loaded:
+def _loaded(shard: Shard, object_id: bytes, now_ms: int, quarantine: Quarantine | None) -> Loaded:
     fields = dict(shard.objects.get(object_id, {}))
     return Loaded(
         shard.lease.seq,
@@ -310,6 +344,7 @@ def _loaded(shard: Shard, object_id: bytes, now_ms: int) -> Loaded:
         indexes=take_index_records(fields),
         entries=load_entries(shard, object_id, now_ms),
         outbox=sorted(shard.messages.get(object_id, {}).values()),
+        quarantine=quarantine,
     )
 
 

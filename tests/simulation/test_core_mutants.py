@@ -16,6 +16,7 @@ import pytest
 
 from shared.errors import TenureError
 from shared.objects.activation import Activation, Call, Mailbox
+from shared.objects.alarms import AlarmClock
 from shared.objects.committer import Committer
 from shared.objects.errors import OutcomeUnknownError
 from shared.objects.host import Host
@@ -24,6 +25,7 @@ from shared.objects.listings import Listings
 from shared.objects.loader import Loader
 from shared.objects.ownership import Ownership
 from shared.objects.parts import Parts
+from shared.objects.quarantine import Quarantines
 from shared.objects.residents import Residents
 from shared.objects.state import ObjectState
 from shared.objects.store_clock import StoreClock
@@ -37,6 +39,7 @@ from tests.simulation import test_core_found as found
 from tests.simulation import test_index as index
 from tests.simulation import test_journal as journal
 from tests.simulation import test_owner_found as owned
+from tests.simulation import test_quarantine as quarantine_tests
 from tests.simulation import test_soft as soft
 from tests.simulation import test_turns_found as turn_tests
 from tests.unit import test_find as listings
@@ -452,6 +455,34 @@ MUTANTS = (
         "_merge",
         Text("if not run.rows and run.more and len(found) < limit:", "if False:"),
         listings.test_rows_of_one_shard_are_asked_for_twice_at_most,
+    ),
+    Mutant(
+        "quarantine_not_asked_for_at_the_load",
+        Quarantines,
+        "loaded",
+        Text("if record is None or", "if True or"),
+        quarantine_tests.test_the_next_owner_refuses_the_object_and_serves_the_others,
+    ),
+    Mutant(
+        "quarantine_without_end",
+        Quarantines,
+        "loaded",
+        Text("record.until_ms <= self._clock.lower_ms()", "False"),
+        quarantine_tests.test_the_next_owner_refuses_the_object_and_serves_the_others,
+    ),
+    Mutant(
+        "alarm_in_quarantine_rung_again_and_again",
+        AlarmClock,
+        "_take",
+        Text("max(due_ms, self._not_before_ms(member))", "due_ms"),
+        quarantine_tests.test_an_alarm_of_an_object_in_quarantine_does_not_keep_the_store_busy,
+    ),
+    Mutant(
+        "lift_that_leaves_the_memory",
+        Quarantines,
+        "lift",
+        Text("self._until_ms.pop(address, None)", "pass"),
+        quarantine_tests.test_an_operator_sees_and_lifts_it,
     ),
 )
 

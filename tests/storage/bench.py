@@ -8,9 +8,10 @@ from typing import Any, Protocol
 from shared.storage import keys
 from shared.storage.interface import Entry, Fence, ObjectWrite, Section, Store, StoredDocument
 from shared.storage.listings import OutboxMessage
+from shared.storage.quarantines import Quarantine
 from shared.storage.redis.store import RedisStore
 from shared.testing.clock import ManualClock, run_virtual
-from shared.testing.shard import Entries, Journal, Lease, Shard
+from shared.testing.shard import Entries, Journal, Lease, Quarantines, Shard
 from shared.testing.store import Documents, MemoryStore, Snapshot
 
 SERVICE = "rl"
@@ -104,6 +105,15 @@ class ValkeyBench:
                 place: await self._scores(name, names)
                 for place, name in _under(keys.index_rows(SERVICE, number, b""), names)
             },
+            quarantines=await self._quarantines(keys.quarantine(SERVICE, number), names),
+        )
+
+    async def _quarantines(self, name: bytes, names: set[bytes]) -> Quarantines:
+        ends_ms = await self.store.command("PEXPIRETIME", name)
+        records = await self._hash(name, names)
+        return Quarantines(
+            ends_ms=max(0, ends_ms),
+            kept={object_id: Quarantine.stored(record) for object_id, record in records.items()},
         )
 
     async def _journal(self, name: bytes, names: set[bytes]) -> Journal:

@@ -27,8 +27,10 @@ from shared.storage.interface import (
     StoreInDoubtError,
 )
 from shared.storage.listings import IndexEntry, Place
+from shared.storage.quarantines import Quarantine, Terms
 from shared.storage.redis.store import RedisStore
 from shared.testing.clock import ManualClock
+from shared.testing.shard import Quarantines
 from shared.testing.store import MemoryStore, Snapshot
 from shared.testing.valkey import Valkey
 from tests.storage.bench import LONG_MS, PREFIXES, SERVICE, ValkeyBench
@@ -134,10 +136,27 @@ class SinceStep(msgspec.Struct, frozen=True):
     revision: int
 
 
+class TermStep(msgspec.Struct, frozen=True):
+    """Begin a term of an object's quarantine. How many a shard keeps is left to the rules: ends may be equal here."""
+
+    shard: int
+    name: bytes
+    first_ms: int
+    memory_ms: int
+
+
+class LiftStep(msgspec.Struct, frozen=True):
+    """Also lists what is left."""
+
+    shard: int
+    name: bytes
+
+
 LeaseStep = ClaimStep | RenewStep | ReleaseStep
 ObjectStep = CommitStep | LoadStep | JournalStep
 ListingStep = FindStep | ObjectsStep | OutboxStep | DeadStep | DueStep | ExpiredStep
-Step = LeaseStep | ObjectStep | ListingStep | PutStep | SinceStep
+QuarantineStep = TermStep | LiftStep
+Step = LeaseStep | ObjectStep | ListingStep | QuarantineStep | PutStep | SinceStep
 
 shards = st.integers(0, SHARD_COUNT - 1)
 some_shards = st.lists(shards, max_size=SHARD_COUNT)
@@ -293,6 +312,8 @@ steps = st.one_of(
     journals,
     listings,
     listings,
+    st.builds(TermStep, shards, names, st.sampled_from([LONG_MS, -1]), st.sampled_from([LONG_MS, LONG_MS, 0])),
+    st.builds(LiftStep, shards, names),
     st.builds(DueStep, passed, dues, rows),
     st.builds(ExpiredStep, passed, rows),
     st.builds(PutStep, st.sampled_from(PREFIXES), names, st.none() | bodies, st.integers(-1, 4)),
@@ -328,6 +349,8 @@ class Player:
                 return await self._read(step)
             case FindStep() | ObjectsStep() | OutboxStep() | DeadStep() | DueStep() | ExpiredStep():
                 return await _listed(store, step)
+            case TermStep() | LiftStep():
+                return await self._quarantine(step)
             case PutStep():
                 return await store.document_put(step.prefix, step.field, step.body, expected=step.expected)
             case SinceStep():
@@ -342,13 +365,31 @@ class Player:
         orders = [
             LoadOrder(shard, self._fence(shard, fence), name, native) for shard, fence, name, native in step.orders
         ]
-        return list((await self._store.load(orders)).objects)
+        found = (await self._store.load(orders)).objects
+        return [msgspec.structs.replace(loaded, quarantine=self._timeless(loaded.quarantine)) for loaded in found]
+
+    async def _quarantine(self, step: TermStep | LiftStep) -> object:
+        if isinstance(step, TermStep):
+            terms = Terms(first_ms=step.first_ms, longest_ms=LONG_MS, memory_ms=step.memory_ms, objects_max=99)
+            return self._timeless(await self._store.quarantine(step.shard, step.name, terms))
+        lifted = await self._store.lift_quarantine(step.shard, step.name)
+        (rows,) = await self._store.quarantines([step.shard])
+        return lifted, [(row.object_id, self._timeless(row.record)) for row in rows]
+
+    def _timeless(self, record: Quarantine | None) -> Quarantine | None:
+        """A record with its end as a relation: whether the term is in force."""
+        return record and Quarantine(record.count, int(record.until_ms > self._long_ms))
 
     def timeless(self, content: Snapshot) -> Snapshot:
         """What a store holds, with epochs as places and without times of the clock."""
         for number, shard in content.shards.items():
             shard.lease.epoch = self._epochs[number].index(shard.lease.epoch)
             shard.lease.expires_ms = int(shard.lease.expires_ms > self._long_ms)
+            kept = {
+                name: Quarantine(record.count, int(record.until_ms > self._long_ms))
+                for name, record in shard.quarantines.kept.items()
+            }
+            shard.quarantines = Quarantines(ends_ms=0, kept=kept)
         for documents in content.documents.values():
             documents.records = {
                 field: msgspec.structs.replace(record, changed_ms=0) for field, record in documents.records.items()

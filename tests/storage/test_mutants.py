@@ -9,7 +9,15 @@ from shared.storage.interface import StoreInDoubtError
 from shared.storage.redis.client import Script
 from shared.storage.redis.store import RedisStore
 from shared.testing.valkey import Valkey
-from tests.storage import commit_rules, document_rules, full_rules, lease_rules, listing_rules, part_rules
+from tests.storage import (
+    commit_rules,
+    document_rules,
+    full_rules,
+    lease_rules,
+    listing_rules,
+    part_rules,
+    quarantine_rules,
+)
 from tests.storage.bench import Rule, on_valkey
 
 
@@ -450,6 +458,62 @@ MUTANTS = (
         "newest < since",
         "false",
         document_rules.a_store_gone_back_in_time_starts_over,
+    ),
+    Mutant(
+        "load_that_knows_no_quarantine",
+        "load",
+        "ours and redis.call('HGET', KEYS[k + 1], ARGV[i + 3]) or ''",
+        "''",
+        quarantine_rules.a_load_brings_the_quarantine,
+    ),
+    Mutant(
+        "load_that_tells_strangers_of_the_quarantine",
+        "load",
+        "ours and redis.call('HGET', KEYS[k + 1], ARGV[i + 3]) or ''",
+        "redis.call('HGET', KEYS[k + 1], ARGV[i + 3]) or ''",
+        quarantine_rules.a_load_brings_the_quarantine,
+    ),
+    Mutant(
+        "quarantine_lengthened_by_a_repeat",
+        "quarantine",
+        "if count > 0 and ends > now then",
+        "if false then",
+        quarantine_rules.a_term_that_is_not_over_stays,
+    ),
+    Mutant(
+        "quarantine_that_never_doubles",
+        "quarantine",
+        "first * 2 ^ math.min(count, 60)",
+        "first",
+        quarantine_rules.the_next_term_is_twice_as_long,
+    ),
+    Mutant(
+        "quarantine_without_longest_term",
+        "quarantine",
+        "math.min(longest, first * 2 ^ math.min(count, 60))",
+        "first * 2 ^ math.min(count, 60)",
+        quarantine_rules.the_next_term_is_twice_as_long,
+    ),
+    Mutant(
+        "quarantine_that_forgets_nothing",
+        "quarantine",
+        "if ends + memory <= now then count = 0 end",
+        "",
+        quarantine_rules.a_quiet_object_begins_anew,
+    ),
+    Mutant(
+        "quarantine_without_end",
+        "quarantine",
+        "redis.call('PEXPIREAT', key, string.format('%.0f', latest + memory))",
+        "",
+        quarantine_rules.a_quiet_object_begins_anew,
+    ),
+    Mutant(
+        "quarantine_without_bound",
+        "quarantine",
+        "#others + 1 - objects_max",
+        "0",
+        quarantine_rules.a_shard_remembers_so_many,
     ),
 )
 

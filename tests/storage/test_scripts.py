@@ -10,7 +10,15 @@ from shared.storage.interface import StoreInDoubtError
 from shared.storage.redis.client import Script
 from shared.storage.redis.store import RedisStore
 from shared.testing.valkey import Valkey, start_valkey
-from tests.storage import commit_rules, document_rules, full_rules, lease_rules, listing_rules, part_rules
+from tests.storage import (
+    commit_rules,
+    document_rules,
+    full_rules,
+    lease_rules,
+    listing_rules,
+    part_rules,
+    quarantine_rules,
+)
 from tests.storage.bench import SERVICE, Bench, Rule, ValkeyBench, on_memory, on_valkey
 from tests.storage.lease_rules import own
 
@@ -21,6 +29,7 @@ RULES = (
     + listing_rules.RULES
     + document_rules.RULES
     + full_rules.RULES
+    + quarantine_rules.RULES
 )
 
 

@@ -62,6 +62,7 @@ def recorded() -> Metrics:
     metrics.queue_rejected("limiter", "mailbox")
     metrics.activations("limiter", 2)
     metrics.evictions("limiter", "idle")
+    metrics.quarantine_refused("limiter")
     metrics.activation_duration("limiter", 0.002)
     metrics.migration("limiter", "ok")
     metrics.commit("ok", 0.003, 4, 2, size_bytes=700, trace=TRACE)
@@ -72,6 +73,7 @@ def recorded() -> Metrics:
     metrics.alarm_lag("limiter", 0.02)
     metrics.message("limiter", "delivered")
     metrics.eventloop_lag(0.0001)
+    metrics.eventloop_blocked("limiter")
     for family in catalogue.READ_AT_COLLECTION:
         for value, labels in enumerate(combinations(family), start=1):
             metrics.gauge(family.name, lambda value=value: value + 0.5, **labels)  # type: ignore[misc]  # Bound early.

@@ -30,6 +30,7 @@ from shared.storage.interface import (
     take_index_records,
 )
 from shared.storage.listings import OutboxMessage
+from shared.storage.quarantines import Quarantine, Quarantined, Terms
 from shared.storage.redis.client import Script, Wire
 from shared.storage.redis.listings import RedisListings
 from shared.storage.redis.sections import add_section
@@ -48,6 +49,7 @@ class RedisStore(RedisListings):
         self._claim, self._renew, self._release = Script("claim"), Script("renew"), Script("release")
         self._commit, self._load, self._due = Script("commit"), Script("load"), Script("due")
         self._journal = Script("journal")
+        self._quarantine, self._quarantines = Script("quarantine"), Script("quarantines")
         self._document_put, self._documents_since = Script("document_put"), Script("documents_since")
         self._commit_when_full = Script("commit", allow_oom=True)
         self._document_delete = Script("document_put", allow_oom=True)
@@ -126,10 +128,10 @@ class RedisStore(RedisListings):
         names: list[bytes] = []
         args: list[Any] = []
         for order in orders:
-            names.append(keys.lease(self._service, order.shard))
+            names += (keys.lease(self._service, order.shard), keys.quarantine(self._service, order.shard))
             parts = (keys.native,) if order.native else (keys.state, keys.entries, keys.messages)
             names += (key(self._service, order.shard, order.object_id) for key in parts)
-            args += (order.fence.epoch, order.fence.token, int(order.native))
+            args += (order.fence.epoch, order.fence.token, int(order.native), order.object_id)
         reply = await self._loads.run(self._load, names, args, timeout_ms=_CALL_TIMEOUT_MS)
         cells = iter(reply)
         now_ms = int(next(cells))
@@ -177,6 +179,30 @@ class RedisStore(RedisListings):
         documents = [_document(field, record) for field, record in _groups(flat, 0, 2)]
         return DocumentChanges(newest, documents, more == 1)
 
+    async def quarantine(self, shard: int, object_id: bytes, terms: Terms) -> Quarantine:
+        """See `QuarantineStore.quarantine`."""
+        args = [object_id, terms.first_ms, terms.longest_ms, terms.memory_ms, terms.objects_max]
+        name = keys.quarantine(self._service, shard)
+        count, until_ms = await self._control.run(self._quarantine, [name], args, timeout_ms=_CALL_TIMEOUT_MS)
+        return Quarantine(int(count), int(until_ms))
+
+    async def quarantines(self, shards: Sequence[int]) -> Sequence[Sequence[Quarantined]]:
+        """See `QuarantineStore.quarantines`."""
+        names = [keys.quarantine(self._service, shard) for shard in shards]
+        reply = await self._ask(self._quarantines, names, [])
+        return [
+            sorted(
+                (Quarantined(object_id, Quarantine.stored(record)) for object_id, record in _groups(flat, 0, 2)),
+                key=lambda row: row.object_id,
+            )
+            for flat in reply
+        ]
+
+    async def lift_quarantine(self, shard: int, object_id: bytes) -> bool:
+        """See `QuarantineStore.lift_quarantine`."""
+        removed: int = await self.command(b"HDEL", keys.quarantine(self._service, shard), object_id)
+        return removed == 1
+
     async def _due_rows(self, names: Sequence[bytes], args: Sequence[Any]) -> Due:
         reply = await self._loads.run(self._due, names, args, timeout_ms=_CALL_TIMEOUT_MS)
         return Due(
@@ -204,9 +230,10 @@ def _groups(reply: Sequence[Any], start: int, width: int) -> Iterator[Sequence[A
 
 
 def _loaded(order: LoadOrder, cells: Iterator[Any]) -> Loaded:
-    seq, fields = int(next(cells)), _pairs(next(cells))
+    seq, record, fields = int(next(cells)), next(cells), _pairs(next(cells))
+    quarantine = Quarantine.stored(record) if record else None
     if order.native:
-        return Loaded(seq, fields)
+        return Loaded(seq, fields, quarantine=quarantine)
     entries, messages = _pairs(next(cells)), _pairs(next(cells))
     return Loaded(
         seq,
@@ -214,6 +241,7 @@ def _loaded(order: LoadOrder, cells: Iterator[Any]) -> Loaded:
         indexes=take_index_records(fields),
         entries={field: _entry(record) for field, record in entries.items()},
         outbox=sorted(OutboxMessage.stored(message_id, record) for message_id, record in messages.items()),
+        quarantine=quarantine,
     )
 
 
