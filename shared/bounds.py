@@ -122,6 +122,19 @@ QUARANTINE_OBJECTS_MAX = 256  # Of one shard; a release in which more objects th
 assert LOOP_WATCH_MS * 2 < LOOP_BLOCKED_MS < LOOP_STUCK_MS
 assert LOOP_STUCK_MS + LEASE_TTL_MS // LEASE_RENEWALS_PER_TTL < LEASE_TTL_MS
 
+# Transactions over several objects. A lease ends after the coordinator's turn surely has (prepare, store, tell), so
+# that a participant that asks is answered at once and does not wait for a turn that waits for it.
+TRANSACTION_PREPARE_MS = 5_000
+TRANSACTION_TELL_MS = 5_000
+TRANSACTION_LEASE_MS = 25_000
+TRANSACTION_RETRY_MS = 5_000  # After which a participant asks, or is told, once more.
+TRANSACTION_RETRY_MS_MAX = 300_000
+TRANSACTION_KEPT_MS = 24 * 3_600_000  # How long the key of a transaction is known.
+TRANSACTION_BYTES_MAX = 64 * 1024  # Its participants, steps and arguments, which are stored as one value.
+TRANSACTIONS_REMEMBERED = 64  # Of one object, while a late prepare may come; past them, all that is as old is refused.
+assert TRANSACTION_BYTES_MAX * 2 <= VALUE_BYTES_MAX
+assert TRANSACTION_PREPARE_MS + LEASE_TTL_MS + TRANSACTION_TELL_MS < TRANSACTION_LEASE_MS < HANDLER_DEADLINE_MS
+
 # Memory. Idle objects leave after this time, clean ones only.
 OBJECT_IDLE_MS = 60_000
 PASSIVATION_SCAN_OBJECTS = 20_000  # Objects looked at in one tick of a second.

@@ -38,9 +38,11 @@ from shared.objects.errors import (
     NoRoomError,
     OutcomeUnknownError,
     OverloadedError,
+    QuarantinedError,
     TooLargeError,
     UnavailableError,
 )
+from shared.objects.transactions import TransactionAbortedError, TransactionBusyError
 from shared.storage.interface import StoreAwayError, StoreFullError, StoreInDoubtError
 
 MEDIA_TYPE = b"application/problem+json"
@@ -88,6 +90,9 @@ CORE: Rows = {
     StoreFullError: Row(507, "Insufficient storage"),
     OutcomeUnknownError: Row(503, "Outcome unknown", (), {"outcome": "unknown"}),
     StoreInDoubtError: Row(503, "Outcome unknown", (), {"outcome": "unknown"}),
+    QuarantinedError: Row(503, "Quarantined", (), {"started": False}),
+    TransactionBusyError: Row(503, "Busy", (), {"started": False}),
+    TransactionAbortedError: Row(503, "Transaction aborted"),
     DeadlineExceededError: Row(504, "Deadline passed", ("started",)),
 }
 """What every service can say. A subclass of an error is told as its nearest ancestor."""

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from shared.objects.calls import ObjectCalls
     from shared.objects.state import ObjectState
     from shared.objects.store_clock import StoreClock
+    from shared.objects.transactions import Transactions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -239,6 +240,11 @@ class DurableObject:
         """
         assert 0 < ttl_ms <= bounds.MESSAGE_TTL_MS_MAX
         return Envelope(self, kind, Address(kind.kind, tenant, name), ttl_ms)
+
+    @property
+    def transactions(self) -> "Transactions":
+        """Changes of several objects at once: `await self.transactions.run([Step(...), ...], key="order-7")`."""
+        return self._activation.host.transactions(self.address.tenant)
 
     def dirty(self) -> None:
         """Checkpointed kinds: say that native state has changed. The next checkpoint calls `on_checkpoint`."""

@@ -11,6 +11,7 @@ import itertools
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from shared import bounds
@@ -43,6 +44,7 @@ from shared.objects.residents import Residents
 from shared.objects.state import ObjectState
 from shared.objects.store_clock import StoreClock
 from shared.objects.tracing import begin_alarm
+from shared.objects.transactions import Transactions, with_coordinator
 from shared.objects.turns import Turns
 from shared.retry import Draw
 from shared.storage.interface import Store
@@ -86,7 +88,8 @@ class Host:
         )
         self.quarantines.on_lift = self.alarms.rescan
         self.quarantined, self.lift_quarantine = self.quarantines.listed, self.quarantines.lift
-        self._kinds = {cls.kind: Kind(cls) for cls in kinds}
+        self._kinds = {cls.kind: Kind(cls) for cls in with_coordinator(kinds)}
+        self.transactions = partial(Transactions, self)
         self._shards = ownership.shards
         self._ownership = ownership
         self.backlog = Backlog()

@@ -17,8 +17,10 @@ from shared.objects.errors import (
     NoRoomError,
     OutcomeUnknownError,
     OverloadedError,
+    QuarantinedError,
     UnavailableError,
 )
+from shared.objects.transactions import TransactionAbortedError, TransactionBusyError
 from shared.retry import Backoff, Draw, Jitter, may_retry, retrying
 from shared.storage.codec import AlarmRecord
 from shared.storage.interface import StoreAwayError, StoreFullError, StoreInDoubtError
@@ -32,6 +34,9 @@ NOT_STARTED = {
     NewerSchemaError,
     StoreAwayError,
     StoreFullError,
+    QuarantinedError,
+    TransactionBusyError,
+    TransactionAbortedError,
 }
 IN_DOUBT = {OutcomeUnknownError, CommitFailedError, NoRoomError, StoreInDoubtError}
 
