@@ -79,7 +79,10 @@ def main() -> int:
     options = parser.parse_args()
     if not wrk_is_here():
         return 1
-    with tempfile.TemporaryDirectory() as folder, limiter(Path(folder) / "data") as service:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        limiter(Path(folder) / "data", TENURE_RESIDENT_OBJECTS=str(2 * max(options.keys))) as service,
+    ):
         service.policy("bench", ("second", 1_000_000, 1_000), ("minute", 10_000_000, 60_000))
         pid = service.run.pid_of("services.ratelimiter")
         _, headers, body = service.call("POST", "/v1/check", {"policy": "bench", "subject": "user-0000001"})

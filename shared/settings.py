@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, inspect
 
-from shared.bounds import LEASE_TTL_MS, NAME_BYTES_MAX, SHARDS
+from shared.bounds import LEASE_TTL_MS, NAME_BYTES_MAX, RESIDENT_OBJECTS, SHARDS
 from shared.errors import ConfigurationError
 
 PREFIX = "TENURE_"
@@ -26,6 +26,7 @@ Port = Annotated[int, Meta(ge=1, le=65_535)]
 # Below 300 ms a busy event loop loses its leases by itself; above 60 s nobody would wait for a failover.
 LeaseTtl = Annotated[int, Meta(ge=300, le=60_000)]
 Shards = Annotated[int, Meta(ge=1, le=4_096)]
+ResidentObjects = Annotated[int, Meta(ge=0, le=100_000_000)]
 Name = Annotated[str, Meta(max_length=NAME_BYTES_MAX)]
 Durability = Literal["", "0", "1", "2", "3"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -54,6 +55,10 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long a crashed owner's objects stay unavailable, at most."""
     shards: Shards = SHARDS
     """Fixed for the life of a store by the first node that starts on it."""
+    resident_objects: ResidentObjects = RESIDENT_OBJECTS
+    """With no more objects in memory than these, subjects of the limiter stay for an hour after their last check;
+    beyond, all that is idle leaves after a minute. A subject takes about 1.3 KB.
+    """
     objects: str = ""
     """Modules with objects of your own, `package.module[,other.module]`, hosted beside the service's.
     Every kind of object defined in them is registered; what is `@public` in them is reached over REST.

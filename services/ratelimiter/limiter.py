@@ -80,6 +80,7 @@ class Limiter(DurableObject):
     durability: ClassVar[Literal["committed", "checkpointed"]] = "checkpointed"
     indexed: ClassVar[bool] = False
     native: ClassVar[bool] = True
+    keep_ms: ClassVar[int] = 3_600_000  # Reading a subject again costs more than ten checks of it.
 
     def on_activate(self) -> None:
         """Take in what is stored, and fix the own timeline."""

@@ -180,9 +180,9 @@ class Courier:
 
     async def _hand_over(self, line: _Line, message: Message) -> None:
         address = Address.decode(line.receiver)
-        cls = self._host.kind_of(address)
-        method = getattr(cls, message.method, None)
-        if cls is None or method is None:
+        kind = self._host.kind(address.kind)
+        method = None if kind is None else getattr(kind.cls, message.method, None)
+        if method is None:
             raise UnavailableError(f"This node has no {address.kind}/{message.method}")
         once = Delivery(line.sender, epoch=message.epoch, serial=message.serial, expire_at_ms=message.expire_at_ms)
         await self._host.call(

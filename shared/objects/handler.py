@@ -145,6 +145,9 @@ class DurableObject:
     it. If a handler fails unexpectedly, the instance is not trusted and the last checkpoint is read again.
     """
     idle_ms: ClassVar[int] = bounds.OBJECT_IDLE_MS
+    """How long it may be idle before it leaves memory."""
+    keep_ms: ClassVar[int] = 0
+    """How long it may be idle while the node has room (`TENURE_RESIDENT_OBJECTS`); not below `idle_ms`."""
     schema: ClassVar[int] = 1
     """The version of the form in which the kind stores its objects.
 
@@ -270,6 +273,7 @@ class Kind:
         "idle_ms",
         "indexed",
         "is_async",
+        "keep_ms",
         "migrations",
         "name",
         "native",
@@ -286,6 +290,7 @@ class Kind:
         self.indexed = cls.indexed
         self.native = cls.native
         self.idle_ms = cls.idle_ms
+        self.keep_ms = max(cls.keep_ms, cls.idle_ms)
         self.schema = cls.schema
         self.migrations = migrations_of(cls)
         methods = [method for _, method in inspect.getmembers(cls, inspect.isfunction)]

@@ -9,7 +9,7 @@ depends on (for checkpointed kinds: while the last checkpoint is younger than 1 
 import asyncio
 import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -28,7 +28,6 @@ from shared.objects.errors import (
     CommitFailedError,
     DeadlineExceededError,
     HandlerError,
-    OutcomeUnknownError,
     OverloadedError,
     UnavailableError,
 )
@@ -41,17 +40,15 @@ from shared.objects.once import Once
 from shared.objects.ownership import Ownership, Shard
 from shared.objects.quarantine import Quarantines
 from shared.objects.residents import Residents
+from shared.objects.ringing import Ringer
 from shared.objects.state import ObjectState
 from shared.objects.store_clock import StoreClock
-from shared.objects.tracing import begin_alarm
 from shared.objects.transactions import Transactions, with_coordinator
 from shared.objects.turns import Turns
 from shared.retry import Draw
 from shared.storage.interface import Store
 from shared.telemetry.metrics import Metrics
-from shared.telemetry.traces import NO_SPAN, Tracer, current_trace
-
-_NOT_STORED = (CommitFailedError, OutcomeUnknownError)
+from shared.telemetry.traces import Tracer, current_trace
 
 
 class NotNow:
@@ -75,6 +72,7 @@ class Host:
         metrics: Metrics,
         tracer: Tracer,
         draw: Draw = random.random,
+        resident_objects: int = bounds.RESIDENT_OBJECTS,
     ) -> None:
         self.store_clock = store_clock
         self.draw = draw
@@ -83,8 +81,9 @@ class Host:
         self.calls = ObjectCalls(self)
         self.committer = Committer(self, store, ownership, store_clock, metrics)
         self.quarantines = Quarantines(store, ownership, store_clock, metrics)
+        self._ringer = Ringer(self, ownership.shards, self._deliver)
         self.alarms = AlarmClock(
-            store, ownership, store_clock, self._ring, not_before_ms=self.quarantines.not_before_ms
+            store, ownership, store_clock, self._ringer.ring, not_before_ms=self.quarantines.not_before_ms
         )
         self.quarantines.on_lift = self.alarms.rescan
         self.quarantined, self.lift_quarantine = self.quarantines.listed, self.quarantines.lift
@@ -99,7 +98,7 @@ class Host:
         self._loader = Loader(self, store, ownership)
         self.journals = JournalReads(self, store, ownership)
         self.listings = Listings(store, shards=len(ownership.shards))
-        self.residents = Residents(self, self._turns, self._loader)
+        self.residents = Residents(self, self._turns, self._loader, room=resident_objects)
         self.courier = Courier(self, store)
         self.message_serials = itertools.count(1)
         """Numbers the messages of this process, whoever sends them (`messages.Message.serial`)."""
@@ -218,11 +217,6 @@ class Host:
         if activation.state.soft:
             await self._confirmation(activation)
 
-    def kind_of(self, address: Address) -> type[DurableObject] | None:
-        """The class of an object; None if its kind is not hosted here."""
-        kind = self._kinds.get(address.kind)
-        return None if kind is None else kind.cls
-
     def resident(self, object_id: bytes) -> bool:
         """Whether the object is in memory."""
         return Address.decode(object_id) in self._activations
@@ -255,17 +249,9 @@ class Host:
                 await self.committer.flush()
         self.residents.drained()
 
-    async def run_committer(self) -> None:
-        """Carry commits for ever."""
-        await self.committer.run()
-
-    async def run_loader(self) -> None:
-        """Load objects for ever."""
-        await self._loader.run()
-
-    async def run_courier(self) -> None:
-        """Deliver messages for ever."""
-        await self.courier.run()
+    def loops(self) -> list[Coroutine[Any, Any, None]]:
+        """What has to run for as long as the host does: commits, loads, alarms, deliveries."""
+        return [self.committer.run(), self._loader.run(), self.alarms.run(), self.courier.run()]
 
     def passivate_idle(self) -> None:
         """Let objects leave memory that were not touched for their idle time; look at 20,000 at most."""
@@ -297,36 +283,6 @@ class Host:
         call.cold = activation.phase is Phase.LOADING
         self._turns.pump(activation)
         call.queued = not call.started
-
-    def _ring(self, object_id: bytes, name: str) -> None:
-        address = Address.decode(object_id)
-        kind = self._kinds.get(address.kind)
-        if kind is None:
-            return
-        shard = self._shards[shard_of(object_id, len(self._shards))]
-        span = begin_alarm(self.tracer, address, name) if self.tracer.enabled else NO_SPAN
-        future = asyncio.get_running_loop().create_future()
-        call = Call(kind.cls.on_alarm, (), future=future, arrived_ms=self._monotonic_ms(), durable=True, alarm=name)
-        call.span, call.trace = span, span.context
-
-        def answered(future: "asyncio.Future[Any]") -> None:  # Nobody waits for it; an error has been dealt with.
-            error = None if future.cancelled() else future.exception()
-            if error is not None:
-                span.fail(error)
-            span.finish()
-            still_set = error is not None and (not call.started or isinstance(error, _NOT_STORED))
-            if not (still_set and shard.open):
-                self.alarms.settled(object_id + name.encode())
-
-        future.add_done_callback(answered)
-        try:
-            self._deliver(address, call)
-        except (OverloadedError, UnavailableError) as exc:
-            call.fail(exc)
-            if shard.open:  # If not, it is read anew when the shard opens.
-                self.alarms.armed(self.store_clock.lower_ms() + exc.retry_after_ms, object_id + name.encode())
-        except HandlerError as exc:  # The object cannot begin anew; the next scan rings for it again.
-            call.fail(exc)
 
     def _activate(self, address: Address, call: Call) -> Activation:
         kind = self._kinds[address.kind]

@@ -14,7 +14,7 @@ from shared import bounds
 from shared.objects.activation import Activation, Phase
 from shared.objects.address import Address
 from shared.objects.errors import CommitFailedError, OutcomeUnknownError, UnavailableError
-from shared.objects.handler import DurableObject
+from shared.objects.handler import DurableObject, Kind
 from shared.objects.ownership import Shard
 from shared.objects.tracing import observe_turn, record_commit
 from shared.telemetry import logs
@@ -34,11 +34,12 @@ _log = logs.get_logger()
 class Residents:
     """The activations of one host. `by_address` is for looking only."""
 
-    def __init__(self, host: "Host", turns: "Turns", loader: "Loader") -> None:
+    def __init__(self, host: "Host", turns: "Turns", loader: "Loader", *, room: int) -> None:
         self._host = host
         self._turns = turns
         self._loader = loader
         self._metrics = host.metrics
+        self._room = room  # With no more objects than these, those worth it are kept beyond their idle time.
         self.by_address: dict[Address, Activation] = {}
         self._leaving: dict[Address, Activation] = {}  # Closed, and a commit of theirs is on its way.
         self._hand: deque[Activation] = deque()  # The clock hand of passivation goes round here.
@@ -112,7 +113,7 @@ class Residents:
                 continue
             if activation.touched:
                 activation.touched, activation.idle_since_ms = False, now_ms
-            elif now_ms - activation.idle_since_ms >= activation.kind.idle_ms and self._stored(activation):
+            elif now_ms - activation.idle_since_ms >= self._patience_ms(activation.kind) and self._stored(activation):
                 self._passivate(activation)
                 continue
             self._hand.append(activation)
@@ -191,6 +192,10 @@ class Residents:
     def _unpark(self, activation: Activation) -> None:
         if activation.parked:
             self._turns.parking.queue(activation, activation.parked.let_go())
+
+    def _patience_ms(self, kind: Kind) -> int:
+        """How long an object of the kind may be idle at the moment."""
+        return kind.keep_ms if len(self.by_address) <= self._room else kind.idle_ms
 
     def _stored(self, activation: Activation) -> bool:
         """Whether it may leave: nobody is held, and nothing would be lost with it; soft writes are sent first."""

@@ -183,10 +183,7 @@ def _loops(node: Node) -> Sequence[Coroutine[Any, Any, None]]:
     """What a node does all the time."""
     return (
         node.ownership.run(),
-        node.host.run_committer(),
-        node.host.run_loader(),
-        node.host.run_courier(),
-        node.host.alarms.run(),
+        *node.host.loops(),
         node.documents.run(),
         node.shared_documents.run(),
         watch_loop(node.metrics),
@@ -221,7 +218,13 @@ def _compose(
         ttl_ms=settings.lease_ttl_ms,
     )
     host = Host(
-        [*kinds, *(kind.cls for kind in objects)], store, ownership, store_clock, metrics=metrics, tracer=tracer
+        [*kinds, *(kind.cls for kind in objects)],
+        store,
+        ownership,
+        store_clock,
+        metrics=metrics,
+        tracer=tracer,
+        resident_objects=settings.resident_objects,
     )
     node = Node(
         settings,

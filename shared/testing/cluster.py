@@ -9,6 +9,7 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
+from shared import bounds
 from shared.clock import Clock
 from shared.objects.address import Address
 from shared.objects.handler import DurableObject
@@ -46,6 +47,7 @@ class Node:
         clock: Clock | None = None,
         tracer: Tracer | None = None,
         draw: Draw = random.random,
+        resident_objects: int = bounds.RESIDENT_OBJECTS,
     ) -> None:
         loop = asyncio.get_running_loop()
         store_clock = StoreClock(clock or LoopClock(loop))
@@ -56,7 +58,14 @@ class Node:
             store, store_clock, metrics, shards=shards, node=name, lock_id=lock_id, ttl_ms=LEASE_TTL_MS
         )
         self.host = Host(
-            kinds, store, self.ownership, store_clock, metrics=metrics, tracer=tracer or Tracer(), draw=draw
+            kinds,
+            store,
+            self.ownership,
+            store_clock,
+            metrics=metrics,
+            tracer=tracer or Tracer(),
+            draw=draw,
+            resident_objects=resident_objects,
         )
         self._sweeper = Sweeper(store, self.ownership, self.host.committer.sweep)
         self._died: asyncio.Future[None] = loop.create_future()
@@ -72,10 +81,7 @@ class Node:
         host = self.host
         runs: list[Coroutine[Any, Any, None]] = [
             self.ownership.run(),
-            host.run_committer(),
-            host.run_loader(),
-            host.run_courier(),
-            host.alarms.run(),
+            *host.loops(),
         ]
         if housekeeping:
             runs += [_every(_PASSIVATE_MS, host.passivate_idle), _every(_SWEEP_MS, self._sweeper.tick)]

@@ -438,6 +438,28 @@ def test_a_commit_that_stays_in_doubt_is_decided_by_a_new_fence(lost: FaultKind)
     run_virtual(main)
 
 
+class KeptTally(Tally):
+    """One that is worth its place while there is room."""
+
+    kind = "kept_tally"
+    keep_ms = 3_600_000
+
+
+@pytest.mark.parametrize(("room", "minutes", "resident"), [(1, 50, 1), (1, 70, 0), (0, 5, 0)])
+def test_an_object_worth_its_place_stays_while_there_is_room(room: int, minutes: int, resident: int) -> None:
+    """For its own longer time, and like any other where the node has more objects than that."""
+
+    async def main() -> None:
+        async with core(memory(), kinds=[KeptTally], resident_objects=room) as a:
+            await a.host.call(Address("kept_tally", "acme", "one"), KeptTally.hit)
+            for _ in range(minutes):
+                a.host.passivate_idle()
+                await asyncio.sleep(60)
+            assert resident == a.host.objects_resident
+
+    run_virtual(main, limit_ms=2 * 3_600_000)
+
+
 def test_an_object_with_unconfirmed_changes_stays_in_memory() -> None:
     """However long nobody touches it: the store does not have them."""
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import ClassVar
 
+from shared import bounds
 from shared.objects.handler import Alarm, Checkpoint, DurableObject, readonly
 from shared.storage.interface import Store
 from shared.telemetry.traces import Tracer
@@ -150,9 +151,18 @@ async def core(
     shards: int = 4,
     kinds: Sequence[type[DurableObject]] = (Counter, Tally, Meter),
     tracer: Tracer | None = None,
+    resident_objects: int = bounds.RESIDENT_OBJECTS,
 ) -> AsyncIterator[Core]:
     """A running core; killed at the end unless it was drained."""
-    running = Core(store, name=node, lock_id=lock_id, shards=shards, kinds=kinds, tracer=tracer)
+    running = Core(
+        store,
+        name=node,
+        lock_id=lock_id,
+        shards=shards,
+        kinds=kinds,
+        tracer=tracer,
+        resident_objects=resident_objects,
+    )
     running.start()
     await running.ownership.claim_missing()
     try:

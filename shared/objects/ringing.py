@@ -1,0 +1,64 @@
+"""A due alarm becomes a call of its object, which nobody waits for: the store knows what became of it."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from shared.objects.activation import Call
+from shared.objects.address import Address, shard_of
+from shared.objects.errors import (
+    CommitFailedError,
+    HandlerError,
+    OutcomeUnknownError,
+    OverloadedError,
+    UnavailableError,
+)
+from shared.objects.ownership import Shard
+from shared.objects.tracing import begin_alarm
+from shared.telemetry.traces import NO_SPAN
+
+if TYPE_CHECKING:
+    from shared.objects.host import Host
+
+_NOT_STORED = (CommitFailedError, OutcomeUnknownError)
+
+
+class Ringer:
+    """Rings the alarms of one host; `deliver` is its way to a mailbox."""
+
+    def __init__(self, host: "Host", shards: Sequence[Shard], deliver: Callable[[Address, Call], None]) -> None:
+        self._host = host
+        self._shards = shards
+        self._deliver = deliver
+
+    def ring(self, object_id: bytes, name: str) -> None:
+        """Have the object answer its alarm `name`; one that cannot now is rung again, and none is lost."""
+        host, address = self._host, Address.decode(object_id)
+        kind = host.kind(address.kind)
+        if kind is None:
+            return
+        shard = self._shards[shard_of(object_id, len(self._shards))]
+        span = begin_alarm(host.tracer, address, name) if host.tracer.enabled else NO_SPAN
+        future = asyncio.get_running_loop().create_future()
+        arrived_ms = host.store_clock.monotonic_ms()
+        call = Call(kind.cls.on_alarm, (), future=future, arrived_ms=arrived_ms, durable=True, alarm=name)
+        call.span, call.trace = span, span.context
+
+        def answered(future: "asyncio.Future[Any]") -> None:  # Nobody waits for it; an error has been dealt with.
+            error = None if future.cancelled() else future.exception()
+            if error is not None:
+                span.fail(error)
+            span.finish()
+            still_set = error is not None and (not call.started or isinstance(error, _NOT_STORED))
+            if not (still_set and shard.open):
+                host.alarms.settled(object_id + name.encode())
+
+        future.add_done_callback(answered)
+        try:
+            self._deliver(address, call)
+        except (OverloadedError, UnavailableError) as exc:
+            call.fail(exc)
+            if shard.open:  # If not, it is read anew when the shard opens.
+                host.alarms.armed(host.store_clock.lower_ms() + exc.retry_after_ms, object_id + name.encode())
+        except HandlerError as exc:  # The object cannot begin anew; the next scan rings for it again.
+            call.fail(exc)
