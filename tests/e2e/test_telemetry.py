@@ -22,6 +22,8 @@ FED_BY_TROUBLE = {
     catalogue.ALARM_FIRED.name,
     catalogue.ALARM_LAG.name,
     catalogue.MESSAGES.name,
+    catalogue.QUARANTINE_REFUSED.name,
+    catalogue.EVENTLOOP_BLOCKED.name,
 }
 """What a limiter in good health has no series of: `tests/simulation/test_core_telemetry.py` feeds each of them."""
 

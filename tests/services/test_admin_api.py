@@ -15,7 +15,7 @@ from shared.objects.address import Address
 from shared.objects.inspection import Inspection
 from shared.telemetry import logs
 from tests.support.limiter_app import ADMIN_TOKEN, Answer, Service, with_service
-from tests.support.logging import logged
+from tests.support.log_lines import logged
 from tests.support.simulated import Counter, Tally
 
 ONE = "/admin/objects/counter/acme/one"

@@ -12,7 +12,7 @@ from shared.http.auth import routes_without_credential, scopes_by_route
 from shared.telemetry.sampling import Sampler
 from shared.telemetry.traces import current_trace
 from tests.support.edge import FAULTS, Edge, with_edge
-from tests.support.logging import logged
+from tests.support.log_lines import logged
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 SAMPLED = f"00-{TRACE_ID}-b7ad6b7169203331-01"

@@ -9,7 +9,7 @@ from shared.errors import InvalidInputError
 from shared.objects.config import Documents
 from shared.testing.clock import ManualClock
 from shared.testing.store import MemoryStore
-from tests.support.logging import logged
+from tests.support.log_lines import logged
 
 
 @pytest.mark.parametrize("bad", ["a\x00b", "\x00", "\ud800"], ids=["nul_inside", "nul", "surrogate"])

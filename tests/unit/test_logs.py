@@ -15,7 +15,7 @@ import pytest
 from shared.telemetry import logs
 from shared.telemetry.context import TraceContext, current_trace
 from shared.telemetry.lines import TEXT_CHARS_MAX, line_of
-from tests.support.logging import logged
+from tests.support.log_lines import logged
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "logs.md"
 TRACE = TraceContext(trace_id=0xAF7651916CD43DD8448EB211C80319C, span_id=0xB7AD6B7169203331, sampled=True)

@@ -14,7 +14,7 @@ from shared.runtime import node
 from shared.storage.interface import StoreAwayError, StoreDeniedError, StoreError
 from shared.storage.redis.inspect import inspect
 from shared.testing.clock import LoopClock, run_virtual
-from tests.support.logging import logged
+from tests.support.log_lines import logged
 
 
 class FailingStore:
