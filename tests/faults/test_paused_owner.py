@@ -4,7 +4,6 @@ Two real nodes on one store, each stopped in turn with SIGSTOP while its turns a
 """
 
 import os
-import re
 import signal
 import sys
 import time
@@ -47,7 +46,7 @@ def test_a_paused_owner_changes_nothing_after_its_lease(pauses: int, tmp_path: P
             for pause in range(pauses):
                 appends += _outlive(owner, other, f"pause-{pause}")
                 owner, other = other, owner
-            fenced = _metric(a, "tenure_ownership_fenced_total") + _metric(b, "tenure_ownership_fenced_total")
+            fenced = a.metric("tenure_ownership_fenced_total") + b.metric("tenure_ownership_fenced_total")
             entries = entries_of(owner.port, LEDGERS)
 
     refused = sum(append.outcome == "refused" for append in appends)
@@ -136,9 +135,3 @@ def _is_ready(run: Launched) -> bool | None:
     except OSError:
         return None
     return True
-
-
-def _metric(run: Launched, name: str) -> float:
-    with urllib.request.urlopen(f"http://127.0.0.1:{run.admin_port}/metrics", timeout=5) as reply:
-        found = re.search(rf"^{name} (\S+)", reply.read().decode(), re.MULTILINE)
-    return float(found[1]) if found else 0.0

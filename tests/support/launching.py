@@ -1,6 +1,7 @@
 """Starts `tenure run` as a real process on a directory and free ports, and sees that nothing of it stays."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -111,6 +112,12 @@ class Launched:
                 return str(reply.read().decode())
         except OSError:
             return ""
+
+    def metric(self, name: str) -> float:
+        """The value of a metric without labels, 0 if it is not there yet."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}/metrics", timeout=5) as reply:
+            found = re.search(rf"^{name} (\S+)", reply.read().decode(), re.MULTILINE)
+        return float(found[1]) if found else 0.0
 
     def pid_of(self, part: str) -> int:
         """The one process of this run whose command line contains `part`."""
