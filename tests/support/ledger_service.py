@@ -122,7 +122,8 @@ def main() -> int:
     """Serve until killed or told to stop."""
     try:
         settings = read_settings(NodeSettings, os.environ)
-        run_service(settings, service="ledger", prefix="le", kinds=[Ledger, Bell], build=build)
+        # The limiter's prefix, so that `tenure backup` and `tenure restore` know of the objects.
+        run_service(settings, service="ledger", prefix="rl", kinds=[Ledger, Bell], build=build)
     except ConfigurationError as exc:
         sys.stderr.write(f"tenure: {exc}\n")
         return 2
