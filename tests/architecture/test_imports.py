@@ -26,6 +26,8 @@ TRESPASSES = (
     Trespass("shared/objects/address.py", "import shared.storage.redis.store", "The core knows no HTTP and no Redis"),
     Trespass("shared/runtime/documents.py", "import shared.testing.clock", "Nobody but tests imports shared.testing"),
     Trespass("services/ratelimiter/window.py", "import redis", "Only the storage room speaks Redis"),
+    Trespass("services/workflows/bounds.py", "import jlens", "One file knows the engine of expressions"),
+    Trespass("services/workflows/bounds.py", "import services.ratelimiter", "Services do not know each other"),
     Trespass(
         "services/ratelimiter/limiter.py",
         "import structlog",
@@ -41,7 +43,7 @@ def test_the_contracts_are_kept() -> None:
     assert kept, report
 
 
-@pytest.mark.parametrize("trespass", TRESPASSES, ids=lambda trespass: trespass.path)
+@pytest.mark.parametrize("trespass", TRESPASSES, ids=lambda trespass: f"{trespass.path}: {trespass.line}")
 def test_a_trespass_is_seen(trespass: Trespass, tmp_path: Path) -> None:
     """A forbidden import, or a room that nobody planned, breaks the contract that is meant for it."""
     for room in ("services", "shared"):
