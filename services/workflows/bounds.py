@@ -4,7 +4,7 @@ The bounds of one run follow from its being one object: what is loaded whole is 
 decides how much may happen in one transition.
 """
 
-from shared.bounds import VALUE_BYTES_MAX
+from shared.bounds import BODY_BYTES_MAX, VALUE_BYTES_MAX
 
 # What travels. One value of the store holds it with what stands around it.
 PAYLOAD_BYTES_MAX = 96 * 1024  # Run input, step result, signal, one evaluated template.
@@ -17,3 +17,23 @@ EXPRESSION_MS_MAX = 250  # The net under the steps, for functions of one step th
 EXPRESSION_DEPTH_MAX = 200
 EXPRESSION_ARRAY_MAX = 100_000
 EXPRESSIONS_KEPT = 4_096  # Compiled; some 20 definitions of the largest size.
+
+# Definitions. One is a page or two; what is larger is several workflows.
+DEFINITION_BYTES_MAX = 64 * 1024
+DEFINITION_DEPTH_MAX = 32  # Of lists and mappings in the text: five blocks inside one another need 26.
+BLOCK_DEPTH_MAX = 5  # Parallels and maps inside one another.
+STEPS_MAX = 500  # Of one definition, all blocks together.
+BRANCHES_MAX = 50  # Of one parallel.
+PROBLEMS_MAX = 200  # Told of one definition; a text with more is another language.
+DURATION_MS_MAX = 10 * 366 * 24 * 3_600_000
+"""Ten years: the longest that a timer may run. Moments stay far below what the store can keep."""
+assert DEFINITION_BYTES_MAX <= BODY_BYTES_MAX
+VISITS_MAX = 10_000  # Of one step; a run has no more entries into steps than this anyway.
+RETRIES_MAX = 10_000  # Who means more means `unlimited`.
+REMINDERS_MAX = 100  # Of one wait.
+ESCALATIONS_MAX = 10
+MAP_ITEMS_MAX = 1_000  # Each is a place in the run's state, and its result too.
+
+# Calls out. What takes longer answers 202 and calls back.
+CALL_TIMEOUT_MS = 30_000
+COMPENSATION_TIMEOUT_MS = 3_600_000  # A worker may have to be started first; the next attempt is the same compensation.
