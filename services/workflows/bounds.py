@@ -4,7 +4,7 @@ The bounds of one run follow from its being one object: what is loaded whole is 
 decides how much may happen in one transition.
 """
 
-from shared.bounds import BODY_BYTES_MAX, VALUE_BYTES_MAX
+from shared.bounds import BODY_BYTES_MAX, OBJECT_BYTES_MAX, VALUE_BYTES_MAX
 
 # What travels. One value of the store holds it with what stands around it.
 PAYLOAD_BYTES_MAX = 96 * 1024  # Run input, step result, signal, one evaluated template.
@@ -37,3 +37,14 @@ MAP_ITEMS_MAX = 1_000  # Each is a place in the run's state, and its result too.
 # Calls out. What takes longer answers 202 and calls back.
 CALL_TIMEOUT_MS = 30_000
 COMPENSATION_TIMEOUT_MS = 3_600_000  # A worker may have to be started first; the next attempt is the same compensation.
+
+# One run.
+RUN_BYTES_MAX = 768 * 1024  # All that it keeps; with its history's newest entries it fits into an object.
+ENTRIES_MAX = 10_000  # Steps entered in all. A loop that nobody meant ends in an incident and not in a full store.
+STEPS_PER_TURN_MAX = 200  # Then the next turn goes on, so that others are served in between.
+MAILBOX_SIGNALS_MAX = 100
+SETTLED_KEPT = 64  # Answers that are known again when they are repeated; a worker repeats within seconds.
+REMINDERS_KEPT = 16  # Unanswered calls of reminders; older ones are not sent again.
+RETRY_AFTER_MS_MAX = 3_600_000  # What another side may ask for before its next retry.
+RUN_ID_BYTES_MAX = 256
+assert RUN_BYTES_MAX + PAYLOAD_BYTES_MAX < OBJECT_BYTES_MAX

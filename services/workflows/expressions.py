@@ -13,6 +13,7 @@ deviations that are listed there. Numbers are doubles, so integers are exact up 
 6 us and is kept; an evaluation about 2 us, and 300 ns more for each value that the expression reads of what is bound.
 """
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -30,6 +31,9 @@ from services.workflows.bounds import (
     PAYLOAD_BYTES_MAX,
 )
 from shared.errors import TenureError
+
+_ERROR = re.compile(r"\$error(?![A-Za-z0-9_]|\s*\()")
+"""`$error` is a function of the language, and in definitions a value as well: it is the function where it is called."""
 
 Json: TypeAlias = Any
 """What JSON can say, as `msgspec.json.decode` gives it."""
@@ -130,6 +134,8 @@ def compile_expression(source: str) -> Compiled:
     if found.get("everyBinding"):
         raise BadExpressionError("$eval is not offered", source=source, position=source.find("$eval"))
     reads = found["bindings"]
+    if _ERROR.search(source):
+        reads["error"] = True
     return Compiled(source=source, names=frozenset(reads), engine=engine, reads=reads)
 
 

@@ -202,11 +202,6 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     pivot: bool = False
     visits_max: int | None = None
 
-    @property
-    def leads_on(self) -> bool:
-        """Whether another step of the block follows."""
-        return self.next is not None or bool(self.rules)
-
 
 class Block(msgspec.Struct, frozen=True, kw_only=True):
     """Steps of which one runs at a time."""

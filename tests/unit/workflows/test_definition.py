@@ -358,4 +358,4 @@ steps:
     assert (86_400_000, 2) == (f.kind.remind.every_ms, f.kind.remind.times)
     assert Pass() == g.kind
     assert isinstance(h.kind, Parallel)
-    assert (1, False) == (h.kind.need, h.leads_on)
+    assert (1, None) == (h.kind.need, h.next)

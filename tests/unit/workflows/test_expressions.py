@@ -46,6 +46,13 @@ def test_functions_of_the_language_keep_their_names() -> None:
     assert (False, True) == (is_bindable("count"), is_bindable("total"))
 
 
+def test_error_is_a_function_where_it_is_called_and_else_a_value() -> None:
+    """The one name that has both meanings, since that is what an author would write."""
+    assert "boom" == value("$error.cause", error={"cause": "boom"})
+    with pytest.raises(EvaluationError, match="no"):
+        value("$error('no')", error={"cause": "boom"})
+
+
 def test_null_is_a_value_and_undefined_is_none() -> None:
     """What is not there is an error of its own, since neither JSON nor a variable can hold it."""
     assert value("$x.a", x={"a": None}) is None

@@ -1,0 +1,236 @@
+"""The machine: (program, run, event) -> (run, what it wants done). Pure: no clock, no dice, nothing waits.
+
+A transition goes through whole or not at all, and runs every step that is ready and does not wait. The same program,
+run, event and surroundings give the same outcome for ever, so a run that is loaded after a crash goes on exactly
+where its last commit left it. What has been sent and not answered is in the run (`outstanding`), and is sent again.
+
+No run is ever stuck silently: after every transition each open scope has an armed timer, something sent, a wait that
+is shown, or an incident. `stuck` (services/workflows/liveness.py) says where that is not so, and a test asks it after
+every event.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from services.workflows.answering import (
+    accept,
+    assign,
+    beat,
+    child_ended,
+    claim,
+    complete,
+    fail,
+    is_repeat,
+    lease,
+    signal,
+)
+from services.workflows.bounds import PAYLOAD_BYTES_MAX, STEPS_PER_TURN_MAX
+from services.workflows.controls import cancel, pause, reset, resume, retry, skip, terminate
+from services.workflows.draft import Close, Draft, Enter, Fault, Settle, Surroundings, Todo
+from services.workflows.events import (
+    Accepted,
+    AnyEvent,
+    Assigned,
+    Cancelled,
+    ChildEnded,
+    Claimed,
+    Completed,
+    Failed,
+    Heartbeat,
+    Leased,
+    Paused,
+    Reset,
+    Resumed,
+    Retried,
+    Signalled,
+    Skipped,
+    StepEvent,
+    Terminated,
+    TimerDue,
+)
+from services.workflows.failing import fail_step
+from services.workflows.fitting import mismatches
+from services.workflows.intents import Intent
+from services.workflows.program import Program
+from services.workflows.refusals import PayloadTooLargeError, RunClosedError, RunTooLargeError, WrongAnswerError
+from services.workflows.settling import close, settle
+from services.workflows.state import ROOT, Run, Scope, encode
+from services.workflows.stepping import enter
+from services.workflows.timing import fire
+from services.workflows.values import StepError, Values
+
+Transition = tuple[Run, tuple[Intent, ...]]
+
+_TODOS: dict[type[Todo], Callable[[Draft, Any], None]] = {
+    Enter: enter,
+    Settle: settle,
+    Fault: fail_step,
+    Close: close,
+}
+_EVENTS: dict[type[AnyEvent], Callable[[Draft, Any], None]] = {
+    Accepted: accept,
+    Assigned: assign,
+    Cancelled: cancel,
+    ChildEnded: child_ended,
+    Claimed: claim,
+    Completed: complete,
+    Failed: fail,
+    Heartbeat: beat,
+    Leased: lease,
+    Paused: pause,
+    Reset: reset,
+    Resumed: resume,
+    Retried: retry,
+    Signalled: signal,
+    Skipped: skip,
+    Terminated: terminate,
+}
+_WHILE_UNDOING = (
+    Completed,
+    Failed,
+    Accepted,
+    Leased,
+    Heartbeat,
+    TimerDue,
+    Terminated,
+    Paused,
+    Resumed,
+    Retried,
+    Skipped,
+)
+_FROM_OUTSIDE = (Completed, Signalled, Skipped)
+"""Events whose sender can be told that they are too large."""
+
+
+def start(program: Program, *, run_id: str, run_input: Any, around: Surroundings) -> Transition:
+    """A new run, as far as it comes at once.
+
+    Raises:
+        WrongAnswerError: the input is not as the definition's schema says.
+        PayloadTooLargeError: it is too large.
+    """
+    _check_payload(run_input)
+    for at, message in mismatches(program.input_schema or {}, run_input):
+        raise WrongAnswerError(message, f"/input{at}")
+    root = Scope(path=ROOT, key=ROOT, number=0, value=run_input, ready=program.root.start)
+    run = Run(
+        id=run_id,
+        definition=program.name,
+        version=program.version,
+        started_ms=around.now_ms,
+        input=run_input,
+        scopes={ROOT: root},
+    )
+    draft = Draft(program, run, around)
+    draft.record("run.started")
+    if program.deadline is not None:
+        draft.arm(_deadline_ms(draft, root), "deadline", 0)
+    _work(draft)
+    return draft.outcome()
+
+
+def advance(program: Program, run: Run, event: AnyEvent, around: Surroundings) -> Transition:
+    """The run after the event, and what it wants done.
+
+    An answer that repeats one that was taken before changes nothing and is no error.
+
+    Raises: ConflictError, NotFoundError, InvalidInputError, ForbiddenError, RefusedError: the event does not fit;
+    services/workflows/refusals.py. PayloadTooLargeError, RunTooLargeError: what it brings is too large.
+    """
+    if isinstance(event, StepEvent) and is_repeat(run, event):
+        return run, ()
+    _check_phase(run, event)
+    if isinstance(event, Completed | Skipped):
+        _check_payload(event.result)
+    after, effects = _applied(program, run, event, around, overflow=False)
+    try:
+        encode(after)
+    except RunTooLargeError:
+        if isinstance(event, _FROM_OUTSIDE):
+            raise
+        after, effects = _applied(program, run, event, around, overflow=True)
+    return after, effects
+
+
+def _applied(program: Program, run: Run, event: AnyEvent, around: Surroundings, *, overflow: bool) -> Transition:
+    draft = Draft(program, run, around)
+    draft.overflow = overflow
+    if isinstance(event, TimerDue):
+        _ring(draft)
+    else:
+        _apply(draft, event)
+        if isinstance(event, Resumed):
+            _ring(draft)
+    _work(draft)
+    return draft.outcome()
+
+
+def _apply(draft: Draft, event: AnyEvent) -> None:
+    try:
+        _EVENTS[type(event)](draft, event)
+    except StepError as error:
+        assert isinstance(event, StepEvent), "only what a step does can fail like this"
+        scope = draft.scopes[event.path.rpartition("/")[0]]
+        draft.queue.append(Fault(scope=scope.path, number=scope.number, failure=error.failure))
+
+
+def _ring(draft: Draft) -> None:
+    """Let every timer that is due happen, earliest first, each with all that follows from it."""
+    while _has_room(draft) and (timer := draft.due_timer()) is not None:
+        try:
+            fire(draft, timer)
+        except StepError as error:
+            scope = draft.scopes[timer.scope]
+            draft.queue.append(Fault(scope=scope.path, number=scope.number, failure=error.failure))
+        _work(draft)
+
+
+def _work(draft: Draft) -> None:
+    """Do what is to be done, until nothing is left that does not wait."""
+    if not draft.queue and draft.phase == "open":
+        ready = (scope for scope in draft.scopes.values() if scope.ready is not None)
+        draft.queue.extend(Enter(scope.path, scope.number) for scope in ready)
+    while draft.queue:
+        todo = draft.queue.popleft()
+        if isinstance(todo, Enter) and not _may_enter(draft):
+            continue  # It stays ready.
+        try:
+            _TODOS[type(todo)](draft, todo)
+        except StepError as error:
+            draft.queue.append(Fault(scope=todo.scope, number=todo.number, failure=error.failure))
+
+
+def _has_room(draft: Draft) -> bool:
+    return not draft.paused and draft.steps < STEPS_PER_TURN_MAX
+
+
+def _may_enter(draft: Draft) -> bool:
+    """Whether another step may begin in this transition; if it is only too many, the next one goes on."""
+    if _has_room(draft):
+        return True
+    if not draft.paused and not any(timer.what == "continue" for timer in draft.timers):
+        draft.arm(draft.now_ms, "continue", 0)
+    return False
+
+
+def _check_phase(run: Run, event: AnyEvent) -> None:
+    if run.phase == "ended" and not isinstance(event, Reset | TimerDue):
+        raise RunClosedError("The run has ended.")
+    if run.phase == "undoing" and not isinstance(event, (*_WHILE_UNDOING, Reset)):
+        raise RunClosedError("The run is being undone.")
+
+
+def _check_payload(value: Any) -> None:
+    size = len(msgspec.json.encode(value))
+    if size > PAYLOAD_BYTES_MAX:
+        raise PayloadTooLargeError(size)
+
+
+def _deadline_ms(draft: Draft, root: Scope) -> int:
+    assert draft.program.deadline is not None, "asked only where there is one"
+    try:
+        return draft.now_ms + Values(draft, root).span_ms(draft.program.deadline.after)
+    except StepError as error:
+        raise WrongAnswerError(str(error.failure.cause), "/input") from error
