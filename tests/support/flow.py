@@ -15,7 +15,7 @@ from services.workflows.program import Program
 from services.workflows.state import ROOT, Run, decode, encode
 
 START_MS = 1_700_000_000_000
-I = TypeVar("I", bound=Intent)
+W = TypeVar("W", bound=Intent)
 
 
 class Flow:
@@ -54,11 +54,11 @@ class Flow:
         self.now_ms = until_ms
         return self
 
-    def wanted(self, kind: type[I]) -> list[I]:
+    def wanted(self, kind: type[W]) -> list[W]:
         """What the last transition wanted done, of one kind."""
         return [effect for effect in self.effects if isinstance(effect, kind)]
 
-    def sent(self, kind: type[I]) -> I:
+    def sent(self, kind: type[W]) -> W:
         """The one thing of that kind that the last transition wanted done."""
         (effect,) = self.wanted(kind)
         return effect
