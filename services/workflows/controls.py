@@ -6,7 +6,7 @@ from services.workflows.events import Cancelled, Paused, Reset, Resumed, Retried
 from services.workflows.refusals import NotWaitingError, PastPivotError, RunClosedError, UnknownStepError
 from services.workflows.state import ROOT, Ending, Failure, Scope
 from services.workflows.stepping import begin
-from services.workflows.undoing import find_undo, retry_undo, stop_undoing, undone
+from services.workflows.undoing import find_undo, retry_undo, stop_undoing, undo_next, undone
 
 
 def cancel(draft: Draft, event: Cancelled) -> None:
@@ -43,6 +43,8 @@ def resume(draft: Draft, _: Resumed) -> None:
     if draft.paused:
         draft.paused = False
         draft.record("run.resumed")
+        if draft.phase == "undoing" and draft.undo[0].phase == "recorded":
+            undo_next(draft)
 
 
 def retry(draft: Draft, event: Retried) -> None:

@@ -32,7 +32,7 @@ def _of_alarm(run: Run) -> Iterator[str]:
 def _of_undo(run: Run) -> Iterator[str]:
     if not run.undo:
         yield "the run is being undone, and nothing is left to undo"
-    elif run.undo[0].phase == "recorded":
+    elif run.undo[0].phase == "recorded" and not run.paused:
         yield f"{run.undo[0].path} was not begun"
     elif run.undo[0].phase in {"backing_off", "called", "accepted"} and not _has_timer(run, run.undo[0].serial):
         yield f"{run.undo[0].path} has no timer"

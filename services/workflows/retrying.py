@@ -8,7 +8,7 @@ from services.workflows.bounds import DURATION_MS_MAX, RETRY_AFTER_MS_MAX
 from services.workflows.handling import matches
 from services.workflows.program import Retrier
 
-_GROWTH_MAX = 200  # More growth than any cap leaves room for; keeps the power a number.
+_GROWTH_MAX = 100  # More growth than any cap leaves room for; keeps the power a number.
 
 
 def retrier_for(retriers: tuple[Retrier, ...], retried: dict[int, int], error: str) -> int | None:

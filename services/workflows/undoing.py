@@ -49,12 +49,14 @@ def record_undo(draft: Draft, scope: Scope, *, result: Json = None, outcome: str
 
 
 def undo_next(draft: Draft) -> None:
-    """Begin with the last step that is not undone yet, or end the run as it is to end."""
+    """Begin with the last step that is not undone yet, unless the run is paused; or end the run as it is to end."""
     assert draft.ending is not None, "why the run is undone was said before"
     if draft.undo:
-        _send(draft, draft.undo[0])
+        if not draft.paused:
+            _send(draft, draft.undo[0])
         return
     draft.phase = "ended"
+    draft.paused = False
     ending = draft.ending
     failure = ending.failure or Failure(error="")
     draft.record(f"run.{ending.status}", data=ending.output if ending.status == "succeeded" else _seen(failure))
