@@ -1,7 +1,7 @@
 """What a newcomer needs to make the first call: a tenant, a key, a policy and a gateway profile.
 
 Made once and then left alone: what the user changed or deleted afterwards stays as it is, as long
-as the key in `<data>/dev-key` is still valid.
+as the key in `<data>/dev-key` is still valid. If it is not, there is a new one, and the tenant is enabled.
 """
 
 import asyncio
@@ -66,12 +66,13 @@ async def _is_valid(api: Endpoint, key: str) -> bool:
 async def _new_key(redis_url: str, clock: Clock) -> str:
     # Imported here: the client of the store is needed on the first start only, and it is not small.
     from shared.runtime.documents import open_documents
-    from shared.runtime.provision import create_key, create_tenant
+    from shared.runtime.provision import create_key, create_tenant, set_tenant_disabled
     from shared.storage.records import SCOPES
 
     async with open_documents(redis_url) as documents:
         with suppress(ConflictError):  # Another data directory on the same store made it.
             await create_tenant(documents, TENANT, clock=clock)
+        await set_tenant_disabled(documents, TENANT, disabled=False)  # A key of a disabled one would never be valid.
         return await create_key(documents, TENANT, scopes=SCOPES, label="tenure run", expires_days=None, clock=clock)
 
 

@@ -168,6 +168,21 @@ def test_a_key_is_taken_back_from_a_running_service(service: Limiter) -> None:
     assert 200 == service.call("GET", "/v1/policies")[0]
 
 
+def test_run_has_a_key_that_works_whatever_was_taken_back(tmp_path: Path) -> None:
+    """With its tenant disabled and its key revoked, the next start enables the one and makes another of the other."""
+    data_dir = tmp_path / "data"
+    here = {"TENURE_DATA_DIR": str(data_dir)}
+    with limiter(data_dir) as first:
+        (key,) = json.loads(tenure("key", "list", "-o", "json", **here).stdout)
+        assert 0 == tenure("tenant", "disable", "dev", **here).returncode
+        assert 0 == tenure("key", "revoke", "--tenant", "dev", key["id"], **here).returncode
+        first.run.process.terminate()
+        assert 0 == first.run.exit_code()
+    with limiter(data_dir) as second:
+        assert first.key != second.key
+        assert 200 == second.call("GET", "/v1/policies")[0]
+
+
 @pytest.mark.parametrize("encoded_whole", [True, False])
 def test_every_subject_can_be_named_in_a_path(encoded_whole: bool, service: Limiter) -> None:
     """Over real HTTP: slashes, dots and percent signs alone are subjects like others, shown and reset one by one."""
