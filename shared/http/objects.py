@@ -27,7 +27,7 @@ from shared.http.asgi import ASGIApp, Receive, Scope, Send
 from shared.http.auth import Caller, require
 from shared.http.contents import Content
 from shared.http.decoding import strict_decoder
-from shared.http.names import decoded_segment, sent_path
+from shared.http.names import check_name, decoded_segment, sent_path
 from shared.objects.address import Address
 from shared.objects.errors import (
     CommitFailedError,
@@ -85,8 +85,9 @@ class ObjectMethod:
         Raises:
             InvalidInputError: the name, the body or the key is not what it should be.
         """
-        address = Address(self._kind.name, tenant, decoded_segment(segment))
-        address.encode()
+        name = decoded_segment(segment)
+        check_name(name, "name", "path.name")
+        address = Address(self._kind.name, tenant, name)
         values = msgspec.structs.astuple(self._decode(arrival.body or b"{}"))
         once = None if self._method.readonly else _once(arrival, self._method, values)
         return ObjectCall(address, values, once)

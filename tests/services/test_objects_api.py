@@ -306,6 +306,19 @@ def test_every_name_can_be_called(name: str) -> None:
     with_objects(scenario)
 
 
+@pytest.mark.parametrize(("name", "size"), [("", 0), ("x" * 513, 513), ("%C3%A4" * 300, 600)])
+def test_a_name_of_no_possible_length_is_told_with_its_place(name: str, size: int) -> None:
+    """In bytes, as the bound is, and as a subject of the limiter is told."""
+
+    async def scenario(service: Service) -> None:
+        raw = f"/v1/objects/cart/{name}/total".encode()
+        answer = await service.ask("POST", "/v1/objects/cart/any/total", raw_path=raw)
+        told = (answer.status, answer.json()["where"], answer.json()["detail"])
+        assert (400, "path.name", f"The name has {size} bytes; 1 to 512 are allowed") == told
+
+    with_objects(scenario)
+
+
 @pytest.mark.parametrize(
     ("raw", "status"),
     [
