@@ -103,6 +103,7 @@ MESSAGE_RETRY_MS = 1_000
 MESSAGE_RETRY_MS_MAX = 300_000
 MESSAGE_ROWS = 256  # Of one shard in one read.
 MESSAGES_HELD_MAX = 10_000  # Of a whole node, read and not settled: at the size above and in the worst case, 640 MiB.
+LETTER_SCAN_ROWS = 4_096  # That one page of dead letters looks at, 16 MiB at a time in the worst case.
 DELIVERIES_MAX = 256  # Under way at one moment, so that messages leave room for calls.
 assert MESSAGE_BYTES_MAX < TURN_BYTES_MAX
 assert DELIVERIES_MAX < MAILBOX_CALLS_MAX < MESSAGES_HELD_MAX

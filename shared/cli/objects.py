@@ -1,4 +1,7 @@
-"""`tenure objects list | show | journal | evict`: what there is, what it holds and does, and out of memory with it."""
+"""`tenure objects list | show | journal | evict`: what there is, what it holds and does, and out of memory with it.
+
+And `quarantined | lift`: what may not run because it has blocked its node, and let it run again.
+"""
 
 import argparse
 import json
@@ -6,6 +9,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from shared.cli.operator import Operator, moment, object_path, printable, table
+
+_COUNTS = (
+    ("remembered_requests", "remembers", "requests"),
+    ("remembered_senders", "", "senders"),
+    ("undelivered_messages", "has sent", "messages that nobody has received"),
+    ("dead_messages", "", "of them dead"),
+)
 
 
 def listing(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -43,6 +53,23 @@ def evict(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     return 0
 
 
+def quarantined(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """List objects in quarantine, those first that are for longest."""
+    operator = Operator(arguments, environ)
+    told = operator.ask("GET", "quarantine")
+    rows = [[moment(r["until_ms"]), r["kind"], r["tenant"], r["name"], str(r["terms"])] for r in told["objects"]]
+    operator.print_rows(told, ["UNTIL", "KIND", "TENANT", "NAME", "TERMS"], rows)
+    return 0
+
+
+def lift(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Let an object run again that is in quarantine."""
+    operator = Operator(arguments, environ)
+    told = operator.ask("POST", object_path(arguments, "quarantine", "lift"))
+    operator.print(told, "It may run again." if told["lifted"] else "It was not in quarantine.")
+    return 0
+
+
 def _lines(told: Mapping[str, Any]) -> Iterator[str]:
     yield printable(f"{told['kind']}/{told['tenant']}/{told['name']}") + f"  (shard {told['shard']})"
     stored, resident = told["stored"], told["resident"]
@@ -68,11 +95,7 @@ def _stored(stored: Mapping[str, Any]) -> Iterator[str]:
     yield from _indented(["INDEX", "VALUE", "SORTED BY"], indexes)
     if (found := stored.get("journal")) and found["entries"]:
         yield f"journal    {found['entries']} entries, {found['first']} to {found['last']}"
-    yield from (
-        f"{title:<10} {stored[name]}"
-        for name, title in (("remembered_entries", "remembers"), ("undelivered_messages", "has sent"))
-        if name in stored
-    )
+    yield from (f"{title:<10} {stored[name]} {what}" for name, title, what in _COUNTS if name in stored)
 
 
 def _resident(resident: Mapping[str, Any]) -> Iterator[str]:
@@ -81,6 +104,8 @@ def _resident(resident: Mapping[str, Any]) -> Iterator[str]:
     if running is not None:
         since = moment(running["since_ms"])
         yield f"  runs {printable(running['method'])} for {running['running_ms']} ms, since {since}"
+    if resident["parked_callers"]:
+        yield f"  holds {resident['parked_callers']} callers until it changes"
     states = [name.replace("_", " ") for name in ("dirty", "pending", "in_flight") if resident[name]]
     if resident["unconfirmed_turns"]:
         states.append(f"{resident['unconfirmed_turns']} turns unconfirmed")

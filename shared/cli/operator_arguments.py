@@ -1,18 +1,21 @@
-"""What can be said to `tenure objects` and `tenure alarms`. Imports nothing that a command needs to run."""
+"""What can be said to `tenure objects`, `alarms` and `messages`. Imports nothing that a command needs to run."""
 
 import argparse
 from typing import Any
 
 _OBJECTS = "shared.cli.objects"
 _ALARMS = "shared.cli.alarms"
+_MESSAGES = "shared.cli.messages"
 
 
 def add_operator_commands(commands: Any) -> None:
     """Add the commands that ask a node's admin port."""
-    objects = commands.add_parser("objects", help="look at objects, and let them leave memory")
+    objects = commands.add_parser("objects", help="look at objects; let them leave memory, or quarantine")
     _add_objects(objects.add_subparsers(required=True, metavar="ACTION"))
     alarms = commands.add_parser("alarms", help="look at alarms; cancel them, re-arm or drop dead ones")
     _add_alarms(alarms.add_subparsers(required=True, metavar="ACTION"))
+    messages = commands.add_parser("messages", help="look at messages nobody has received; resend or drop dead ones")
+    _add_messages(messages.add_subparsers(required=True, metavar="ACTION"))
 
 
 def _add_objects(actions: Any) -> None:
@@ -29,6 +32,9 @@ def _add_objects(actions: Any) -> None:
     journal.add_argument("--reverse", action="store_true", help="newest first")
     evict = _action(actions, "evict", f"{_OBJECTS}:evict", "let an object leave memory once it is stored")
     _add_object(evict)
+    _action(actions, "quarantined", f"{_OBJECTS}:quarantined", "list objects that have blocked their node")
+    lift = _action(actions, "lift", f"{_OBJECTS}:lift", "let an object in quarantine run again")
+    _add_object(lift)
 
 
 def _add_alarms(actions: Any) -> None:
@@ -47,6 +53,20 @@ def _add_alarms(actions: Any) -> None:
         action.add_argument("alarm")
         if name == "rearm":
             action.add_argument("--at", metavar="MOMENT", help="Unix ms or RFC 3339; without it, now")
+
+
+def _add_messages(actions: Any) -> None:
+    listing = _action(actions, "list", f"{_MESSAGES}:listing", "list what an object has sent and nobody has received")
+    _add_object(listing)
+    dead = _action(actions, "dead", f"{_MESSAGES}:dead", "list messages of all objects that were given up")
+    _add_paging(dead)
+    for name, help_text in (
+        ("resend", "send a dead message again, behind all that its sender has sent since"),
+        ("drop", "forget a dead message, or one that this release cannot read"),
+    ):
+        action = _action(actions, name, f"{_MESSAGES}:{name}", help_text)
+        _add_object(action)
+        action.add_argument("id", help="as the listings show it")
 
 
 def _action(actions: Any, name: str, command: str, help_text: str) -> argparse.ArgumentParser:

@@ -7,6 +7,7 @@ Every change is one line in the log. Names stand in paths percent-encoded whole 
 `docs/reference/admin.md` lists the routes.
 """
 
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -15,7 +16,15 @@ import msgspec
 
 from shared.bounds import BODY_BYTES_MAX, MOMENT_MS_MAX
 from shared.errors import InvalidInputError, NotFoundError, UnauthenticatedError
-from shared.http.admin_query import Query, alarm_cursor, object_cursor, read_alarm_cursor, read_object_cursor
+from shared.http.admin_query import (
+    Query,
+    alarm_cursor,
+    letter_cursor,
+    object_cursor,
+    read_alarm_cursor,
+    read_letter_cursor,
+    read_object_cursor,
+)
 from shared.http.asgi import Receive, Scope
 from shared.http.auth import bearer_secret
 from shared.http.body import BodyReader, check_media_type, declared_size
@@ -25,9 +34,11 @@ from shared.http.health import Answer, plain
 from shared.http.names import decoded_segment, sent_path
 from shared.objects.address import Address
 from shared.objects.inspection import Inspection, PlacedAlarms
+from shared.storage.listings import MESSAGE_ID_BYTES
 from shared.telemetry import logs
 
-_OBJECT, _ACTION, _ALARM = 3, 4, 6  # Segments of a path behind "/admin/objects".
+_OBJECT, _LONGEST = 3, 6  # Segments of a path behind "/admin/objects".
+_MESSAGE_ID = re.compile(rb"[0-9a-f]{%d}" % (2 * MESSAGE_ID_BYTES))
 _encode = msgspec.json.Encoder().encode
 _log = logs.get_logger()
 Handler = Callable[[Scope, Receive], Awaitable[Any]]
@@ -77,7 +88,11 @@ class OperatorApi:
                 return ("GET", "HEAD"), self._alarms
             case [b"dead-alarms"]:
                 return ("GET", "HEAD"), self._dead_alarms
-            case [b"objects", *rest] if len(rest) in (_OBJECT, _ACTION, _ALARM):
+            case [b"dead-messages"]:
+                return ("GET", "HEAD"), self._dead_messages
+            case [b"quarantine"]:
+                return ("GET", "HEAD"), self._quarantined
+            case [b"objects", *rest] if _OBJECT <= len(rest) <= _LONGEST:
                 address = Address(*map(decoded_segment, rest[:_OBJECT]))
                 address.encode()
                 return self._object_route(address, rest[_OBJECT:])
@@ -94,6 +109,13 @@ class OperatorApi:
             case [b"alarms", alarm, b"cancel" | b"rearm" | b"drop" as action]:
                 name = decoded_segment(alarm)
                 return ("POST",), lambda scope, receive: self._change(address, name, action.decode(), scope, receive)
+            case [b"messages"]:
+                return ("GET", "HEAD"), lambda scope, _: self._messages(address, scope)
+            case [b"messages", message, b"resend" | b"drop" as action]:
+                message_id = _message_id(message)
+                return ("POST",), lambda scope, _: self._settle(address, message_id, action.decode(), scope)
+            case [b"quarantine", b"lift"]:
+                return ("POST",), lambda scope, _: self._lift(address, scope)
         raise NotFoundError("such path")
 
     # Looking.
@@ -129,13 +151,47 @@ class OperatorApi:
         limit, after = query.limit(), read_alarm_cursor(query.optional("after"))
         return _alarm_page(await self._inspection.dead_alarms(after=after, limit=limit), limit)
 
+    async def _messages(self, address: Address, scope: Scope) -> Any:
+        Query(scope)
+        return {"messages": await self._inspection.letters.sent(address)}
+
+    async def _dead_messages(self, scope: Scope, _: Receive) -> Any:
+        query = Query(scope, "after", "limit")
+        limit, after = query.limit(), read_letter_cursor(query.optional("after"))
+        found, spot = await self._inspection.letters.dead(after=after, limit=limit)
+        return {"messages": found, "next": None if spot is None else letter_cursor(spot)}
+
+    async def _quarantined(self, scope: Scope, _: Receive) -> Any:
+        Query(scope)
+        found = await self._inspection.quarantined()
+        return {
+            "objects": [{**each.address._asdict(), "terms": each.terms, "until_ms": each.until_ms} for each in found]
+        }
+
     # Doing.
 
     async def _evict(self, address: Address, scope: Scope) -> Any:
         Query(scope)
         evicted = await self._inspection.evict(address)
-        _log.info(logs.OPERATOR_ACTED, action="evict", object=str(address), alarm="")
+        _log_action("evict", address)
         return {"evicted": evicted}
+
+    async def _lift(self, address: Address, scope: Scope) -> Any:
+        Query(scope)
+        lifted = await self._inspection.lift_quarantine(address)
+        _log_action("lift", address)
+        return {"lifted": lifted}
+
+    async def _settle(self, address: Address, message_id: bytes, action: str, scope: Scope) -> Any:
+        Query(scope)
+        answer: Any
+        if action == "resend":
+            answer = {"id": (await self._inspection.letters.resend(address, message_id)).hex()}
+        else:
+            await self._inspection.letters.drop(address, message_id)
+            answer = {"dropped": True}
+        _log_action(action, address, message=message_id.hex())
+        return answer
 
     async def _change(self, address: Address, alarm: str, action: str, scope: Scope, receive: Receive) -> Any:
         Query(scope)
@@ -149,7 +205,7 @@ class OperatorApi:
         else:
             await self._inspection.drop_alarm(address, alarm)
             answer = {"dropped": True}
-        _log.info(logs.OPERATOR_ACTED, action=action, object=str(address), alarm=alarm)
+        _log_action(action, address, alarm=alarm)
         return answer
 
     async def _rearm_order(self, scope: Scope, receive: Receive) -> _Rearm:
@@ -166,3 +222,18 @@ class OperatorApi:
 def _alarm_page(found: PlacedAlarms, limit: int) -> Any:
     cursor = alarm_cursor(found[-1][0]) if len(found) == limit else None
     return {"alarms": [row for _, row in found], "next": cursor}
+
+
+def _message_id(segment: bytes) -> bytes:
+    """The id of a message, which paths and answers have in hexadecimal digits.
+
+    Raises:
+        InvalidInputError: it can be none.
+    """
+    if not _MESSAGE_ID.fullmatch(segment):
+        raise InvalidInputError(f"The id of a message has {2 * MESSAGE_ID_BYTES} hexadecimal digits", "path")
+    return bytes.fromhex(segment.decode())
+
+
+def _log_action(action: str, address: Address, *, alarm: str = "", message: str = "") -> None:
+    _log.info(logs.OPERATOR_ACTED, action=action, object=str(address), alarm=alarm, message=message)

@@ -11,6 +11,7 @@ from shared.bounds import MOMENT_MS_MAX, QUERY_FIELDS_MAX
 from shared.errors import InvalidInputError
 from shared.http.asgi import Scope
 from shared.objects.address import Address, split_address
+from shared.objects.letters import Spot
 from shared.storage.listings import Place
 
 LIMIT = 100
@@ -111,6 +112,25 @@ def read_alarm_cursor(cursor: str) -> Place | None:
         raise _not_a_cursor()
     _split(member)
     return Place(int(at_ms), member)
+
+
+def letter_cursor(spot: Spot) -> str:
+    """Where a listing of messages goes on after `spot`."""
+    return urlsafe_b64encode(b"%d:%d" % spot).decode()
+
+
+def read_letter_cursor(cursor: str) -> Spot | None:
+    """The spot of a cursor; None for an empty one.
+
+    Raises:
+        InvalidInputError: it is none.
+    """
+    if not cursor:
+        return None
+    shard, _, number = _decoded(cursor).partition(b":")
+    if not all(part.isdigit() and len(part) <= 16 for part in (shard, number)):
+        raise _not_a_cursor()
+    return Spot(int(shard), int(number))
 
 
 def _decoded(cursor: str) -> bytes:

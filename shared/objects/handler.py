@@ -29,7 +29,7 @@ from shared.objects.journal import Journal
 from shared.objects.messages import Envelope
 from shared.objects.migrations import migrations_of
 from shared.objects.native import NativeState
-from shared.objects.operations import evict
+from shared.objects.operations import OPERATIONS
 from shared.storage.codec import AlarmRecord
 from shared.telemetry.context import current_traceparent
 
@@ -294,5 +294,5 @@ class Kind:
         self.schema = cls.schema
         self.migrations = migrations_of(cls)
         methods = [method for _, method in inspect.getmembers(cls, inspect.isfunction)]
-        self.is_async = frozenset(method for method in (*methods, evict) if inspect.iscoroutinefunction(method))
+        self.is_async = frozenset(method for method in (*methods, *OPERATIONS) if inspect.iscoroutinefunction(method))
         self.readonly = frozenset(method.__name__ for method in methods if hasattr(method, "__tenure_readonly__"))

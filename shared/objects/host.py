@@ -32,13 +32,13 @@ from shared.objects.errors import (
     UnavailableError,
 )
 from shared.objects.handler import DurableObject, Kind
-from shared.objects.journal import JournalReads
 from shared.objects.listings import Listings
 from shared.objects.loader import Loader
 from shared.objects.native import NativeState
 from shared.objects.once import Once
 from shared.objects.ownership import Ownership, Shard
 from shared.objects.quarantine import Quarantines
+from shared.objects.reads import TurnReads
 from shared.objects.residents import Residents
 from shared.objects.ringing import Ringer
 from shared.objects.state import ObjectState
@@ -96,7 +96,7 @@ class Host:
         self._draining = False
         self._turns = Turns(self)
         self._loader = Loader(self, store, ownership)
-        self.journals = JournalReads(self, store, ownership)
+        self.reads = TurnReads(self, store, ownership)
         self.listings = Listings(store, shards=len(ownership.shards))
         self.residents = Residents(self, self._turns, self._loader, room=resident_objects)
         self.courier = Courier(self, store)

@@ -6,17 +6,18 @@ after the commit. Listings go over all shards in one order, page by page.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from shared.errors import ConflictError, InvalidInputError, NotFoundError
 from shared.objects import operations
 from shared.objects.activation import Activation
-from shared.objects.address import Address, shard_of, split_address
-from shared.objects.errors import CommitFailedError, OutcomeUnknownError, UnavailableError
-from shared.objects.handler import Kind
+from shared.objects.address import Address, split_address
+from shared.objects.errors import CommitFailedError, OutcomeUnknownError
 from shared.objects.host import Host
+from shared.objects.inspecting import Inspecting, check_owned
+from shared.objects.letters import Letters
 from shared.objects.merging import merged
 from shared.objects.ownership import Ownership, Shard
+from shared.objects.quarantine import QuarantinedObject
 from shared.objects.reports import (
     AlarmRow,
     InMemory,
@@ -28,21 +29,19 @@ from shared.objects.reports import (
     shown,
     stored_report,
 )
-from shared.storage.interface import JournalPage, Loaded, LoadOrder, Store
+from shared.storage.interface import JournalPage, Store
 from shared.storage.listings import Place
 
 Found = list[Address]
 PlacedAlarms = list[tuple[Place, AlarmRow]]
 
 
-class Inspection:
+class Inspection(Inspecting):
     """The objects of one service, as this node sees them."""
 
     def __init__(self, host: Host, store: Store, ownership: Ownership) -> None:
-        self._host = host
-        self._store = store
-        self._shards = ownership.shards
-        self._numbers = [shard.index for shard in ownership.shards]
+        super().__init__(host, store, ownership)
+        self.letters = Letters(host, store, ownership)
 
     # Looking.
 
@@ -120,7 +119,23 @@ class Inspection:
 
         return await self._rows(await merged(fetch, self._numbers, after=after, limit=limit), b"d")
 
+    async def quarantined(self) -> Sequence[QuarantinedObject]:
+        """The objects of this node's shards that are refused, those first that are for longest."""
+        return await self._host.quarantined()
+
     # Doing.
+
+    async def lift_quarantine(self, address: Address) -> bool:
+        """Let an object run again, its alarms at once, and forget its terms; say whether there was anything to forget.
+
+        No turn of the object, which may not run.
+
+        Raises:
+            NotFoundError: there is no such kind.
+            UnavailableError: this node does not own the object.
+        """
+        self._kind(address)
+        return await self._host.lift_quarantine(address)
 
     async def evict(self, address: Address) -> bool:
         """Let an object leave memory once the store has everything of it; say whether it was there.
@@ -173,24 +188,6 @@ class Inspection:
         if not await self._run(address, operations.drop_alarm, alarm):
             raise _no_dead(address, alarm)
 
-    async def _run(self, address: Address, operation: Any, *args: Any) -> Any:
-        return await self._host.call(address, operation, *args, durability="committed")
-
-    def _kind(self, address: Address) -> Kind:
-        kind = self._host.kind(address.kind)
-        if kind is None:
-            raise NotFoundError(f"kind {address.kind!r}")
-        return kind
-
-    def _shard(self, address: Address) -> Shard:
-        return self._shards[shard_of(address.encode(), len(self._shards))]
-
-    async def _load(self, address: Address, kind: Kind, shard: Shard) -> Loaded:
-        order = LoadOrder(shard.index, shard.fence, address.encode(), kind.native)
-        (loaded,) = (await self._store.load([order])).objects
-        _check_owned(loaded.seq)
-        return loaded
-
     async def _journal_report(self, address: Address, shard: Shard) -> JournalReport:
         first = await self._journal(address, shard, after=0, rows=1)
         last = await self._journal(address, shard, after=0, rows=1, reverse=True)
@@ -205,7 +202,7 @@ class Inspection:
         page = await self._store.journal(
             shard.index, shard.fence, address.encode(), after=after, rows=rows, reverse=reverse
         )
-        _check_owned(page.seq)
+        check_owned(page.seq)
         return page
 
     async def _rows(self, found: Sequence[tuple[int, Place]], mark: bytes) -> PlacedAlarms:
@@ -240,17 +237,13 @@ class Inspection:
             in_flight=activation.in_flight > 0,
             unconfirmed_turns=activation.written - activation.confirmed,
             waiting_answers=len(activation.gated or ()),
+            parked_callers=len(activation.parked or ()),
         )
 
 
 def _split(member: bytes) -> tuple[Address, str]:
     address, end = split_address(member)
     return address, member[end:].decode()
-
-
-def _check_owned(seq: int) -> None:
-    if seq < 0:
-        raise UnavailableError("This node does not own the object at the moment")
 
 
 def _no_such(address: Address) -> NotFoundError:

@@ -5,21 +5,15 @@ read asks the store, fenced, for what the store surely has, and takes the rest f
 sees its own entries and those of all turns before it, and its answer leaves when they are stored.
 """
 
-import asyncio
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shared import bounds
 from shared.objects.changes import check_size
-from shared.objects.errors import CommitFailedError, UnavailableError
 from shared.objects.state import stored_form
 from shared.storage.codec import decode
-from shared.storage.interface import Store, StoreError
 
 if TYPE_CHECKING:
     from shared.objects.activation import Activation
-    from shared.objects.host import Host
-    from shared.objects.ownership import Ownership
     from shared.objects.state import ObjectState
 
 _TRY_MS = 5_000
@@ -97,47 +91,8 @@ class Journal:
         tail_begins = tail[0][0] if tail else mark.next
         found: list[tuple[int, bytes]] = []
         if begins < tail_begins:
-            reads = self._activation.host.journals
-            rows = await reads.read(self._activation, after=begins - 1, rows=min(ends, tail_begins) - begins)
+            reads = self._activation.host.reads
+            rows = await reads.journal(self._activation, after=begins - 1, rows=min(ends, tail_begins) - begins)
             found = [(position, stored) for position, stored in rows if position < min(ends, tail_begins)]
         found += [(position, stored) for position, stored in tail if begins <= position < ends]
         return [JournalEntry(position, decode(stored, type_)) for position, stored in found]
-
-
-class JournalReads:
-    """Reads of journals from the store, on behalf of turns."""
-
-    def __init__(self, host: "Host", store: Store, ownership: "Ownership") -> None:
-        self._host = host
-        self._store = store
-        self._ownership = ownership
-
-    async def read(self, activation: "Activation", *, after: int, rows: int) -> Sequence[tuple[int, bytes]]:
-        """Stored entries behind a position. Asks again for 5 s if the store does not answer.
-
-        A shard with another owner, or of a store that went back in time, is suspended until a claim tells.
-
-        Raises:
-            UnavailableError: the store does not answer.
-            CommitFailedError: the object left memory.
-        """
-        clock, shard = self._host.store_clock, activation.shard
-        until_ms = clock.monotonic_ms() + _TRY_MS
-        cause: StoreError | None = None
-        while not activation.closed:
-            if shard.open:
-                fence, seq = shard.fence, shard.seq
-                try:
-                    page = await self._store.journal(shard.index, fence, activation.object_id, after=after, rows=rows)
-                except StoreError as exc:
-                    cause = exc
-                else:
-                    if shard.fence is not fence or activation.closed:
-                        continue  # Fenced anew meanwhile: read under the new fence.
-                    if page.seq >= seq:
-                        return page.entries
-                    self._ownership.suspend([shard])  # Not ours, or the store went back in time: a claim will tell.
-            if clock.monotonic_ms() >= until_ms:
-                raise UnavailableError("The store does not answer") from cause
-            await asyncio.sleep(_RETRY_MS / 1000)
-        raise CommitFailedError("the object left memory during the turn")

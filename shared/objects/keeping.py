@@ -47,9 +47,13 @@ class Keeping(Layers):
         """Send a message in the running turn; raises TooLargeError past the bounds of a turn and of the outbox."""
         changes = self._changes()
         sent = len(self.kept.outstanding) if self.kept else 0
-        sent += len(changes.kept.messages) if changes.kept else 0
+        sent += len(changes.kept.messages) - len(changes.kept.withdrawn) if changes.kept else 0
         check_size("What the object sent and nobody has received yet", sent + 1, bounds.MESSAGES_MAX)
         changes.post(message_id, message)
+
+    def withdraw(self, message_id: bytes) -> None:
+        """Have a message leave the outbox with the running turn; nobody delivers it, as it is dead."""
+        self._changes().of_kept().withdrawn.add(message_id)
 
     def _expired_entries(self, now_ms: int) -> list[bytes]:
         entries = self.kept.entries if self.kept else {}

@@ -10,18 +10,23 @@ from shared.storage.interface import Entry, Loaded, ObjectWrite
 
 
 class KeptChanges:
-    """What a turn did, or several that wait for a commit together. An entry that is None is forgotten."""
+    """What a turn did, or several that wait for a commit together. An entry that is None is forgotten.
 
-    __slots__ = ("entries", "messages")
+    `withdrawn` are messages that the store has, and none of `messages`.
+    """
+
+    __slots__ = ("entries", "messages", "withdrawn")
 
     def __init__(self) -> None:
         self.entries: dict[bytes, Entry | None] = {}
         self.messages: dict[bytes, bytes] = {}
+        self.withdrawn: set[bytes] = set()
 
     def join(self, later: "KeptChanges") -> None:
         """Take in the changes of a later turn."""
         self.entries |= later.entries
         self.messages |= later.messages
+        self.withdrawn |= later.withdrawn
 
     def add_to(self, write: ObjectWrite) -> None:
         """Have a commit carry the changes."""
@@ -30,6 +35,7 @@ class KeptChanges:
                 write.entry_removes.append(field)
             else:
                 write.entries[field] = entry
+        write.outbox_removes.extend(sorted(self.withdrawn))
         write.outbox_adds.update(self.messages)
 
 
@@ -61,6 +67,7 @@ class Kept:
                 self.entries.pop(field, None)
             else:
                 self.entries[field] = entry
+        self.delivered(changes.withdrawn)
         self.outstanding.update(changes.messages)
 
     def take(self, pending: KeptChanges | None) -> None:
@@ -80,6 +87,7 @@ class Kept:
         for changes in (self.sent, pending):
             if changes is not None:
                 everything.messages |= changes.messages
+                everything.withdrawn |= changes.withdrawn
         self.sent = None
         return everything
 

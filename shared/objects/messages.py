@@ -18,7 +18,7 @@ import msgspec
 from shared import bounds
 from shared.objects.address import Address
 from shared.objects.changes import check_size
-from shared.storage.codec import decode, encode
+from shared.storage.codec import UnknownFormatError, decode, encode
 from shared.storage.listings import MESSAGE_ID_BYTES
 from shared.telemetry.context import current_traceparent
 
@@ -42,6 +42,8 @@ class Message(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """When it was given up; 0: it was not."""
     error: str = ""
     """Why."""
+    sent_ms: int = 0
+    """When it was sent; 0: an earlier release has sent it."""
 
     def encode(self) -> bytes:
         """The stored form."""
@@ -55,6 +57,14 @@ class Message(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
             UnknownFormatError, msgspec.ValidationError: another release wrote it.
         """
         return decode(stored, Message)
+
+    @classmethod
+    def readable(cls, stored: bytes) -> "Message | None":
+        """The message; None if another release wrote it."""
+        try:
+            return cls.decode(stored)
+        except (UnknownFormatError, msgspec.MsgspecError):
+            return None
 
     def arguments(self, method: Callable[..., Any]) -> list[Any]:
         """The arguments, as the receiver's method annotates them.
@@ -71,6 +81,19 @@ class Message(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     def given_up(self, error: str, at_ms: int) -> "Message":
         """The dead letter that becomes of it."""
         return msgspec.structs.replace(self, dead_ms=at_ms, error=error[:500])
+
+    def anew(self, *, epoch: int, serial: int, now_ms: int, upper_ms: int) -> "Message":
+        """The same said once more: a message of its own, behind all that its sender has sent, for a day from now on."""
+        return Message(
+            receiver=self.receiver,
+            method=self.method,
+            args=self.args,
+            epoch=epoch,
+            serial=serial,
+            expire_at_ms=upper_ms + bounds.MESSAGE_TTL_MS,
+            trace=current_traceparent(),
+            sent_ms=now_ms,
+        )
 
 
 class Envelope:
@@ -96,11 +119,17 @@ class Envelope:
                 serial=next(host.message_serials),
                 expire_at_ms=host.store_clock.upper_ms() + self._ttl_ms,
                 trace=current_traceparent(),
+                sent_ms=host.store_clock.now_ms(),
             ).encode()
             check_size("The message", len(message), bounds.MESSAGE_BYTES_MAX)
-            self._sender.storage.post(secrets.token_bytes(MESSAGE_ID_BYTES), message)
+            self._sender.storage.post(new_message_id(), message)
 
         return send
+
+
+def new_message_id() -> bytes:
+    """Of a message that is sent."""
+    return secrets.token_bytes(MESSAGE_ID_BYTES)
 
 
 @lru_cache(maxsize=1_024)

@@ -30,7 +30,8 @@ from shared.objects.store_clock import StoreClock
 from shared.storage.codec import decode, encode
 from shared.storage.interface import Entry
 
-_REQUEST, _SENDER = b"r", b"s"  # What the field of an entry begins with.
+REQUEST_MARK, SENDER_MARK = b"r", b"s"
+"""What the field of an entry begins with."""
 
 
 class Answer(NamedTuple):
@@ -82,7 +83,7 @@ class KeyedRequest:
                 "idempotency-key",
             )
         asked = method.__name__.encode() + b"\0" + msgspec.msgpack.encode(args)
-        self._field = _REQUEST + encoded
+        self._field = REQUEST_MARK + encoded
         self._digest = blake2b(asked, digest_size=16).digest()
         self._method = method
 
@@ -120,7 +121,7 @@ class Delivery:
     __slots__ = ("_expire_at_ms", "_field", "_place")
 
     def __init__(self, sender: bytes, *, epoch: int, serial: int, expire_at_ms: int) -> None:
-        self._field = _SENDER + sender
+        self._field = SENDER_MARK + sender
         self._place = _Place(epoch, serial)
         self._expire_at_ms = expire_at_ms
 

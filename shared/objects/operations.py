@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from shared.objects.errors import CommitFailedError, OutcomeUnknownError
+from shared.objects.messages import Message
 from shared.objects.native import NativeState
 from shared.storage.codec import AlarmRecord
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 Rearmed = Literal["absent", "armed", "done"]
+Settled = Literal["absent", "alive", "unreadable", "done"]
+"""What became of a dead letter: there is no such message, it is not dead, another release wrote it, or it is done."""
 
 
 def _operation(function: F) -> F:
@@ -76,6 +79,57 @@ def drop_alarm(instance: "DurableObject", name: str) -> bool:
         return False
     state.end_dead_alarm(name, state.alarm(name))
     return True
+
+
+@_operation
+async def resend_message(instance: "DurableObject", message_id: bytes, new_id: bytes) -> Settled:
+    """Send a dead letter again, as a new message behind all that the object has sent since."""
+    activation = _activation(instance)
+    stored = await _sent(activation, message_id)
+    if stored is None:
+        return "absent"
+    letter = Message.readable(stored)
+    if letter is None:
+        return "unreadable"
+    if not letter.dead_ms:
+        return "alive"
+    clock, serials = activation.host.store_clock, activation.host.message_serials
+    epoch, serial = activation.shard.fence.epoch, next(serials)
+    again = letter.anew(epoch=epoch, serial=serial, now_ms=clock.now_ms(), upper_ms=clock.upper_ms())
+    instance.storage.withdraw(message_id)
+    instance.storage.post(new_id, again.encode())
+    return "done"
+
+
+@_operation
+async def drop_message(instance: "DurableObject", message_id: bytes) -> Settled:
+    """Forget a dead letter, or a message that nobody here can read and so nobody delivers."""
+    activation = _activation(instance)
+    stored = await _sent(activation, message_id)
+    if stored is None:
+        return "absent"
+    letter = Message.readable(stored)
+    if letter is not None and not letter.dead_ms:
+        return "alive"
+    instance.storage.withdraw(message_id)
+    return "done"
+
+
+OPERATIONS = (evict, cancel_alarm, rearm_alarm, drop_alarm, resend_message, drop_message)
+
+
+async def _sent(activation: "Activation", message_id: bytes) -> bytes | None:
+    """A message as the store has it, with what earlier turns of the object did to it.
+
+    One that is dead, or that nobody here can read, stays as it is until this turn has ended: the courier does not
+    touch it any more, and turns of one object do not overlap. If the store goes back in time meanwhile, the turn's
+    commit fails.
+    """
+    if isinstance(activation.state, NativeState):
+        return None
+    await activation.host.store_within_turn(activation)
+    sent = await activation.host.reads.outbox(activation)
+    return next((each.message for each in sent if each.message_id == message_id), None)
 
 
 def _activation(instance: "DurableObject") -> "Activation":

@@ -11,10 +11,12 @@ from typing import Any
 import msgspec
 
 from shared.errors import TenureError
-from shared.objects.address import Address
+from shared.objects.address import Address, split_address
+from shared.objects.messages import Message
+from shared.objects.once import REQUEST_MARK, SENDER_MARK
 from shared.storage.codec import AlarmRecord, Meta, decode
 from shared.storage.interface import NATIVE_FIELD, RECORD_FIELD, Loaded
-from shared.storage.listings import IndexEntry
+from shared.storage.listings import IndexEntry, OutboxMessage, OutboxRow
 
 _UNREADABLE = (TenureError, msgspec.MsgspecError, IndexError, UnicodeDecodeError)
 
@@ -46,6 +48,40 @@ class AlarmRow(AlarmReport, frozen=True, kw_only=True, omit_defaults=True):
     name: str
 
 
+class Receiver(msgspec.Struct, frozen=True):
+    """Whom a message is for."""
+
+    kind: str
+    tenant: str
+    name: str
+
+
+class MessageReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A message that nobody has received yet.
+
+    `sent_ms` is 0 if an earlier release sent it, `dead_ms` unless it was given up, with `error`. `unreadable` says
+    why this release cannot read it; then there is nothing but its id and its size.
+    """
+
+    id: str
+    size_bytes: int
+    receiver: Receiver | None = None
+    method: str = ""
+    sent_ms: int = 0
+    expire_at_ms: int = 0
+    dead_ms: int = 0
+    error: str = ""
+    unreadable: str = ""
+
+
+class MessageRow(MessageReport, frozen=True, kw_only=True, omit_defaults=True):
+    """A message in a listing over all objects, with its sender."""
+
+    kind: str
+    tenant: str
+    name: str
+
+
 class JournalReport(msgspec.Struct, frozen=True, kw_only=True):
     """How long a journal is; zeros where it is empty."""
 
@@ -68,8 +104,10 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     alarms: list[AlarmReport] = []
     dead_alarms: list[AlarmReport] = []
     indexes: dict[str, IndexEntry] = {}
-    remembered_entries: int = 0
+    remembered_requests: int = 0
+    remembered_senders: int = 0
     undelivered_messages: int = 0
+    dead_messages: int = 0
     journal: JournalReport | None = None
     unreadable: str = ""
 
@@ -88,6 +126,7 @@ class InMemory(msgspec.Struct, frozen=True, kw_only=True):
 
     `unconfirmed_turns` have written, and the store has not confirmed it; `dirty`: a checkpoint is due; `pending`:
     changes wait for a commit, be they soft; `in_flight`: a commit is on its way; `waiting_answers` wait for one.
+    `parked_callers` wait for the object to change.
     """
 
     phase: str
@@ -99,6 +138,7 @@ class InMemory(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: bool
     unconfirmed_turns: int
     waiting_answers: int
+    parked_callers: int
 
 
 class ObjectReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,8 +188,10 @@ def _read(loaded: Loaded, journal: JournalReport, size_bytes: int) -> Stored:
         alarms=_alarms(fields, b"a"),
         dead_alarms=_alarms(fields, b"d"),
         indexes=loaded.indexes,
-        remembered_entries=len(loaded.entries),
+        remembered_requests=sum(field.startswith(REQUEST_MARK) for field in loaded.entries),
+        remembered_senders=sum(field.startswith(SENDER_MARK) for field in loaded.entries),
         undelivered_messages=len(loaded.outbox),
+        dead_messages=sum(message_report(sent).dead_ms > 0 for sent in loaded.outbox),
         journal=journal,
     )
 
@@ -174,6 +216,35 @@ def alarm_row(address: Address, alarm: str, due_ms: int, record: bytes | None, *
         last_error=found.last_error,
         dead_ms=dead_ms,
     )
+
+
+def message_report(sent: OutboxMessage) -> MessageReport:
+    """A message as it is stored."""
+    identity, size_bytes = sent.message_id.hex(), len(sent.message)
+    try:
+        message = Message.decode(sent.message)
+        receiver = Receiver(*split_address(message.receiver)[0])
+    except _UNREADABLE as exc:
+        return MessageReport(id=identity, size_bytes=size_bytes, unreadable=str(exc) or type(exc).__name__)
+    return MessageReport(
+        id=identity,
+        size_bytes=size_bytes,
+        receiver=receiver,
+        method=message.method,
+        sent_ms=message.sent_ms,
+        expire_at_ms=message.expire_at_ms,
+        dead_ms=message.dead_ms,
+        error=message.error,
+    )
+
+
+def message_row(row: OutboxRow) -> MessageRow | None:
+    """A row of a listing of dead letters; None for a message that will be delivered or given up."""
+    report = message_report(row.sent)
+    if not (report.dead_ms or report.unreadable):
+        return None
+    sender = Address.decode(row.object_id)
+    return MessageRow(kind=sender.kind, tenant=sender.tenant, name=sender.name, **msgspec.structs.asdict(report))
 
 
 def shown(stored: bytes) -> Value:

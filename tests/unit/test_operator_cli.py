@@ -58,7 +58,10 @@ def test_an_object_is_drawn_with_all_it_has() -> None:
             "dead_alarms": [{**alarm, "attempts": 3, "last_error": "no"}],
             "indexes": {"status": {"value": "open", "sort_ms": NEW_YEAR_MS}},
             "journal": {"first": 4, "last": 7, "entries": 4},
+            "remembered_requests": 3,
+            "remembered_senders": 1,
             "undelivered_messages": 2,
+            "dead_messages": 1,
         },
         "resident": {
             "phase": "active",
@@ -70,6 +73,7 @@ def test_an_object_is_drawn_with_all_it_has() -> None:
             "in_flight": True,
             "unconfirmed_turns": 1,
             "waiting_answers": 2,
+            "parked_callers": 4,
         },
     }
     assert [
@@ -84,9 +88,13 @@ def test_an_object_is_drawn_with_all_it_has() -> None:
         "  INDEX   VALUE  SORTED BY",
         "  status  open   2030-01-01T00:00:00.123Z",
         "journal    4 entries, 4 to 7",
-        "has sent   2",
+        "remembers  3 requests",
+        "           1 senders",
+        "has sent   2 messages that nobody has received",
+        "           1 of them dead",
         "in memory  active, 5 turns, 3 calls wait",
         "  runs add for 20 ms, since 2030-01-01T00:00:00.123Z",
+        "  holds 4 callers until it changes",
         "  not stored yet: dirty, in flight, 1 turns unconfirmed, 2 answers wait for the store",
     ] == list(_lines(told))
 

@@ -44,9 +44,10 @@ def test_an_object_of_a_later_release_is_shown_by_its_fields() -> None:
 def test_what_is_beside_the_fields_is_counted() -> None:
     """An object of which only a message waits is there too; one without anything is not."""
     message = OutboxMessage(1, b"i" * 16, b"hello")
-    report = stored_report(Loaded(1, {}, entries={b"k": Entry(b"v", 9)}, outbox=[message]), NOTHING)
+    entries = {name: Entry(b"v", 9) for name in (b"rone", b"rtwo", b"sender")}
+    report = stored_report(Loaded(1, {}, entries=entries, outbox=[message]), NOTHING)
 
-    assert Stored(remembered_entries=1, undelivered_messages=1, journal=NOTHING) == report
+    assert Stored(remembered_requests=2, remembered_senders=1, undelivered_messages=1, journal=NOTHING) == report
     assert stored_report(Loaded(1, {}), NOTHING) is None
 
 

@@ -282,7 +282,7 @@ class StateMachine(RuleBasedStateMachine):
 
     @property
     def journal(self) -> Journal:
-        host = SimpleNamespace(journals=SimpleNamespace(read=self.read_stored))
+        host = SimpleNamespace(reads=SimpleNamespace(journal=self.read_stored))
         return Journal(cast("Activation", SimpleNamespace(host=host)), self.state)
 
     @property
@@ -291,7 +291,7 @@ class StateMachine(RuleBasedStateMachine):
         return Index(cast("Activation", SimpleNamespace(kind=kind, address=address)), self.state)
 
     async def read_stored(self, _: object, *, after: int, rows: int) -> Sequence[tuple[int, bytes]]:
-        """As `JournalReads.read`."""
+        """As `TurnReads.journal`."""
         return (await self.store.journal(0, self.fence, OBJECT, after=after, rows=rows)).entries
 
     def earlier_alarms(self) -> set[str]:
