@@ -1,4 +1,4 @@
-"""`tenure objects` and `tenure alarms` against a real node: what operators type, and what becomes of it."""
+"""`tenure objects`, `alarms` and `messages` against a real node: what operators type, and what becomes of it."""
 
 import json
 import stat
@@ -125,6 +125,43 @@ def test_dead_alarms_are_listed_rearmed_and_dropped(service: Limiter) -> None:
     call(service, "give_up", name="third")
     assert "It is dropped.\n" == operate(service, "alarms", "drop", *ONE, "third").stdout
     assert {"alarms": [], "next": None} == told(service, "alarms", "dead")
+
+
+def test_dead_messages_are_listed_sent_again_and_dropped(service: Limiter) -> None:
+    """What a receiver refused arrives once it is sent again; what is dropped does not."""
+
+    def taken() -> Any:
+        return told(service, "objects", "show", "troubled", "dev", "clerk")["stored"]["values"].get("taken")
+
+    assert "There is none.\n" == operate(service, "messages", "dead").stdout
+    clerk = "/v1/objects/troubled/clerk"
+    assert 200 == service.call("POST", f"{clerk}/close", {"closed": True})[0]
+    for _ in range(2):
+        call(service, "order", name="clerk")
+    eventually(lambda: len(told(service, "messages", "dead")["messages"]) == 2, within_s=10)
+    shown = operate(service, "messages", "dead", "--limit", "1")
+    assert "troubled/dev/clerk" in shown.stdout
+    assert "ClosedError" in shown.stdout
+    after = shown.stderr.split("--after ")[1].strip()
+    (second,) = told(service, "messages", "dead", "--after", after)["messages"]
+    (first,) = [row for row in told(service, "messages", "list", *ONE)["messages"] if row["id"] != second["id"]]
+
+    assert 200 == service.call("POST", f"{clerk}/close", {"closed": False})[0]
+    assert operate(service, "messages", "resend", *ONE, first["id"]).stdout.startswith("It is sent again, as ")
+    eventually(lambda: taken() is not None, within_s=10)
+    assert "It is dropped.\n" == operate(service, "messages", "drop", *ONE, second["id"]).stdout
+    again = operate(service, "messages", "drop", *ONE, second["id"])
+    assert (1, "") == (again.returncode, again.stdout)
+    assert "(404 not_found)" in again.stderr
+    assert "There is none.\n" == operate(service, "messages", "list", *ONE).stdout
+    assert 1 == taken()["value"]
+
+
+def test_quarantine_is_listed_and_lifted(service: Limiter) -> None:
+    """Nothing is in it here; lifting what is not is said so."""
+    assert "There is none.\n" == operate(service, "objects", "quarantined").stdout
+    assert "It was not in quarantine.\n" == operate(service, "objects", "lift", *ONE).stdout
+    assert {"lifted": False} == told(service, "objects", "lift", *ONE)
 
 
 def test_the_token_is_private_and_needed(service: Limiter) -> None:

@@ -11,14 +11,19 @@ import pytest
 from shared import bounds
 from shared.http.admin import OperatorApi
 from shared.http.health import create_admin_app
-from shared.objects.address import Address
+from shared.objects.address import Address, shard_of
+from shared.objects.errors import DomainError, QuarantinedError
+from shared.objects.handler import DurableObject
 from shared.objects.inspection import Inspection
+from shared.objects.quarantine import TERMS
 from shared.telemetry import logs
 from tests.support.limiter_app import ADMIN_TOKEN, Answer, Service, with_service
 from tests.support.log_lines import logged
 from tests.support.simulated import Counter, Tally
 
 ONE = "/admin/objects/counter/acme/one"
+LIFT = f"{ONE}/quarantine/lift"
+ID = "0" * 32
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +33,38 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def operating(scenario: Callable[[Service], Awaitable[None]]) -> None:
-    with_service(scenario, objects=[Counter, Tally])
+    with_service(scenario, objects=[Counter, Tally, Desk, Closed])
+
+
+class Desk(DurableObject):
+    """Sends what nobody takes."""
+
+    kind = "desk"
+
+    def issue(self, name: str) -> None:
+        self.send(Closed, self.address.tenant, name).take()
+
+    def issue_to_nobody(self) -> None:
+        self.send(Unhosted, self.address.tenant, "one").take()
+
+
+class ClosedError(DomainError):
+    """It takes nothing."""
+
+
+class Closed(DurableObject):
+    """Refuses what it is sent."""
+
+    kind = "closed"
+
+    def take(self) -> None:
+        raise ClosedError
+
+
+class Unhosted(Closed):
+    """No node of these tests has it."""
+
+    kind = "unhosted"
 
 
 async def ask(service: Service, path: str, method: str = "GET", body: Any = None, **rest: Any) -> Answer:
@@ -74,6 +110,77 @@ def test_every_change_is_a_line_in_the_log() -> None:
     acted = [line for line in lines if line["event"] == logs.OPERATOR_ACTED]
     one = "counter/acme/one"
     assert [("cancel", one, "x"), ("evict", one, "")] == [(a["action"], a["object"], a["alarm"]) for a in acted]
+
+
+def test_dead_messages_are_listed_sent_again_and_dropped() -> None:
+    """Over all objects page by page, and of one; what was done is a line in the log."""
+    desk = "/admin/objects/desk/acme/one"
+
+    async def scenario(service: Service) -> None:
+        for name in ("a", "b"):
+            await service.host.call(Address("desk", "acme", "one"), Desk.issue, name)
+            await asyncio.sleep(1)
+        first = await told(service, "/admin/dead-messages?limit=1")
+        second = await told(service, f"/admin/dead-messages?limit=2&after={quote(first['next'])}")
+        rows = [*first["messages"], *second["messages"]]
+        assert second["next"] is None
+        assert [("desk", "one", "a"), ("desk", "one", "b")] == [
+            (row["kind"], row["name"], row["receiver"]["name"]) for row in rows
+        ]
+        own = [{name: value for name, value in row.items() if name not in ("kind", "tenant", "name")} for row in rows]
+        assert {"messages": own} == await told(service, f"{desk}/messages")
+        assert {"id", "size_bytes", "receiver", "method", "sent_ms", "expire_at_ms", "dead_ms", "error"} == own[
+            0
+        ].keys()
+
+        dead, other = (row["id"] for row in rows)
+        sent = (await told(service, f"{desk}/messages/{dead}/resend", "POST"))["id"]
+        assert 404 == (await ask(service, f"{desk}/messages/{dead}/resend", "POST")).status
+        assert {"dropped": True} == await told(service, f"{desk}/messages/{other}/drop", "POST")
+        await asyncio.sleep(1)  # It is refused again.
+        assert [sent] == [row["id"] for row in (await told(service, "/admin/dead-messages"))["messages"]]
+        acted.extend([("resend", dead), ("drop", other)])
+
+    acted: list[tuple[str, str]] = []
+    with logged() as stream:
+        operating(scenario)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    done = [(line["action"], line["message"]) for line in lines if line["event"] == logs.OPERATOR_ACTED]
+    assert acted == done
+
+
+def test_a_message_that_is_under_way_is_left_alone() -> None:
+    """Neither order touches what may yet be delivered: 409."""
+
+    async def scenario(service: Service) -> None:
+        await service.host.call(Address("desk", "acme", "one"), Desk.issue_to_nobody)
+        (message,) = (await told(service, "/admin/objects/desk/acme/one/messages"))["messages"]
+        for action in ("resend", "drop"):
+            answer = await ask(service, f"/admin/objects/desk/acme/one/messages/{message['id']}/{action}", "POST")
+            assert (409, "conflict") == (answer.status, answer.json()["code"])
+        assert [] == (await told(service, "/admin/dead-messages"))["messages"]
+
+    operating(scenario)
+
+
+def test_quarantine_is_listed_and_lifted() -> None:
+    """Until when and for the how-manyth time; an object that is in none is no mistake."""
+
+    async def scenario(service: Service) -> None:
+        object_id = Address("counter", "acme", "one").encode()
+        shard = shard_of(object_id, len(service.core.ownership.shards))
+        record = await service.store.quarantine(shard, object_id, TERMS)
+        listed = {"kind": "counter", "tenant": "acme", "name": "one", "terms": 1, "until_ms": record.until_ms}
+        assert {"objects": [listed]} == await told(service, "/admin/quarantine")
+        with pytest.raises(QuarantinedError):
+            await add(service, "one")
+        assert {"lifted": True} == await told(service, LIFT, "POST")
+        await add(service, "one")
+        assert {"lifted": False} == await told(service, LIFT, "POST")
+        assert {"objects": []} == await told(service, "/admin/quarantine")
+        assert 404 == (await ask(service, LIFT.replace("counter", "nobody"), "POST")).status
+
+    operating(scenario)
 
 
 def test_without_a_token_it_is_off() -> None:
@@ -218,6 +325,15 @@ BAD = [
     ("/admin/objects/counter/acme", 404, None),
     (f"{ONE}/state", 404, None),
     (f"{ONE}/alarms/x/ring", 404, None),
+    (f"{ONE}/messages/x/read", 404, None),
+    (f"{ONE}/messages/{ID[:-1]}/drop", 400, "path"),
+    (f"{ONE}/messages/{ID[:-1]}g/resend", 400, "path"),
+    (f"{ONE}/quarantine", 404, None),
+    ("/admin/objects/nobody/acme/one/messages", 404, None),
+    ("/admin/dead-messages?limit=0", 400, "query.limit"),
+    ("/admin/dead-messages?after=MTIz", 400, "query.after"),
+    ("/admin/dead-messages?after=MTox²", 400, "query.after"),
+    ("/admin/quarantine?limit=1", 400, "query.limit"),
     ("/admin/", 404, None),
 ]
 
@@ -271,7 +387,7 @@ def test_methods_are_told_apart() -> None:
     """Looking is GET, doing is POST, and the answer says which."""
 
     async def scenario(service: Service) -> None:
-        for method, path, allow in (("POST", ONE, "GET, HEAD"), ("GET", f"{ONE}/evict", "POST")):
+        for method, path, allow in (("POST", ONE, "GET, HEAD"), ("GET", f"{ONE}/evict", "POST"), ("GET", LIFT, "POST")):
             answer = await ask(service, path, method)
             assert (405, allow) == (answer.status, answer.field("allow"))
         assert (200, b"") == (await ask(service, "/admin/alarms", "HEAD"))[::2]

@@ -12,6 +12,8 @@ from shared.objects.address import Address, shard_of
 from shared.objects.errors import CommitFailedError, OutcomeUnknownError, UnavailableError
 from shared.objects.handler import DurableObject, readonly
 from shared.objects.inspection import Inspection
+from shared.objects.once import Delivery, KeyedRequest
+from shared.objects.parking import Park
 from shared.objects.reports import JournalReport
 from shared.storage.codec import encode
 from shared.storage.interface import ObjectWrite, Section
@@ -40,6 +42,9 @@ class Seen(DurableObject):
     @readonly
     def value(self) -> int:
         return self.storage.get("at_ms", int, default=0)
+
+    def wait(self) -> Park:
+        return Park("at_ms", self.clock.now_ms() + 60_000)
 
 
 class Watched:
@@ -136,6 +141,28 @@ def test_what_is_not_stored_yet_is_shown() -> None:
         assert after.stored is not None
         assert after.resident is not None
         assert not after.resident.dirty
+
+    watching(scenario)
+
+
+def test_callers_that_are_held_and_what_is_remembered_are_shown() -> None:
+    """How many, not who or what."""
+
+    async def scenario(node: Watched) -> None:
+        waiting = asyncio.ensure_future(node.host.call(SEEN, Seen.wait))
+        await asyncio.sleep(0.1)
+        for key in ("a", "b"):
+            once = KeyedRequest(key, Counter.add, [1])
+            await node.host.call(ONE, Counter.add, 1, once=once)
+        once = Delivery(TALLY.encode(), epoch=1, serial=1, expire_at_ms=node.host.store_clock.now_ms() + 60_000)
+        await node.host.call(ONE, Counter.add, 1, once=once)
+        held, one = await node.inspection.show(SEEN), await node.inspection.show(ONE)
+        assert held.resident is not None
+        assert one.stored is not None
+        assert one.resident is not None
+        assert (1, 0) == (held.resident.parked_callers, one.resident.parked_callers)
+        assert (2, 1) == (one.stored.remembered_requests, one.stored.remembered_senders)
+        waiting.cancel()
 
     watching(scenario)
 

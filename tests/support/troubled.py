@@ -2,8 +2,13 @@
 
 import asyncio
 
+from shared.objects.errors import DomainError
 from shared.objects.handler import Alarm, DurableObject, public
 from shared.storage.codec import AlarmRecord
+
+
+class ClosedError(DomainError):
+    """It takes nothing any more."""
 
 
 class Troubled(DurableObject):
@@ -33,6 +38,23 @@ class Troubled(DurableObject):
         """Have an alarm that has failed for a day."""
         record = AlarmRecord(due_ms=self.clock.now_ms(), serial=1, attempts=290, last_error="ValueError: no")
         self.storage.bury_alarm(name, record, self.clock.now_ms())
+
+    @public
+    def order(self, name: str) -> None:
+        """Send a message to another one of this kind."""
+        self.send(Troubled, self.address.tenant, name).take()
+
+    @public
+    def close(self, closed: bool) -> None:
+        """Take no messages any more, or take them again."""
+        self.storage.put("closed", closed)
+
+    @public
+    def take(self) -> None:
+        """Take a message."""
+        if self.storage.get("closed", bool, default=False):
+            raise ClosedError
+        self.storage.put("taken", self.storage.get("taken", int, default=0) + 1)
 
     @public
     async def rest(self) -> None:
