@@ -152,10 +152,10 @@ def test_callers_that_are_held_and_what_is_remembered_are_shown() -> None:
         waiting = asyncio.ensure_future(node.host.call(SEEN, Seen.wait))
         await asyncio.sleep(0.1)
         for key in ("a", "b"):
-            once = KeyedRequest(key, Counter.add, [1])
-            await node.host.call(ONE, Counter.add, 1, once=once)
-        once = Delivery(TALLY.encode(), epoch=1, serial=1, expire_at_ms=node.host.store_clock.now_ms() + 60_000)
-        await node.host.call(ONE, Counter.add, 1, once=once)
+            await node.host.call(ONE, Counter.add, 1, once=KeyedRequest(key, Counter.add, [1]))
+        expire_at_ms = node.host.store_clock.now_ms() + 60_000
+        delivery = Delivery(TALLY.encode(), epoch=1, serial=1, expire_at_ms=expire_at_ms)
+        await node.host.call(ONE, Counter.add, 1, once=delivery)
         held, one = await node.inspection.show(SEEN), await node.inspection.show(ONE)
         assert held.resident is not None
         assert one.stored is not None

@@ -273,7 +273,8 @@ def test_dead_letters_of_all_shards_are_listed_page_by_page(monkeypatch: pytest.
         await post.become("broken")
         for desk in desks:
             await post.issue(*range(9), desk=desk)
-        rows, spot, pages = [], None, []
+        rows, spot = [], None
+        pages: list[int] = []
         while not pages or spot is not None:
             page, spot = await post.letters.dead(after=spot, limit=5)
             pages.append(len(page))
