@@ -106,6 +106,8 @@ class Envelope:
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         method = getattr(self._kind, name)
+        if self._kind.native:
+            raise TypeError(f"{self._kind.kind} is a native kind: it cannot remember what it has received")
 
         def send(*args: Any) -> None:
             activation = self._sender._activation  # noqa: SLF001  # Part of the same surface.

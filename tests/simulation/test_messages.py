@@ -16,7 +16,7 @@ from shared.storage.interface import Store
 from shared.storage.listings import OutboxMessage
 from shared.testing.clock import run_virtual
 from shared.testing.faults import Fault, FaultKind, FaultyStore
-from tests.support.simulated import Core, core, memory
+from tests.support.simulated import Core, Meter, core, memory
 
 DESK = Address("desk", "acme", "one")
 SHARDS = 4
@@ -78,6 +78,9 @@ class Desk(DurableObject):
     def issue_wrongly(self, office: str) -> None:
         self.send(Office, self.address.tenant, office).file()
 
+    def issue_to_a_meter(self, meter: str) -> None:
+        self.send(Meter, self.address.tenant, meter).hit(1)
+
     def issue_briefly(self, office: str, ttl_ms: int) -> None:
         self.send(Office, self.address.tenant, office, ttl_ms=ttl_ms).file(Slip(0))
 
@@ -138,11 +141,11 @@ def test_a_message_is_delivered_after_its_turn_is_stored() -> None:
 
 
 def test_a_turn_that_fails_sends_nothing() -> None:
-    """Nor one whose message does not fit the receiver's method."""
+    """Nor one whose message does not fit the receiver's method, or whose receiver could not know it again."""
 
     async def main() -> None:
         async with core(memory(), kinds=KINDS) as a:
-            for method in (Desk.issue_in_vain, Desk.issue_wrongly):
+            for method in (Desk.issue_in_vain, Desk.issue_wrongly, Desk.issue_to_a_meter):
                 with pytest.raises(HandlerError):
                     await a.host.call(DESK, method, "n")
             await asyncio.sleep(5)

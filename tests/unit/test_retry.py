@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ratelimiter import policy  # noqa: F401  # So that its errors are among the subclasses.
+from services.workflows.refusals import MailboxFullError
 from shared.errors import InvalidInputError, RefusedError, Retryable, TenureError
 from shared.http import errors  # noqa: F401  # As above.
 from shared.objects.alarms import retried
@@ -37,6 +38,7 @@ NOT_STARTED = {
     QuarantinedError,
     TransactionBusyError,
     TransactionAbortedError,
+    MailboxFullError,
 }
 IN_DOUBT = {OutcomeUnknownError, CommitFailedError, NoRoomError, StoreInDoubtError}
 
