@@ -269,8 +269,7 @@ class Host:
             raise UnavailableError("This node does not own the object at the moment")
         if shard.in_doubt:
             self._admission.check_doubt(address.kind, shard)
-        if activation.phase is Phase.ACTIVE and self._expired(activation):
-            self._begin_anew(activation)
+        self.begin_anew_if_expired(activation)
         activation.touched = True
         if activation.mailbox is None:
             activation.mailbox = Mailbox(self.backlog)
@@ -316,8 +315,14 @@ class Host:
         passed = 0 < state.expire_at_ms <= self.store_clock.upper_ms()
         return passed and activation.clean and not state.stays
 
-    def _begin_anew(self, activation: Activation) -> None:
-        """The expiry has passed: what a load would find is known without one."""
+    def begin_anew_if_expired(self, activation: Activation) -> None:
+        """Where the expiry has passed, what a load would find is known without one.
+
+        Raises:
+            HandlerError: the object cannot begin anew, and has left memory.
+        """
+        if activation.phase is not Phase.ACTIVE or not self._expired(activation):
+            return
         self._turns.passivate(activation)
         activation.state = activation.state.expired()
         self._turns.instantiate(activation)

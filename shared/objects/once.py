@@ -21,15 +21,17 @@ from typing import Any, NamedTuple, Protocol, get_type_hints
 import msgspec
 
 from shared import bounds
-from shared.errors import InvalidInputError
+from shared.errors import InvalidInputError, TenureError
 from shared.objects.changes import check_size
-from shared.objects.errors import KeyReusedError, OverloadedError
+from shared.objects.errors import HandlerError, KeyReusedError, OverloadedError
 from shared.objects.handler import DurableObject
 from shared.objects.parking import reply_type
 from shared.objects.store_clock import StoreClock
 from shared.storage.codec import decode, encode
 from shared.storage.interface import Entry
+from shared.telemetry import logs
 
+_log = logs.get_logger()
 REQUEST_MARK, SENDER_MARK = b"r", b"s"
 """What the field of an entry begins with."""
 
@@ -60,6 +62,22 @@ class Once(Protocol):
             TypeError: it cannot be stored.
         """
         ...
+
+
+def answered(once: Once, object_: DurableObject, method: str, clock: StoreClock) -> Answer | None:
+    """See `Once.answered`.
+
+    Raises:
+        HandlerError: what was kept cannot be read, or the author's `recall_reply` has raised.
+        TenureError: as `Once.answered`.
+    """
+    try:
+        return once.answered(object_, clock)
+    except TenureError:
+        raise
+    except Exception as exc:
+        _log.error(logs.TURN_FAILED, object_kind=object_.kind, method=method, exc_info=exc)
+        raise HandlerError(object_.kind, method) from exc
 
 
 class _Answered(msgspec.Struct, frozen=True, array_like=True):

@@ -42,10 +42,11 @@ def reply_type(annotation: Any) -> Any:
 class ParkedCalls:
     """The callers that one object holds, in the order they came. Made when the first one parks."""
 
-    __slots__ = ("_held",)
+    __slots__ = ("_gone", "_held")
 
     def __init__(self) -> None:
         self._held: dict[Call, tuple[str, asyncio.TimerHandle]] = {}
+        self._gone: dict[Call, Callable[[object], object]] = {}
 
     def __len__(self) -> int:
         return len(self._held)
@@ -53,6 +54,8 @@ class ParkedCalls:
     def hold(self, call: Call, key: str, timer: asyncio.TimerHandle) -> None:
         """Hold a caller until `key` is written; `timer` is what ends that otherwise."""
         self._held[call] = (key, timer)
+        self._gone[call] = gone = lambda _: self.leave(call)
+        call.future.add_done_callback(gone)
 
     def let_go(self, keys: Container[str] | None = None) -> list[Call]:
         """Those that wait for one of `keys` (None: for any); they are not held any more."""
@@ -66,6 +69,7 @@ class ParkedCalls:
         held = self._held.pop(call, None)
         if held is not None:
             held[1].cancel()
+            call.future.remove_done_callback(self._gone.pop(call))  # It may park again, as often as it is served.
         return held is not None
 
 
@@ -99,7 +103,6 @@ class Parking:
         timer = asyncio.get_running_loop().call_later(left_ms / 1000, self._time_is_up, activation, call)
         parked.hold(call, park.key, timer)
         call.started = False
-        call.future.add_done_callback(lambda _: parked.leave(call))
 
     def touched(self, activation: Activation, keys: Container[str] | None) -> None:
         """These keys were written (None: all of them): whoever is parked for one of them is served."""
@@ -120,6 +123,7 @@ class Parking:
 
     def _time_is_up(self, activation: Activation, call: Call) -> None:
         if activation.parked is not None and activation.parked.leave(call):
+            self._host.begin_anew_if_expired(activation)
             self.queue(activation, [call])
             activation.idle = False
             self._pump(activation)

@@ -27,6 +27,7 @@ from shared.objects.errors import (
 from shared.objects.handler import Alarm, DurableObject
 from shared.objects.migrations import migrate
 from shared.objects.native import NativeState
+from shared.objects.once import answered
 from shared.objects.parking import Park, Parking
 from shared.objects.tracing import begin_turn, describe_alarm, end_turn, observe_turn
 from shared.storage.codec import AlarmRecord
@@ -206,8 +207,8 @@ class Turns:
     def _answered_before(self, activation: Activation, call: Call, once: "Once") -> bool:
         """Give the answer of before, or the error that this call may not run with; say whether it was either."""
         try:
-            answer = once.answered(activation.instance, self._clock)
-        except (TenureError, ValueError) as exc:
+            answer = answered(once, activation.instance, call.method.__name__, self._clock)
+        except TenureError as exc:
             self._answer(activation, call, None, exc)
             return True
         if answer is None:

@@ -82,6 +82,15 @@ class Till(DurableObject):
         return self.storage.get("total", int, default=0)
 
 
+class ForgetfulTill(Till):
+    """One that cannot make a reply again of what it kept."""
+
+    kind = "forgetful_till"
+
+    def recall_reply(self, method: str, kept: Any) -> Any:  # As its base has it.
+        raise LookupError(method)
+
+
 class CheckpointedTill(Till):
     """One that may forget its last moments, and then both the payment and that it was made."""
 
@@ -318,5 +327,24 @@ def test_a_checkpointed_kind_forgets_effect_and_answer_together() -> None:
         async with core(store, kinds=[CheckpointedTill], lock_id="L") as b:
             assert 5 == await ask(b, "stored", CheckpointedTill.pay_in, 5, address=quick)
             assert 10 == await ask(b, "lost", CheckpointedTill.pay_in, 5, address=quick)
+
+    run_virtual(main)
+
+
+def test_a_reply_that_cannot_be_recalled_fails_its_call_alone() -> None:
+    """Whoever waits behind it is served, be it one who arrives or one who has waited for a turn to end."""
+
+    async def main() -> None:
+        forgetful = Address("forgetful_till", "acme", "one")
+        async with core(memory(), kinds=[ForgetfulTill]) as a:
+            for wait in (False, True):
+                first = KeyedRequest(f"k{wait}", Till.pay_in, [5])
+                await a.host.call(forgetful, Till.pay_in, 5, once=first)
+                before = [a.host.call(forgetful, Till.pay_in_slowly, 1)] if wait else []
+                again = a.host.call(forgetful, Till.pay_in, 5, once=first)
+                calls = [asyncio.ensure_future(call) for call in (*before, again, a.host.call(forgetful, Till.total))]
+                *_, recalled, total = await asyncio.gather(*calls, return_exceptions=True)
+                assert isinstance(recalled, HandlerError)
+                assert 5 + 6 * wait == total
 
     run_virtual(main)

@@ -33,11 +33,18 @@ class Board(DurableObject):
     def wipe(self) -> None:
         self.storage.delete_all()
 
+    def lend(self, until_ms: int) -> None:
+        self.write("lent")
+        self.storage.expire_at(until_ms)
+
     def read_after(self, version: int, until_ms: int) -> tuple[int, str] | Park:
         current = self.storage.get("version", int, default=0)
         if current != version or self.clock.now_ms() >= until_ms:
             return current, self.storage.get("text", str, default="")
         return Park("version", until_ms)
+
+    def read_in_vain(self) -> Park:
+        return Park("version", FOR_LONG_MS)
 
     def park_wrongly(self) -> Park:
         self.storage.put("text", "half done")
@@ -201,5 +208,34 @@ def test_a_node_that_stops_answers_whom_it_holds() -> None:
             await a.host.drain()
             with pytest.raises(UnavailableError):
                 await waiting
+
+    run_virtual(main)
+
+
+def test_a_parked_caller_hears_nothing_of_an_object_that_has_expired() -> None:
+    """When its time is up, it meets the object as a call of that moment would."""
+
+    async def main() -> None:
+        async with core(memory(), kinds=[Board]) as a:
+            await a.host.call(ONE, Board.lend, START_MS + 2_000)
+            assert (0, "") == await read(a, 1, START_MS + 10_000)
+
+    run_virtual(main)
+
+
+def test_a_caller_that_parks_again_and_again_holds_no_more() -> None:
+    """What ends its waiting is known once, however often it was served in vain."""
+
+    async def main() -> None:
+        async with core(memory(), kinds=[Board]) as a:
+            waiting = asyncio.ensure_future(a.host.call(ONE, Board.read_in_vain))
+            for _ in range(50):
+                await a.host.call(ONE, Board.write, "hello")
+            parked = a.host.residents.by_address[ONE].parked
+            assert parked is not None
+            (call,) = parked.let_go()
+            assert 1 == len(call.future._callbacks)  # The caller's own.
+            call.reply(None)
+            await waiting
 
     run_virtual(main)
