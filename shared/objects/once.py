@@ -23,7 +23,7 @@ import msgspec
 from shared import bounds
 from shared.errors import InvalidInputError, TenureError
 from shared.objects.changes import check_size
-from shared.objects.errors import HandlerError, KeyReusedError, OverloadedError
+from shared.objects.errors import HandlerError, KeyReusedError, OverloadedError, UnavailableError
 from shared.objects.handler import DurableObject
 from shared.objects.parking import reply_type
 from shared.objects.store_clock import StoreClock
@@ -144,14 +144,19 @@ class Delivery:
         self._expire_at_ms = expire_at_ms
 
     def answered(self, object_: DurableObject, clock: StoreClock) -> Answer | None:
-        """See `Once.answered`. One that has expired counts as answered: nothing may come of it."""
-        if self._expire_at_ms <= clock.upper_ms():
-            return Answer(None)
+        """See `Once.answered`.
+
+        Raises:
+            UnavailableError: it has not been heard, and has expired: nothing may come of it.
+        """
         entry = _known(object_, self._field, clock)
+        if entry is not None and self._place <= decode(entry.value, _Place):
+            return Answer(None)
+        if self._expire_at_ms <= clock.upper_ms():
+            raise UnavailableError("The message has expired")
         if entry is None:
             _make_room(object_, clock)
-            return None
-        return Answer(None) if self._place <= decode(entry.value, _Place) else None
+        return None
 
     def remember(self, object_: DurableObject, reply: Any, clock: StoreClock) -> None:  # noqa: ARG002  # Of a message nobody asks for the reply.
         """See `Once.remember`."""

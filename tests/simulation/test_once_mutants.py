@@ -63,7 +63,7 @@ MUTANTS = (
         "second_delivery_runs_again",
         Delivery,
         "answered",
-        Text("if self._place <= decode(entry.value, _Place) else None", "if False else None"),
+        Text("if entry is not None and self._place <= decode(entry.value, _Place)", "if False"),
         messages.test_a_message_that_was_delivered_is_known_again,
     ),
     Mutant(
