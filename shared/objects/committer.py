@@ -93,8 +93,11 @@ class Committer:
         self._wake.set()
 
     def carry(self, shard: Shard, write: ObjectWrite, landed: Callable[[bool], object]) -> None:
-        """Take a write that changes no state; `landed` hears whether the store has it."""
-        self._carried.append(Carried(shard, write, landed))
+        """Take a write that changes no state; `landed` hears whether the store has it.
+
+        It flies while the shard is held as it is now: what another owner has made of it meanwhile is not undone.
+        """
+        self._carried.append(Carried(shard, shard.fence, write, landed))
         self._wake.set()
 
     def wake(self) -> None:
@@ -217,7 +220,10 @@ class Committer:
     def _gather_carried(self, flight: Flight) -> None:
         waiting, self._carried = self._carried, []
         for carried in waiting:
-            if not carried.shard.open or flight.full:
+            if not carried.shard.open or carried.shard.fence is not carried.fence:
+                carried.landed(False)  # noqa: FBT003  # A callback has no names.
+                continue
+            if flight.full:
                 self._carried.append(carried)
                 continue
             part = flight.part(carried.shard)

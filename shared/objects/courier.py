@@ -151,7 +151,10 @@ class Courier:
             if write is None:
                 return
             waiting.popleft()
-            self._settle(post, write)
+            settled = asyncio.get_running_loop().create_future()
+            self._settle(post, write, settled)
+            if write.outbox_adds:
+                await settled  # Were a later one heard first, the next owner would take this one for delivered.
         del post.lines[line]
 
     async def _deliver(self, post: _Post, line: _Line, row: OutboxRow, message: Message) -> ObjectWrite | None:
@@ -198,21 +201,27 @@ class Courier:
         settled.outbox_adds = {row.sent.message_id: dead.encode()}
         return settled
 
-    def _settle(self, post: _Post, write: ObjectWrite) -> None:
-        """Have a commit carry what became of a message; until it has, the message counts as held."""
+    def _settle(self, post: _Post, write: ObjectWrite, settled: "asyncio.Future[None]") -> None:
+        """Have a commit carry what became of a message; until it has, the message counts as held.
+
+        `settled` is done once that is stored, or is the business of others.
+        """
 
         def landed(stored: bool) -> None:  # noqa: FBT001  # A callback has no names.
-            if post.closed:
-                return
-            if not stored:
-                asyncio.get_running_loop().call_later(_RETRIES.base_ms / 1000, self._settle, post, write)
-                return
-            post.held -= 1
-            self._release(1)
-            if not write.outbox_adds:
+            if stored and not write.outbox_adds:
                 self._host.residents.delivered(write.object_id, write.outbox_removes)
+            if not stored and not post.closed:
+                asyncio.get_running_loop().call_later(_RETRIES.base_ms / 1000, self._settle, post, write, settled)
+                return
+            if not post.closed:
+                post.held -= 1
+                self._release(1)
+            if not settled.done():  # It is where the courier has ended.
+                settled.set_result(None)
 
-        if not post.closed:
+        if post.closed:
+            landed(False)  # noqa: FBT003  # As above.
+        else:
             self._host.committer.carry(post.shard, write, landed)
 
     def _release(self, messages: int) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from shared import bounds
 from shared.objects.activation import Activation
 from shared.objects.ownership import Shard
-from shared.storage.interface import ObjectWrite, Section
+from shared.storage.interface import Fence, ObjectWrite, Section
 from shared.telemetry.context import TraceContext
 from shared.telemetry.metrics import CommitOutcome
 from shared.telemetry.traces import Started
@@ -16,9 +16,10 @@ _OUTCOMES: tuple[CommitOutcome, ...] = ("ok", "full", "fenced", "conflict", "awa
 
 
 class Carried(NamedTuple):
-    """A write that goes along without its object, and who wants to hear of it."""
+    """A write that goes along without its object, under the fence where it was made, and who wants to hear of it."""
 
     shard: Shard
+    fence: Fence
     write: ObjectWrite
     landed: Callable[[bool], object]
 

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Sequence
+from typing import ClassVar
 
 import msgspec
 import pytest
@@ -38,8 +39,12 @@ class Office(DurableObject):
     """Files what it gets."""
 
     kind = "office"
+    refused: ClassVar[int] = 0
+    """The number of a slip that no office takes."""
 
     def file(self, slip: Slip, copies: int = 1) -> None:
+        if slip.number == Office.refused > 0:
+            raise ClosedError
         if self.storage.get("closed", bool, default=False):
             raise ClosedError
         if self.storage.get("broken", bool, default=False):
@@ -49,6 +54,9 @@ class Office(DurableObject):
 
     def set(self, what: str, value: bool) -> None:  # Turns take their arguments by place.
         self.storage.put(what, value)
+
+    async def rest(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
     def filed(self) -> tuple[int, ...]:
         return self.storage.get("filed", tuple[int, ...], default=())
@@ -442,3 +450,97 @@ def test_a_message_that_cannot_be_read_stays_and_holds_nobody_up() -> None:
         assert [b"", b"\x63"] == [message.message for message in sent.values()]
 
     run_virtual(main)
+
+
+def test_a_message_that_expires_while_it_waits_for_its_turn_is_a_dead_letter() -> None:
+    """It has had no effect, so it is not delivered."""
+
+    async def main() -> None:
+        store = memory()
+        async with core(store, kinds=KINDS) as a:
+            resting = asyncio.ensure_future(a.host.call(office("n"), Office.rest, 5))
+            await a.host.call(DESK, Desk.issue_briefly, "n", 1_000)
+            await asyncio.sleep(10)
+            await resting
+            assert [] == await filed(a, "n")
+            assert ["expired"] == [message.error[:7] for message in await outbox(store)]
+
+    run_virtual(main)
+
+
+def test_what_is_behind_a_refused_message_waits_until_that_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the next owner would take the refused one for delivered, as later ones have been heard, and drop it."""
+
+    async def main() -> None:
+        monkeypatch.setattr(Office, "refused", 1)
+        shared = memory()
+        store = FaultyStore(shared)
+        far = _office_in_another_shard()
+        async with core(store, kinds=KINDS, lock_id="L") as a:
+            resting = asyncio.ensure_future(a.host.call(office(far), Office.rest, 0.5))
+            await a.host.call(DESK, Desk.issue, [far], 2)
+            store.next("claim", FaultKind.AWAY)
+            a.ownership.suspend([a.ownership.shards[shard_of(DESK.encode(), SHARDS)]])
+            await resting
+            await asyncio.sleep(0.2)
+            await a.kill()
+        async with core(shared, kinds=KINDS, lock_id="L") as b:
+            await asyncio.sleep(1)
+            assert [2] == await filed(b, far)
+            assert ["ClosedError"] == [message.error[:11] for message in await outbox(shared)]
+
+    run_virtual(main)
+
+
+def test_what_was_to_become_of_a_message_is_forgotten_with_its_shard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another owner has delivered it meanwhile: it is no dead letter because the first one had given it up."""
+
+    async def main() -> None:
+        monkeypatch.setattr(Office, "refused", 1)
+        shared = memory()
+        store = FaultyStore(shared)
+        far = _office_in_another_shard()
+        async with core(store, kinds=KINDS, lock_id="L") as a:
+            resting = asyncio.ensure_future(a.host.call(office(far), Office.rest, 0.5))
+            await a.host.call(DESK, Desk.issue, [far])
+            store.next("claim", FaultKind.AWAY)
+            a.ownership.suspend([a.ownership.shards[shard_of(DESK.encode(), SHARDS)]])
+            await resting
+            await asyncio.sleep(0.2)
+            store.away = True
+            monkeypatch.setattr(Office, "refused", 0)
+            async with core(shared, node="b", kinds=KINDS, lock_id="L") as b:
+                await asyncio.sleep(1)
+                assert [1] == await filed(b, far)
+                assert [] == await outbox(shared)
+                await b.drain()
+            store.away = False
+            await asyncio.sleep(10)
+            assert [] == await outbox(shared)
+            assert [1] == await filed(a, far)
+
+    run_virtual(main)
+
+
+def test_a_message_makes_room_though_its_shard_was_opened_anew_meanwhile() -> None:
+    """Its removal is confirmed to whoever opened the shard before; the sender hears of it all the same."""
+
+    async def main() -> None:
+        # Commits: the issue, the effect, and the removal.
+        store = FaultyStore(memory(), [Fault(operation="commit", kind=FaultKind.REPLY_LOST, count=3)])
+        async with core(store, kinds=KINDS) as a:
+            await a.host.call(DESK, Desk.issue, ["n"])
+            await asyncio.sleep(0.1)
+            a.host.courier.opened(a.ownership.shards)
+            await asyncio.sleep(5)
+            assert [] == await outbox(store)
+            assert set() == a.host.residents.by_address[DESK].state.kept.outstanding  # type: ignore[union-attr]  # No native kind.
+        assert not store.unfired()
+
+    run_virtual(main)
+
+
+def _office_in_another_shard() -> str:
+    """The name of one that is not in the desk's."""
+    desk = shard_of(DESK.encode(), SHARDS)
+    return next(name for name in "abcdefgh" if shard_of(office(name).encode(), SHARDS) != desk)
