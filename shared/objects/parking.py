@@ -8,6 +8,7 @@ after the commit that it depends on. A turn that parks has written nothing, so i
 
 import asyncio
 from collections.abc import Callable, Container, Iterable
+from contextlib import suppress
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
@@ -15,7 +16,7 @@ import msgspec
 
 from shared import bounds
 from shared.objects.activation import Activation, Call, Mailbox
-from shared.objects.errors import DeadlineExceededError, OverloadedError
+from shared.objects.errors import DeadlineExceededError, HandlerError, OverloadedError
 
 if TYPE_CHECKING:
     from shared.objects.host import Host
@@ -122,6 +123,8 @@ class Parking:
                 call.fail(exc)
 
     def _time_is_up(self, activation: Activation, call: Call) -> None:
+        with suppress(HandlerError):  # One that cannot begin anew has answered all whom it held.
+            self._host.begin_anew_if_expired(activation)
         if activation.parked is not None and activation.parked.leave(call):
             self._host.begin_anew_if_expired(activation)
             self.queue(activation, [call])

@@ -1,6 +1,7 @@
 """Callers that wait for a change cost no turn, and hear of it once it is stored."""
 
 import asyncio
+from typing import ClassVar
 
 import pytest
 
@@ -21,6 +22,10 @@ class Board(DurableObject):
     """Somebody writes on it, others wait for what is new."""
 
     kind = "board"
+    sealed: ClassVar[bool] = False
+
+    def on_activate(self) -> None:
+        assert not Board.sealed
 
     def write(self, text: str) -> int:
         version = self.storage.get("version", int, default=0) + 1
@@ -237,5 +242,24 @@ def test_a_caller_that_parks_again_and_again_holds_no_more() -> None:
             assert 1 == len(call.future._callbacks)  # The caller's own.
             call.reply(None)
             await waiting
+
+    run_virtual(main)
+
+
+def test_a_parked_caller_is_answered_where_the_object_that_has_expired_cannot_begin_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At once, and not when its patience has ended."""
+
+    async def main() -> None:
+        async with core(memory(), kinds=[Board]) as a:
+            await a.host.call(ONE, Board.lend, START_MS + 2_000)
+            waiting = read(a, 1, START_MS + 10_000)
+            await asyncio.sleep(1)
+            monkeypatch.setattr(Board, "sealed", True)
+            await asyncio.sleep(10)
+            assert waiting.done()
+            with pytest.raises(UnavailableError):
+                await waiting
 
     run_virtual(main)
