@@ -4,7 +4,7 @@ The bounds of one run follow from its being one object: what is loaded whole is 
 decides how much may happen in one transition.
 """
 
-from shared.bounds import BODY_BYTES_MAX, OBJECT_BYTES_MAX, VALUE_BYTES_MAX
+from shared.bounds import BODY_BYTES_MAX, INDEX_ROWS_MAX, OBJECT_BYTES_MAX, TURN_BYTES_MAX, VALUE_BYTES_MAX
 
 # What travels. One value of the store holds it with what stands around it.
 PAYLOAD_BYTES_MAX = 96 * 1024  # Run input, step result, signal, one evaluated template.
@@ -16,6 +16,7 @@ EXPRESSION_STEPS_MAX = 100_000  # About 4 ms of recursion, the most expensive st
 EXPRESSION_MS_MAX = 250  # The net under the steps, for functions of one step that do much: patterns, sorts.
 EXPRESSION_DEPTH_MAX = 200
 EXPRESSION_ARRAY_MAX = 100_000
+PROGRAMS_KEPT = 256  # Compiled definitions, some 50 KiB each where they are large.
 EXPRESSIONS_KEPT = 4_096  # Compiled; some 20 definitions of the largest size.
 
 # Definitions. One is a page or two; what is larger is several workflows.
@@ -39,7 +40,20 @@ CALL_TIMEOUT_MS = 30_000
 COMPENSATION_TIMEOUT_MS = 3_600_000  # A worker may have to be started first; the next attempt is the same compensation.
 
 # One run.
-RUN_BYTES_MAX = 768 * 1024  # All that it keeps; with its history's newest entries it fits into an object.
+RUN_BYTES_MAX = 320 * 1024  # All that it keeps. Any turn may change all of it, and writes it whole in one commit.
+PIECE_BYTES = 64 * 1024  # It is written in pieces; those that are as they were are not written again.
+HISTORY_DATA_BYTES_MAX = 256  # Told with one thing that happened; the whole of it is in the run, or went to a caller.
+HISTORY_ENTRY_BYTES = 64 * 1024  # Of one journal entry, which holds what happened in one turn.
+HISTORY_TURN_BYTES_MAX = 80 * 1024  # Of all entries of one turn: 200 steps with paths of 100 bytes.
+NOTICE_BYTES_MAX = 1024  # Told to those who watch; they look at the run for the rest.
+ERRANDS_TURN_BYTES_MAX = 24 * 1024  # What is kept of the calls that 200 steps make; the calls stand in the run.
+ERRANDS_AT_ONCE = 256  # Of one node, so that errands leave room for calls; an answer takes its place within seconds.
+RESEND_MS = 10_000  # After which an errand of which nothing was heard is carried out again: its node may have died.
+RESEND_MS_MAX = 300_000
+ATTRIBUTES_MAX = 10  # Each is an index row of the run; the others are its status, its definition and its trouble.
+ATTRIBUTE_BYTES_MAX = 256
+ATTRIBUTE_NAME_BYTES_MAX = 48
+ENDED_KEPT_MS = 30 * 24 * 3_600_000  # Of a run that has ended; longer than whoever starts runs tries again.
 ENTRIES_MAX = 10_000  # Steps entered in all. A loop that nobody meant ends in an incident and not in a full store.
 STEPS_PER_TURN_MAX = 200  # Then the next turn goes on, so that others are served in between.
 MAILBOX_SIGNALS_MAX = 100
@@ -47,4 +61,10 @@ SETTLED_KEPT = 64  # Answers that are known again when they are repeated; a work
 REMINDERS_KEPT = 16  # Unanswered calls of reminders; older ones are not sent again.
 RETRY_AFTER_MS_MAX = 3_600_000  # What another side may ask for before its next retry.
 RUN_ID_BYTES_MAX = 256
-assert RUN_BYTES_MAX + PAYLOAD_BYTES_MAX < OBJECT_BYTES_MAX
+assert (
+    RUN_BYTES_MAX + DEFINITION_BYTES_MAX + HISTORY_TURN_BYTES_MAX + ERRANDS_TURN_BYTES_MAX
+    < TURN_BYTES_MAX
+    < OBJECT_BYTES_MAX
+)
+assert ATTRIBUTES_MAX + 5 < INDEX_ROWS_MAX
+assert PIECE_BYTES < VALUE_BYTES_MAX

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from services.workflows.bounds import SETTLED_KEPT
-from services.workflows.intents import Arm, AskFor, Intent, Notify, Record, Withdraw
+from services.workflows.intents import Arm, AskFor, Intent, Notify, Record, Sent, Withdraw
 from services.workflows.program import Block, Json, Map, Parallel, Program, Step
 from services.workflows.state import ROOT, Activity, Ending, Failure, Run, Scope, Settled, Signal, Timer, Undo
 
@@ -221,7 +221,7 @@ def activity_of(scope: Scope) -> Activity:
     return scope.activity
 
 
-def outstanding(run: Run) -> Iterator[Intent]:
+def outstanding(run: Run) -> Iterator[Sent]:
     """What has been sent or shown and not been answered: all that is sent again after a crash."""
     for scope in run.scopes.values():
         if scope.activity and scope.activity.sent and scope.activity.phase in {"called", "waiting"}:

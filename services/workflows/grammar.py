@@ -7,7 +7,14 @@ Amazon States Language means what it means there (docs/reference/workflow-defini
 
 from typing import Any
 
-from services.workflows.bounds import BRANCHES_MAX, ESCALATIONS_MAX, MAP_ITEMS_MAX, REMINDERS_MAX, STEPS_MAX
+from services.workflows.bounds import (
+    ATTRIBUTES_MAX,
+    BRANCHES_MAX,
+    ESCALATIONS_MAX,
+    MAP_ITEMS_MAX,
+    REMINDERS_MAX,
+    STEPS_MAX,
+)
 from services.workflows.clauses import (
     ANY,
     ASSIGN,
@@ -265,7 +272,9 @@ DEFINITION = Record(
         "version": Field(Number(least=1, most=2**31)),
         "description": Field(PROSE),
         "run_id": Field(TEXT, "The id of a run that is started without one, from $input."),
-        "attributes": Field(MapOf(name=VARIABLE, item=TEXT, most=16), "What runs are found by, from $input."),
+        "attributes": Field(
+            MapOf(name=VARIABLE, item=TEXT, most=ATTRIBUTES_MAX), "What runs are found by, from $input."
+        ),
         "input_schema": Field(SCHEMA),
         "deadline": Field(
             Record(

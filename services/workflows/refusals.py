@@ -4,6 +4,15 @@ from services.workflows.bounds import PAYLOAD_BYTES_MAX, RUN_BYTES_MAX
 from shared.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError, RefusedError, TenureError
 
 
+class RunExistsError(ConflictError):
+    """There is a run of this id, of another definition or with another input."""
+
+    code = "run.exists"
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"The run {run_id!r} was started otherwise: by another definition, or with another input.")
+
+
 class RunClosedError(ConflictError):
     """The run has ended, or is being undone and does nothing else any more."""
 

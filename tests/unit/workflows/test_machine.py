@@ -501,7 +501,7 @@ def test_the_input_is_checked_before_there_is_a_run() -> None:
 def test_results_that_fill_a_run_stall_it_instead_of_losing_it() -> None:
     """What a step gives by itself is not kept once the run is full; a person looks, and the run can still be stored."""
     steps = [f'v{n}: {{ sleep: 1s, assign_vars: {{ x{n}: "{{% $input %}}" }}, next: v{n + 1} }}' for n in range(9)]
-    run = flow("\n".join([*steps, "v9: { succeed: 1 }"]), "x" * 90_000, start_at="v0").pass_ms(MINUTE_MS)
+    run = flow("\n".join([*steps, "v9: { succeed: 1 }"]), "x" * 37_000, start_at="v0").pass_ms(MINUTE_MS)
 
     assert [("v5", "payload.too_large")] == run.incidents
 

@@ -124,14 +124,14 @@ def test_an_event_that_would_fill_the_run_is_refused() -> None:
     steps = [f'v{n}: {{ wait: {{}}, assign_vars: {{ x{n}: "{{% $result %}}" }}, next: v{n + 1} }}' for n in range(9)]
     run = flow("\n".join([*steps, "v9: { succeed: 1 }"]), start_at="v0")
     for number in range(6):
-        run.complete(f"v{number}", "x" * 90_000)
+        run.complete(f"v{number}", "x" * 37_000)
     before = run.run
 
     with pytest.raises(RunTooLargeError):
-        run.complete(run.at, "x" * 90_000)
+        run.complete(run.at, "x" * 37_000)
     assert before == run.run
     with pytest.raises(RunTooLargeError):
-        run.send(Skipped(path=run.at, result="x" * 90_000))
+        run.send(Skipped(path=run.at, result="x" * 37_000))
 
 
 def test_a_deadline_that_cannot_be_told_is_an_input_that_does_not_fit() -> None:

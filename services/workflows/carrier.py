@@ -1,0 +1,121 @@
+"""Carries out what runs want done outside: after the commit that wants it, at least once, with the same key each time.
+
+A run wakes the carrier within its turn. The carrier then asks the run for its errands by a call, which is answered
+when that turn is stored; so nothing leaves that the store has not confirmed, and nothing of a turn that failed. What
+comes of an errand goes back as one call, which applies the answer and forgets the errand in one commit.
+
+Nothing here is kept for long: an errand that fails stays with its run, whose alarm wakes the carrier again, and so does
+the next owner of a run whose node has died. `Senders` is the one table of who carries out what.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from services.workflows.bounds import ERRANDS_AT_ONCE
+from services.workflows.errands import Errand, Recall
+from services.workflows.events import AnyEvent
+from services.workflows.intents import Intent
+from services.workflows.run import WorkflowRun
+from shared.errors import TenureError
+from shared.objects.address import Address
+from shared.objects.calls import current_chain
+from shared.objects.host import Host
+from shared.telemetry import logs
+
+Sender: TypeAlias = Callable[[Host, Address, Any], Awaitable[AnyEvent | None]]
+"""Carries out one errand of the run at the address: returns its answer, or None where that comes later or never.
+
+What it raises of our own errors means "not now": the errand is carried out again. It is called with the same errand as
+often as it takes, so what it calls has to know a repeat by the errand's key or serial.
+"""
+Senders: TypeAlias = Mapping[type[Intent], Sender]
+_Line: TypeAlias = tuple[Host, Address, int]
+_log = logs.get_logger()
+
+
+class Carrier:
+    """Carries out the errands of the runs on one node. Errands of one serial go one after another."""
+
+    def __init__(self, senders: Senders, recalls: Senders) -> None:
+        """`senders` is by what the errand is; `recalls` by what was sent and is wanted no more."""
+        self._senders: Senders = {**senders, Recall: self._recall}
+        self._recalls = recalls
+        self._asking: dict[tuple[Host, Address], bool] = {}
+        self._lines: dict[_Line, set[int]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(ERRANDS_AT_ONCE)
+
+    @property
+    def carried(self) -> frozenset[type[Intent]]:
+        """The kinds of errands that it carries out."""
+        return frozenset(self._senders)
+
+    def wake(self, host: Host, run: Address) -> None:
+        """The run has errands, or will have them when its turn is stored."""
+        if (host, run) in self._asking:
+            self._asking[host, run] = True
+        else:
+            self._asking[host, run] = False
+            self._spawn(self._ask(host, run))
+
+    @property
+    def under_way(self) -> int:
+        """How many lines of errands are being carried out."""
+        return len(self._lines)
+
+    async def _ask(self, host: Host, run: Address) -> None:
+        again = True
+        try:
+            while again:
+                self._asking[host, run] = False
+                errands: list[Errand] = await host.call(run, WorkflowRun.errands)
+                self._begin(host, run, errands)
+                again = self._asking[host, run]
+        except TenureError:
+            return  # The run is away; when it is back, its alarm rings.
+        finally:
+            del self._asking[host, run]
+
+    def _begin(self, host: Host, run: Address, errands: Sequence[Errand]) -> None:
+        by_serial: dict[int, list[Errand]] = {}
+        for errand in errands:
+            by_serial.setdefault(errand.intent.serial, []).append(errand)
+        for serial, several in by_serial.items():
+            line = (host, run, serial)
+            if line not in self._lines:
+                self._lines[line] = {errand.number for errand in several}
+                self._spawn(self._carry(line, several))
+            elif not self._lines[line].issuperset(errand.number for errand in several):
+                self._lines[line].add(0)  # There is more than it knows of.
+
+    async def _carry(self, line: _Line, errands: Sequence[Errand]) -> None:
+        host, run, _ = line
+        try:
+            async with self._slots:
+                for errand in errands:
+                    event = await self._senders[type(errand.intent)](host, run, errand.intent)
+                    await host.call(run, WorkflowRun.settle, errand.number, event)
+        except TenureError as error:
+            _log.info(logs.ERRAND_DELAYED, run=str(run), errand=type(errands[0].intent).__name__, error=str(error))
+        except Exception as error:  # noqa: BLE001  # Whatever it is, the errand stays and is carried out again.
+            _log.error(logs.ERRAND_FAILED, run=str(run), errand=type(errands[0].intent).__name__, exc_info=error)
+        finally:
+            if 0 in self._lines.pop(line):
+                self.wake(host, run)
+
+    async def _recall(self, host: Host, run: Address, recall: Recall) -> None:
+        recall_of = self._recalls.get(type(recall.call))
+        if recall_of is not None:
+            await recall_of(host, run, recall.call)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(_outside(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _outside(work: Awaitable[None]) -> None:
+    """What was begun within a turn and is no part of it: whom it calls may call the object of that turn."""
+    current_chain.set(())
+    await work

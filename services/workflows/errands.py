@@ -1,0 +1,206 @@
+"""What a run wants done outside and does not know to be done: kept beside its state, until it is settled.
+
+An errand is stored in the commit that wants it, so none is lost, and it is carried out after that commit by the node
+that owns the run (services/workflows/carrier.py). Whoever carries it out may do so more than once: after a crash, or
+because the word that it is done was lost. What it is about stands in the run and is read there when it is carried out.
+"""
+
+from collections.abc import Container, Iterable, Iterator, Mapping
+from typing import TypeAlias
+
+import msgspec
+
+from services.workflows.bounds import NOTICE_BYTES_MAX
+from services.workflows.draft import outstanding
+from services.workflows.events import ChildEnded
+from services.workflows.intents import (
+    AskFor,
+    CallObject,
+    Intent,
+    Notify,
+    SendHttp,
+    SendTask,
+    Sent,
+    StartChild,
+)
+from services.workflows.keeping import shortened
+from services.workflows.state import Ending, Failure, Run
+from shared.objects.state import ObjectState
+
+_KEY = "errand:"
+_MADE = "errands"
+
+
+class Parent(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """Which step of which run, of the same tenant, has started a run and waits for its end."""
+
+    run: str
+    path: str
+    serial: int
+
+
+class Recall(Intent, frozen=True, kw_only=True):
+    """What was sent is wanted no more. It may have been done all the same. `call` is without its load."""
+
+    call: Sent
+
+
+class Report(Intent, frozen=True, kw_only=True):
+    """The run has ended, and the one that started it is to know."""
+
+    to: Parent
+    ended: ChildEnded
+
+
+AnyErrand: TypeAlias = SendTask | SendHttp | CallObject | StartChild | AskFor | Recall | Report | Notify
+
+
+class Errand(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing to carry out. Those of one serial are carried out in the order of their numbers."""
+
+    number: int
+    intent: AnyErrand
+
+
+class _ToSend(msgspec.Struct, frozen=True, kw_only=True, tag="send"):
+    serial: int
+
+
+class _ToRecall(msgspec.Struct, frozen=True, kw_only=True, tag="recall"):
+    call: Sent
+
+
+class _ToNotify(msgspec.Struct, frozen=True, kw_only=True, tag="notify"):
+    notice: Notify
+
+
+class _ToReport(msgspec.Struct, frozen=True, kw_only=True, tag="report"):
+    to: Parent
+
+
+_Kept: TypeAlias = _ToSend | _ToRecall | _ToNotify | _ToReport
+_RECALLABLE = (SendTask, StartChild, AskFor)
+"""What goes on, or stays in sight, until it is recalled. Calls end by themselves."""
+
+
+class Errands:
+    """The errands of one run, in its storage. `carried` are the kinds of errands that somebody carries out."""
+
+    def __init__(self, storage: ObjectState, carried: frozenset[type[Intent]]) -> None:
+        self._storage = storage
+        self._carried = carried
+
+    def any(self) -> bool:
+        """Whether there is one."""
+        return bool(self._storage.list(_KEY, limit=1))
+
+    def take(
+        self, before: Run | None, after: Run, effects: Iterable[Intent], *, answered: int, parent: Parent | None
+    ) -> bool:
+        """Keep what a turn wants done, and drop what nobody wants any more; whether anything is new.
+
+        `answered` is the serial that the turn's event answers; 0: none.
+        """
+        made = self._storage.get(_MADE, int, default=0)
+        wanted = {sent.serial: sent for sent in outstanding(after)}
+        gone = [sent for sent in outstanding(before) if sent.serial not in wanted] if before is not None else []
+        if gone:
+            self._drop_unwanted(wanted)
+        for kept in _kept_of(effects, wanted, self._carried):
+            self._put(kept)
+        for sent in gone:
+            if Recall in self._carried and isinstance(sent, _RECALLABLE) and _is_recalled(sent, answered):
+                self._put(_ToRecall(call=_without_load(sent)))
+        ends = after.phase == "ended" and (before is None or before.phase != "ended")
+        if ends and parent is not None and Report in self._carried:
+            self._put(_ToReport(to=parent))
+        return bool(self._storage.get(_MADE, int, default=0) > made)
+
+    def settle(self, number: int) -> bool:
+        """Forget the errand; False where it is not kept (any more)."""
+        key = _key(number)
+        if self._storage.get(key, bytes) is None:
+            return False
+        self._storage.delete(key)
+        return True
+
+    def due(self, run: Run) -> list[Errand]:
+        """All of them, with what each is about."""
+        sent = {sent.serial: sent for sent in outstanding(run)}
+        found = [(number, _filled(kept, run, sent)) for number, kept in self._all()]
+        return [Errand(number=number, intent=intent) for number, intent in found if intent is not None]
+
+    def _drop_unwanted(self, wanted: Container[int]) -> None:
+        for number, kept in list(self._all()):
+            if isinstance(kept, _ToSend) and kept.serial not in wanted:
+                self._storage.delete(_key(number))
+
+    def _put(self, kept: _Kept) -> None:
+        number = self._storage.get(_MADE, int, default=0) + 1
+        self._storage.put(_MADE, number)
+        self._storage.put(_key(number), msgspec.msgpack.encode(kept))
+
+    def _all(self) -> Iterator[tuple[int, _Kept]]:
+        for key in self._storage.list(_KEY):
+            yield int(key.removeprefix(_KEY)), _read(self._storage.get(key, bytes))
+
+
+def _kept_of(
+    effects: Iterable[Intent], wanted: Mapping[int, Sent], carried: frozenset[type[Intent]]
+) -> Iterator[_Kept]:
+    """What to keep of these effects: what was sent and is wanted still, once each, and what is to be told."""
+    seen: set[int] = set()
+    for effect in effects:
+        if type(effect) not in carried:
+            continue
+        if isinstance(effect, Notify):
+            data = msgspec.json.decode(shortened(effect.data, NOTICE_BYTES_MAX) or b"null")
+            yield _ToNotify(notice=msgspec.structs.replace(effect, data=data))
+        elif effect.serial in wanted and effect.serial not in seen:
+            seen.add(effect.serial)
+            yield _ToSend(serial=effect.serial)
+
+
+def _is_recalled(sent: Sent, answered: int) -> bool:
+    """Whether somebody has to be told: whoever answered it knows, but what was shown is shown until then."""
+    return isinstance(sent, AskFor) or sent.serial != answered
+
+
+def _without_load(sent: Sent) -> Sent:
+    if isinstance(sent, AskFor):
+        return msgspec.structs.replace(sent, title="", description="")
+    return msgspec.structs.replace(sent, input=None) if isinstance(sent, SendTask | StartChild) else sent
+
+
+def _filled(kept: _Kept, run: Run, sent: Mapping[int, Sent]) -> AnyErrand | None:
+    """What the errand is about; None where nobody wants it any more."""
+    match kept:
+        case _ToSend():
+            return sent.get(kept.serial)
+        case _ToRecall():
+            return Recall(path=kept.call.path, serial=kept.call.serial, call=kept.call)
+        case _ToNotify():
+            return kept.notice
+        case _ToReport():
+            return Report(to=kept.to, ended=_ended(kept.to, run.ending or Ending(status="terminated")))
+
+
+def _ended(to: Parent, ending: Ending) -> ChildEnded:
+    failure = ending.failure or Failure(error="")
+    return ChildEnded(
+        path=to.path,
+        serial=to.serial,
+        status=ending.status,
+        output=ending.output,
+        error=failure.error,
+        cause=failure.cause,
+    )
+
+
+def _key(number: int) -> str:
+    return f"{_KEY}{number:012d}"
+
+
+def _read(stored: bytes) -> _Kept:
+    kept: _Kept = msgspec.msgpack.decode(stored, type=_Kept)
+    return kept

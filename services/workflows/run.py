@@ -1,0 +1,373 @@
+"""The run object: one run of a definition, hosted on the object core.
+
+Guarantees:
+
+- An event counts whole or not at all: the state, the history, the alarms, the index rows and the errands are one
+  commit, and the caller is told after it. A run that is loaded after a crash goes on where its last commit left it.
+- Started once: of one name there is one run, however often it is started.
+- It keeps its definition: a new version changes no run that is under way.
+- One alarm at the head of the run's own timers; it is set by what the run says after every turn, so no timer can be
+  lost between two of them. A second one rings while errands are open, so none is lost with the node that had it.
+- A run that has ended stays for 30 days, to be looked at and so that a late repeat of its start starts nothing.
+
+Nothing is awaited from outside: what is to be sent is an errand (services/workflows/errands.py), carried out after the
+commit, and its answer comes back as a call. Chance comes from the run's name and its count of serials, so that a turn
+that is run again after a crash draws the same.
+"""
+
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
+from typing import ClassVar, Literal, TypeAlias
+
+import msgspec
+
+from services.workflows.beginning import Beginning, attributes_of, check_run_id, program_of
+from services.workflows.bounds import ENDED_KEPT_MS, RESEND_MS, RESEND_MS_MAX
+from services.workflows.draft import Surroundings
+from services.workflows.errands import Errand, Errands, Parent
+from services.workflows.events import AnyEvent, Cancelled, Failed, StepEvent, TimerDue
+from services.workflows.intents import Intent
+from services.workflows.keeping import Happened, load, store, tell
+from services.workflows.liveness import incidents, stuck
+from services.workflows.machine import advance, start
+from services.workflows.program import Json, Program
+from services.workflows.refusals import PayloadTooLargeError, RunExistsError, RunTooLargeError
+from services.workflows.state import Run
+from shared.bounds import MOMENT_MS_MAX
+from shared.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError, RefusedError
+from shared.objects.address import Address
+from shared.objects.handler import Alarm, DurableObject, readonly
+from shared.objects.host import Host
+from shared.objects.journal import JournalEntry
+from shared.objects.parking import Park
+
+Status: TypeAlias = Literal["running", "paused", "stalled", "undoing", "succeeded", "failed", "cancelled", "terminated"]
+STATUSES: tuple[Status, ...] = (
+    "running",
+    "paused",
+    "stalled",
+    "undoing",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "terminated",
+)
+ENDED: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled", "terminated"})
+TIMERS, ERRANDS = "timers", "errands"
+ALL, BY_STATUS, BY_DEFINITION, BY_BOTH, INCIDENT = "all", "status", "definition", "both", "incident"
+"""The indexes in which runs are listed, newest first. Of `BY_BOTH` the value is `definition/status`."""
+_DEFINITION, _HEAD, _PARENT, _ATTRIBUTES = "definition", "head", "parent", "attributes"
+_TOO_LATE = (ConflictError, ForbiddenError, InvalidInputError, NotFoundError, RefusedError)
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """The definition of the run: its text as JSON, and its version."""
+
+    text: str
+    version: int
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """How often the run has changed, and what a listing says of it. `resends`: how often errands were sent again."""
+
+    seq: int
+    status: Status
+    resends: int = 0
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """What a listing shows of a run."""
+
+    version: int
+    status: Status
+    definition: str = ""
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as it is seen: `seq` rises with every change."""
+
+    run: Run
+    seq: int
+    status: Status
+    attributes: dict[str, str]
+    parent: Parent | None = None
+
+
+class Installation(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run finds where it is hosted: settings for definitions, and who carries out errands, and which."""
+
+    env: dict[str, Json] = {}
+    carried: frozenset[type[Intent]] = frozenset()
+    wake: Callable[[Host, Address], None] | None = None
+    """Told, within a turn, that the run has errands. Whoever asks for them at once is answered after its commit."""
+
+
+class WorkflowRun(DurableObject):
+    """One run of one tenant. The address's name is the run's id."""
+
+    kind: ClassVar[str] = "run"
+    installation: ClassVar[Installation] = Installation()
+
+    def on_activate(self) -> None:
+        """Take in what is stored; what is to be carried out may have been lost with the node before."""
+        self._run = load(self.storage)
+        kept = self.storage.get(_DEFINITION, Kept)
+        self._program = None if kept is None else program_of(kept.text, kept.version)
+        self._errands = Errands(self.storage, self.installation.carried)
+        self._wake()
+
+    def start(self, beginning: Beginning) -> bool:
+        """Start the run, as far as it comes at once; False where it was started before.
+
+        Raises:
+            RunExistsError: it was started before, by another definition or with another input.
+            DefinitionError: the text is no definition.
+            InvalidInputError: the id is too long, or the input is not as the definition's schema says.
+            PayloadTooLargeError: the input is too large.
+        """
+        program = program_of(beginning.text, beginning.version)
+        if self._run is not None:
+            if (self._run.definition, self._run.input) != (program.name, beginning.input):
+                raise RunExistsError(self.address.name)
+            return False
+        around = self._around(self.clock.now_ms(), serial=0)
+        attributes = attributes_of(program, beginning, now_ms=around.now_ms)
+        run_id = check_run_id(self.address.name)
+        run, effects = start(program, run_id=run_id, run_input=beginning.input, around=around)
+        self.storage.put(_DEFINITION, Kept(text=beginning.text, version=beginning.version))
+        if attributes:
+            self.storage.put(_ATTRIBUTES, msgspec.json.encode(attributes))
+        if beginning.parent is not None:
+            self.storage.put(_PARENT, beginning.parent)
+        self._carry_out(run, effects, at_ms=around.now_ms)
+        self._program = program
+        return True
+
+    def start_child(self, beginning: Beginning) -> bool:
+        """As `start`; whoever started it before is the only one who may wait for its end.
+
+        Raises:
+            RunExistsError: it was started otherwise, or by another.
+        """
+        started = self.start(beginning)
+        if not started and self.storage.get(_PARENT, Parent) != beginning.parent:
+            raise RunExistsError(self.address.name)
+        return started
+
+    def recall(self, parent: Parent) -> None:
+        """The step that started this run has given it up: cancel it, if it has not ended and can be cancelled."""
+        if self._run is not None and self.storage.get(_PARENT, Parent) == parent and self._run.phase == "open":
+            try:
+                self._advance(Cancelled(reason=f"{parent.path} of {parent.run} was given up"), self.clock.now_ms())
+            except ConflictError:
+                return  # It is past its pivot and goes on; nobody waits for it any more.
+
+    def happen(self, event: AnyEvent) -> Status:
+        """Apply the event; the status after it. A repeat of an answer that was taken changes nothing.
+
+        Raises:
+            NotFoundError: there is no such run.
+            ConflictError, InvalidInputError, ForbiddenError, RefusedError: the event does not fit.
+            PayloadTooLargeError, RunTooLargeError: what it brings is too large.
+        """
+        return status_of(self._advance(event, self.clock.now_ms()))
+
+    def settle(self, number: int, event: AnyEvent | None) -> None:
+        """The errand is carried out, and this is what came of it; None where that will come later, or nothing will.
+
+        An answer that nobody waits for any more changes nothing: the run has gone on without it.
+        """
+        if self._errands.settle(number) and not self._errands.any():
+            self.alarms.cancel(ERRANDS)
+        if event is None or self._run is None:
+            return
+        now_ms = self.clock.now_ms()
+        try:
+            self._advance(event, now_ms)
+        except (PayloadTooLargeError, RunTooLargeError) as error:
+            assert isinstance(event, StepEvent), "only what a step brings is too large"
+            failed = Failed(path=event.path, serial=event.serial, error="payload.too_large", cause=str(error))
+            self._advance(failed, now_ms)
+        except _TOO_LATE:
+            return
+
+    def on_alarm(self, alarm: Alarm) -> None:
+        """Let the timers that are due happen; have errands carried out again of which nothing was heard."""
+        if self._run is None:
+            return
+        if alarm.name == TIMERS:
+            self._advance(TimerDue(), max(alarm.due_ms, self.clock.now_ms()))
+        elif self._errands.any():
+            head = self._head()
+            self.storage.put(_HEAD, msgspec.structs.replace(head, resends=head.resends + 1))
+            wait_ms = min(RESEND_MS << min(head.resends + 1, 10), RESEND_MS_MAX)
+            self.alarms.set(ERRANDS, at_ms=self.clock.now_ms() + wait_ms)
+            self._wake()
+
+    def audit(self) -> tuple[str, ...]:
+        """Where the run waits for nothing that will come, as sentences; its alarms are set anew, so that it goes on."""
+        run, _ = self._known()
+        found = list(stuck(run))
+        if run.alarm_ms is not None and self.alarms.due_ms(TIMERS) is None:
+            found.append(f"the alarm at {run.alarm_ms} is not armed")
+        if self._errands.any() and self.alarms.due_ms(ERRANDS) is None:
+            found.append("errands are open, and nobody will carry them out")
+        if found:
+            self._arm(run, self.clock.now_ms())
+            self._wake()
+        return tuple(found)
+
+    @readonly
+    def look(self, until_ms: int, since: int = -1) -> Look | Park:
+        """The run: once it has ended or has changed since `since` (-1: ended only), or as it is at `until_ms`.
+
+        Raises:
+            NotFoundError: there is no such run.
+        """
+        run, _ = self._known()
+        head = self._head()
+        news = run.phase == "ended" or 0 <= since < head.seq
+        if not news and self.clock.now_ms() < until_ms:
+            return Park(_HEAD, until_ms)
+        return Look(
+            run=run,
+            seq=head.seq,
+            status=status_of(run),
+            attributes=self._attributes(),
+            parent=self.storage.get(_PARENT, Parent),
+        )
+
+    @readonly
+    def text(self) -> Kept:
+        """The definition that the run keeps.
+
+        Raises:
+            NotFoundError: there is no such run.
+        """
+        self._known()
+        kept: Kept = self.storage.get(_DEFINITION, Kept)
+        return kept
+
+    @readonly
+    def errands(self) -> list[Errand]:
+        """What is to be carried out now."""
+        return [] if self._run is None else self._errands.due(self._run)
+
+    @readonly
+    async def history(self, after: int, limit: int) -> list[JournalEntry]:
+        """What happened, oldest first: entries behind the position `after`, each with a `Happened`.
+
+        Raises:
+            NotFoundError: there is no such run.
+        """
+        self._known()
+        return await self.journal.read(after, limit, type_=Happened)
+
+    def purge(self) -> None:
+        """Forget the run. It must have ended.
+
+        Raises:
+            NotFoundError: there is no such run.
+            ConflictError: it is open.
+        """
+        run, _ = self._known()
+        if run.phase != "ended":
+            raise ConflictError("The run has not ended; cancel or terminate it first.")
+        self.storage.delete_all()
+        self._run = self._program = None
+
+    def _advance(self, event: AnyEvent, now_ms: int) -> Run:
+        before, program = self._known()
+        after, effects = advance(program, before, event, self._around(now_ms, serial=before.serial))
+        if after is not before:
+            answered = event.serial if isinstance(event, StepEvent) else 0
+            self._carry_out(after, effects, at_ms=now_ms, answered=answered)
+        return after
+
+    def _carry_out(self, run: Run, effects: Iterable[Intent], *, at_ms: int, answered: int = 0) -> None:
+        """Write the run and all that follows from it."""
+        effects = tuple(effects)
+        store(self.storage, run)
+        tell(self.journal, effects, at_ms=at_ms)
+        parent = self.storage.get(_PARENT, Parent)
+        fresh = self._errands.take(self._run, run, effects, answered=answered, parent=parent)
+        self._arm(run, at_ms)
+        self._list(run)
+        self.storage.expire_at(at_ms + ENDED_KEPT_MS if run.phase == "ended" else None)
+        self._run = run
+        if fresh:
+            self._wake()
+
+    def _arm(self, run: Run, now_ms: int) -> None:
+        if run.alarm_ms is None:
+            self.alarms.cancel(TIMERS)
+        elif self.alarms.due_ms(TIMERS) != run.alarm_ms:
+            self.alarms.set(TIMERS, at_ms=run.alarm_ms)
+        if self._errands.any():
+            self.alarms.set_if_absent(ERRANDS, at_ms=now_ms + RESEND_MS)
+        else:
+            self.alarms.cancel(ERRANDS)
+
+    def _wake(self) -> None:
+        if self.installation.wake is not None and self._errands.any():
+            self.installation.wake(self._activation.host, self.address)
+
+    def _list(self, run: Run) -> None:
+        """Count the change, and bring the index up to date; rows that are as they were are not written.
+
+        Listings go upwards, and people look for the newest first: so rows are sorted by what is left of all time.
+        """
+        status = status_of(run)
+        self.storage.put(_HEAD, Head(seq=self._head().seq + 1, status=status))
+        summary = msgspec.msgpack.encode(Summary(version=run.version, status=status, definition=run.definition))
+        rows = {ALL: ALL, BY_STATUS: status, BY_DEFINITION: run.definition, BY_BOTH: f"{run.definition}/{status}"}
+        rows |= {attribute_index(name): value for name, value in self._attributes().items()}
+        if incidents(run):
+            rows[INCIDENT] = "open"
+        else:
+            self.index.clear(INCIDENT)
+        for name, value in rows.items():
+            self.index.set(name, value, MOMENT_MS_MAX - run.started_ms, summary)
+
+    def _attributes(self) -> dict[str, str]:
+        stored = self.storage.get(_ATTRIBUTES, bytes, default=b"{}")
+        return msgspec.json.decode(stored, type=dict[str, str])
+
+    def _head(self) -> Head:
+        head: Head = self.storage.get(_HEAD, Head, default=Head(seq=0, status="running"))
+        return head
+
+    def _around(self, now_ms: int, *, serial: int) -> Surroundings:
+        seed = blake2b(f"{self.address.tenant}\0{self.address.name}\0{serial}".encode(), digest_size=6).digest()
+        return Surroundings(now_ms=now_ms, draw=int.from_bytes(seed) / 2**48, env=self.installation.env)
+
+    def _known(self) -> tuple[Run, Program]:
+        if self._run is None or self._program is None:
+            raise NotFoundError("such run")
+        return self._run, self._program
+
+
+def hosted(installation: Installation) -> type[WorkflowRun]:
+    """The kind of runs of one installation."""
+
+    class HostedRun(WorkflowRun):
+        """A run of this installation."""
+
+    HostedRun.installation = installation
+    return HostedRun
+
+
+def attribute_index(name: str) -> str:
+    """The index in which runs are found by an attribute."""
+    return f"attr.{name}"
+
+
+def status_of(run: Run) -> Status:
+    """What a listing says of the run: how it ended, or what it is at. One that needs help is stalled, or paused."""
+    if run.phase == "ended" and run.ending is not None:
+        return run.ending.status
+    if run.paused:
+        return "paused"
+    if incidents(run):
+        return "stalled"
+    return "undoing" if run.phase == "undoing" else "running"
