@@ -86,6 +86,7 @@ def build_app(node: Node) -> tuple[ASGIApp, ASGIApp]:
         ready=node.ready,
         scrape=node.metrics.scrape,
         openapi=lambda: openapi_json(documented),
+        owner=node.ownership.mark,
         operator=OperatorApi(node.inspection, token=node.settings.admin_token).answer,
     )
     return public, admin

@@ -17,6 +17,7 @@ from shared.cli.snapshot import read_snapshot, take_snapshot
 from shared.cli.store import node_settings
 from shared.errors import ConfigurationError, ConflictError
 from shared.storage.redis.bulk import Bulk
+from shared.storage.redis.exporting import counted
 from shared.storage.redis.restoring import holders, is_empty, restore
 
 
@@ -36,10 +37,11 @@ def restoring(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     with opened_store(settings, create=True) as url:
         asyncio.run(_check(url, replace=arguments.replace, live=arguments.live))
         with revived(archive) as source:
-            copied = asyncio.run(_restore(source, url))
+            objects, documents = asyncio.run(_restore(source, url))
     taken = datetime.fromtimestamp(header.taken_ms / 1000, UTC).isoformat().replace("+00:00", "Z")
     sys.stdout.write(
-        f"{copied} keys are restored. The store is as it was at {taken}: what was acknowledged after that is gone.\n"
+        f"{objects} objects and {documents} documents (tenants, API keys, policies, profiles) are restored.\n"
+        f"The store is as it was at {taken}: what was acknowledged after that is gone.\n"
         "Nodes that were running report it (store.rolled_back); if none was, nobody but you can know.\n"
     )
     shards = {stored.shards for stored in header.services.values() if stored.shards}
@@ -68,10 +70,11 @@ async def _check(url: str, *, replace: bool, live: bool) -> None:
         await store.close()
 
 
-async def _restore(source_url: str, target_url: str) -> int:
+async def _restore(source_url: str, target_url: str) -> tuple[int, int]:
     source, target = Bulk(source_url), Bulk(target_url)
     try:
-        return await restore(source, target, PREFIXES)
+        await restore(source, target, PREFIXES)
+        return await counted(source, PREFIXES)
     finally:
         await source.close()
         await target.close()

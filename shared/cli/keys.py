@@ -6,7 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from shared.cli.listing import as_json, moment, table
-from shared.cli.store import node_settings, store_url
+from shared.cli.opened import opened_store
+from shared.cli.store import node_settings
 from shared.clock import SystemClock
 from shared.runtime.documents import open_documents
 from shared.runtime.provision import KNOWN_WITHIN_S, KeyView, create_key, list_keys, revoke_key
@@ -14,7 +15,8 @@ from shared.runtime.provision import KNOWN_WITHIN_S, KeyView, create_key, list_k
 
 def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Make a key and print it, this once."""
-    text = asyncio.run(_create(store_url(node_settings(environ)), arguments))
+    with opened_store(node_settings(environ)) as url:
+        text = asyncio.run(_create(url, arguments))
     sys.stderr.write(
         f"Keep this key: it is not stored and cannot be shown again. Every node knows it within {KNOWN_WITHIN_S} s.\n"
     )
@@ -24,17 +26,18 @@ def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 def show(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Print the keys of a tenant, or of all; never a key itself."""
-    found = asyncio.run(_list(store_url(node_settings(environ)), arguments.tenant))
+    with opened_store(node_settings(environ)) as url:
+        found = asyncio.run(_list(url, arguments.tenant))
     sys.stdout.write(as_json(found) if arguments.output == "json" else _table(found))
     return 0
 
 
 def revoke(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Take a key back for good and say so."""
-    asyncio.run(_revoke(store_url(node_settings(environ)), arguments.tenant, arguments.id))
+    with opened_store(node_settings(environ)) as url:
+        key_id = asyncio.run(_revoke(url, arguments.tenant, arguments.id))
     sys.stdout.write(
-        f"Key {arguments.id} of tenant {arguments.tenant} is revoked: "
-        f"every node refuses it within {KNOWN_WITHIN_S} s.\n"
+        f"Key {key_id} of tenant {arguments.tenant} is revoked: every node refuses it within {KNOWN_WITHIN_S} s.\n"
     )
     return 0
 
@@ -56,9 +59,9 @@ async def _list(url: str, tenant: str | None) -> list[KeyView]:
         return list_keys(documents, tenant, clock=SystemClock())
 
 
-async def _revoke(url: str, tenant: str, key_id: str) -> None:
+async def _revoke(url: str, tenant: str, id_or_digest: str) -> str:
     async with open_documents(url) as documents:
-        await revoke_key(documents, tenant, key_id)
+        return await revoke_key(documents, tenant, id_or_digest)
 
 
 def _table(found: Sequence[KeyView]) -> str:

@@ -1,7 +1,7 @@
 """The command line of `tenure`: what can be said, and who does it.
 
-A failure is one sentence on stderr and an exit code: 2 for a mistake in the set-up, 1 for anything
-else. Commands are imported when they are called: `tenure run` must not wait for what `doctor` needs.
+A failure is one sentence on stderr and an exit code, of which `docs/reference/commands.md` has the table. Commands are
+imported when they are called: `tenure run` must not wait for what `doctor` needs.
 """
 
 import argparse
@@ -10,14 +10,15 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, NoReturn
 
 from shared.cli.backup_arguments import add_backup_commands
 from shared.cli.operator_arguments import add_operator_commands
-from shared.errors import ConfigurationError, TenureError
+from shared.errors import ConfigurationError, InvalidInputError, TenureError
 
 SERVICES = ("ratelimiter",)
-_INTERRUPTED = 130
+REFUSED, WRONG = 1, 2
+"""Exit codes: the store or a node did not do it; or what was said cannot be right, be it an argument or a setting."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,15 +29,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = getattr(import_module(module), function)(arguments, os.environ)
     except TenureError as exc:
         sys.stderr.write(f"tenure: {exc}\n")
-        return 2 if isinstance(exc, ConfigurationError) else 1
-    except KeyboardInterrupt:
-        return _INTERRUPTED
+        return WRONG if isinstance(exc, (ConfigurationError, InvalidInputError)) else REFUSED
     return code
 
 
-def parser() -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """Says of a mistake how the command is used in which it was made; and which there are where one is missing."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse what is left over at the command that did not take it, and not at the root of all."""
+        found, left_over = super().parse_known_args(args, namespace)
+        if left_over:
+            self.error(f"unrecognized arguments: {' '.join(left_over)}")
+        return found, left_over
+
+    def error(self, message: str) -> NoReturn:
+        """Print how it is used, and what was wrong; exit code 2."""
+        (self.print_usage if self._subparsers is None else self.print_help)(sys.stderr)
+        self.exit(WRONG, f"{self.prog}: {message}\n")
+
+
+def parser() -> Parser:
     """Everything that can be said. Settings come from `TENURE_*` variables."""
-    root = argparse.ArgumentParser(prog="tenure", description="Objects with exactly one owner at a time.")
+    root = Parser(prog="tenure", description="Objects with exactly one owner at a time.")
     root.add_argument("--version", action=_Version, help="print the version and exit")
     commands = root.add_subparsers(required=True, metavar="COMMAND")
 
@@ -89,7 +104,7 @@ def _add_key_commands(key: argparse.ArgumentParser) -> None:
 
     revoke = actions.add_parser("revoke", help="take a key back for good")
     revoke.add_argument("--tenant", metavar="NAME", required=True)
-    revoke.add_argument("id", help="the id that `tenure key list` shows")
+    revoke.add_argument("id", metavar="ID|DIGEST", help="the id or the digest that `tenure key list` shows")
     revoke.set_defaults(command="shared.cli.keys:revoke")
 
 

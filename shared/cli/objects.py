@@ -74,7 +74,7 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
     yield printable(f"{told['kind']}/{told['tenant']}/{told['name']}") + f"  (shard {told['shard']})"
     stored, resident = told["stored"], told["resident"]
     yield from ["stored     nothing"] if stored is None else _stored(stored)
-    yield from ["in memory  no"] if resident is None else _resident(resident)
+    yield from ["in memory  no"] if resident is None else _resident(resident, anything_stored=stored is not None)
 
 
 def _stored(stored: Mapping[str, Any]) -> Iterator[str]:
@@ -98,7 +98,7 @@ def _stored(stored: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"{title:<10} {stored[name]} {what}" for name, title, what in _COUNTS if name in stored)
 
 
-def _resident(resident: Mapping[str, Any]) -> Iterator[str]:
+def _resident(resident: Mapping[str, Any], *, anything_stored: bool) -> Iterator[str]:
     yield f"in memory  {resident['phase']}, {resident['turns']} turns, {resident['mailbox_depth']} calls wait"
     running = resident["running"]
     if running is not None:
@@ -111,7 +111,10 @@ def _resident(resident: Mapping[str, Any]) -> Iterator[str]:
         states.append(f"{resident['unconfirmed_turns']} turns unconfirmed")
     if resident["waiting_answers"]:
         states.append(f"{resident['waiting_answers']} answers wait for the store")
-    yield f"  not stored yet: {', '.join(states)}" if states else "  everything is stored"
+    if states:
+        yield f"  not stored yet: {', '.join(states)}"
+    else:
+        yield "  everything is stored" if anything_stored else "  has nothing to store"
 
 
 def _indented(head: list[str], rows: list[list[str]]) -> Iterator[str]:

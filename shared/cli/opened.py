@@ -37,4 +37,6 @@ def opened_store(settings: NodeSettings, *, create: bool = False) -> Iterator[st
             finally:
                 store.stop()
     else:
-        raise ConfigurationError(f"No store is in {data_dir}: set TENURE_DATA_DIR or TENURE_REDIS_URL.")
+        raise ConfigurationError(
+            f"No store is in {data_dir}: `tenure run` makes one; or set TENURE_DATA_DIR or TENURE_REDIS_URL."
+        )

@@ -44,6 +44,7 @@ class Operator:
         """One request below `/admin`; parameters that are empty or None are left out.
 
         Raises:
+            InvalidInputError: the node says that it cannot be asked for this.
             AdminError: the node refuses, or does not answer.
         """
         asked = {name: value for name, value in (query or {}).items() if value not in ("", None)}
@@ -62,7 +63,8 @@ class Operator:
         except (NoAnswerError, ValueError) as exc:
             raise AdminError(f"The node did not answer: {exc}") from exc
         if answer.status != 200:
-            raise AdminError(f"{told.get('detail', 'The node refuses.')} ({answer.status} {told.get('code', '')})")
+            sentence = f"{told.get('detail', 'The node refuses.')} ({answer.status} {told.get('code', '')})"
+            raise InvalidInputError(sentence) if answer.status == 400 else AdminError(sentence)
         return told
 
     def print(self, told: Any, text: str) -> None:

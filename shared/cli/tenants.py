@@ -6,7 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from shared.cli.listing import as_json, moment, table
-from shared.cli.store import node_settings, store_url
+from shared.cli.opened import opened_store
+from shared.cli.store import node_settings
 from shared.clock import SystemClock
 from shared.runtime.documents import open_documents
 from shared.runtime.provision import KNOWN_WITHIN_S, TenantView, create_tenant, list_tenants, set_tenant_disabled
@@ -14,28 +15,32 @@ from shared.runtime.provision import KNOWN_WITHIN_S, TenantView, create_tenant, 
 
 def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Make a tenant and say so."""
-    asyncio.run(_create(store_url(node_settings(environ)), arguments.name))
+    with opened_store(node_settings(environ)) as url:
+        asyncio.run(_create(url, arguments.name))
     sys.stdout.write(f"Tenant {arguments.name} is made.\n")
     return 0
 
 
 def show(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Print all tenants."""
-    found = asyncio.run(_list(store_url(node_settings(environ))))
+    with opened_store(node_settings(environ)) as url:
+        found = asyncio.run(_list(url))
     sys.stdout.write(as_json(found) if arguments.output == "json" else _table(found))
     return 0
 
 
 def disable(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Shut a tenant's keys out and say so."""
-    asyncio.run(_set(store_url(node_settings(environ)), arguments.name, disabled=True))
+    with opened_store(node_settings(environ)) as url:
+        asyncio.run(_set(url, arguments.name, disabled=True))
     sys.stdout.write(f"Tenant {arguments.name} is disabled: every node refuses its keys within {KNOWN_WITHIN_S} s.\n")
     return 0
 
 
 def enable(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Let a tenant's keys in again and say so."""
-    asyncio.run(_set(store_url(node_settings(environ)), arguments.name, disabled=False))
+    with opened_store(node_settings(environ)) as url:
+        asyncio.run(_set(url, arguments.name, disabled=False))
     sys.stdout.write(f"Tenant {arguments.name} is enabled: every node takes its keys within {KNOWN_WITHIN_S} s.\n")
     return 0
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from shared.cli.opened import PREFIXES, opened_store
+from shared.cli.operator import printable
 from shared.cli.revived import revived
+from shared.cli.selection import Selection
 from shared.cli.snapshot import read_snapshot, take_snapshot
 from shared.cli.store import node_settings
 from shared.errors import ConfigurationError
@@ -46,7 +48,7 @@ def exporting_command(arguments: argparse.Namespace, environ: Mapping[str, str])
             tenant=arguments.tenant,
         )
         with revived(snapshot) as source, written(path, KIND, header) as writer:
-            objects, documents = asyncio.run(_export(source, writer, kind=arguments.kind, tenant=arguments.tenant))
+            objects, documents = asyncio.run(_export(source, writer, Selection(arguments.kind, arguments.tenant)))
     sys.stdout.write(f"{path} has {objects} objects and {documents} documents. Keep it as safe as the store.\n")
     return 0
 
@@ -69,7 +71,7 @@ def importing_command(arguments: argparse.Namespace, environ: Mapping[str, str])
     return 0
 
 
-async def _export(url: str, writer: Writer, *, kind: str, tenant: str) -> tuple[int, int]:
+async def _export(url: str, writer: Writer, selection: Selection) -> tuple[int, int]:
     store = Bulk(url)
     count = {ObjectRecord: 0, DocumentRecord: 0}
 
@@ -79,26 +81,15 @@ async def _export(url: str, writer: Writer, *, kind: str, tenant: str) -> tuple[
 
     try:
         for prefix in PREFIXES:
-            async for found in exporting.objects(store, prefix, _of_address(kind, tenant)):
+            async for found in exporting.objects(store, prefix, selection.takes_object):
                 add(found)
-        for prefix in () if kind else (*PREFIXES, keys.SHARED):
-            async for document in exporting.documents(store, prefix, _of_tenant(tenant)):
+        for prefix in (*PREFIXES, keys.SHARED):
+            async for document in exporting.documents(store, prefix, selection.takes_document):
                 add(document)
     finally:
         await store.close()
+    selection.check_met()
     return count[ObjectRecord], count[DocumentRecord]
-
-
-def _of_address(kind: str, tenant: str) -> Callable[[bytes], bool]:
-    def wanted(object_id: bytes) -> bool:
-        address, _ = split_address(object_id)
-        return kind in ("", address.kind) and tenant in ("", address.tenant)
-
-    return wanted
-
-
-def _of_tenant(tenant: str) -> Callable[[bytes], bool]:
-    return lambda field: not tenant or field.split(b"\0")[1:2] == [tenant.encode()]
 
 
 async def _import(
@@ -111,7 +102,7 @@ async def _import(
             finding = configuration_finding(await read_configuration(bulk.one, prefix), shards=settings.shards)
             if finding.level == "fail":
                 raise ConfigurationError(f"{finding.detail[:1].upper()}{finding.detail[1:]}.")
-        await check_absent(bulk, _records(archive, ObjectRecord), _shard_of(settings))
+        await check_absent(bulk, _records(archive, ObjectRecord), _shard_of(settings), shown=_shown)
         documents = [*_records(archive, DocumentRecord)] if with_documents else []
         fresh = await new_documents(bulk, documents)
         objects = 0
@@ -145,6 +136,10 @@ async def _import_objects(archive: Archive, store: RedisStore, prefix: str, sett
 
 def _records(archive: Archive, type_: type[ObjectRecord] | type[DocumentRecord]) -> Iterator[Any]:
     return (record for record in records(archive, Record) if isinstance(record, type_))
+
+
+def _shown(object_id: bytes) -> str:
+    return printable(str(split_address(object_id)[0]))
 
 
 def _shard_of(settings: NodeSettings) -> Callable[[bytes], int]:

@@ -44,6 +44,7 @@ def create_admin_app(
     ready: Callable[[], list[str]],
     scrape: Callable[[str], tuple[bytes, str]],
     openapi: Callable[[], bytes],
+    owner: str = "",
     operator: Operator | None = None,
 ) -> ASGIApp:
     """The ASGI application of the admin listener.
@@ -51,8 +52,9 @@ def create_admin_app(
     `ready` returns the reasons why traffic should not come; none means ready. It may not wait.
     `scrape` is called in a thread with the `Accept` field of the request, and returns the metrics
     and their media type. `openapi` makes the document that `/openapi.json` and `/docs` show, once
-    and only when somebody asks: a process that was killed answers sooner without it. `operator` answers
-    below `/admin/`; what it raises is told as a problem.
+    and only when somebody asks: a process that was killed answers sooner without it. `owner` is the mark by
+    which the leases of this process are found in a store, so that whoever asks can see on which one it works.
+    `operator` answers below `/admin/`; what it raises is told as a problem.
     """
     document = cache(openapi)
     docs = cache(lambda: render_docs(document()))
@@ -60,7 +62,7 @@ def create_admin_app(
 
     def answer_ready() -> Answer:
         reasons = ready()
-        body = msgspec.json.encode({"ready": not reasons, "reasons": reasons})
+        body = msgspec.json.encode({"ready": not reasons, "reasons": reasons, "owner": owner})
         return plain(body, _JSON, 503 if reasons else 200)
 
     async def answer_metrics(scope: Scope) -> Answer:

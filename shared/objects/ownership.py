@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from shared import bounds
 from shared.objects.store_clock import StoreClock
-from shared.storage.interface import INCARNATION_BYTES, Claimed, ClaimOrder, Fence, Store, StoreError
+from shared.storage.interface import INCARNATION_BYTES, Claimed, ClaimOrder, Fence, Store, StoreError, owner_mark
 from shared.telemetry import logs
 from shared.telemetry.metrics import Metrics
 
@@ -92,6 +92,11 @@ class Ownership:
         self.on_open: Callable[[Sequence[Shard]], Awaitable[None]] | None = None
         self.on_lost: Callable[[Sequence[Shard]], None] | None = None
         self.on_rollback: Callable[[Sequence[Shard]], None] | None = None
+
+    @property
+    def mark(self) -> str:
+        """By which the leases of this process are found in a store; of no use as a token."""
+        return owner_mark(self._incarnation)
 
     @property
     def open_shards(self) -> int:

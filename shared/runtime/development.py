@@ -40,13 +40,18 @@ class DevelopmentError(TenureError):
     code = "development"
 
 
+def key_path(data_dir: Path) -> Path:
+    """Where the key stands."""
+    return data_dir / "dev-key"
+
+
 async def development_key(data_dir: Path, api: Endpoint, *, redis_url: str, clock: Clock) -> str:
     """The key in `<data>/dev-key` if the service knows it, else a new one with policy and profile.
 
     Raises:
         DevelopmentError: the service refuses what it is given, or never answers.
     """
-    path = data_dir / "dev-key"
+    path = key_path(data_dir)
     if path.exists():
         key = path.read_text().strip()
         if await _is_valid(api, key):

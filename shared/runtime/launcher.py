@@ -12,19 +12,21 @@ Stop order:
 """
 
 import asyncio
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
 from shared.clock import SystemClock
-from shared.errors import TenureError
+from shared.errors import ConfigurationError, TenureError
 from shared.runtime.admin_token import admin_token
 from shared.runtime.children import Child, Reaper
-from shared.runtime.development import development_key
+from shared.runtime.development import development_key, key_path
 from shared.runtime.local_call import Endpoint, NoAnswerError
 from shared.runtime.ports import check_port_free
 from shared.runtime.screen import RunningService, screen
@@ -57,14 +59,30 @@ def run(environ: Mapping[str, str], *, services: Sequence[ServiceCommand] = SERV
     """
     settings = read_settings(NodeSettings, environ)
     data_dir = Path(settings.data_dir).absolute()
-    with lock_directory(data_dir):
-        plan = [_planned(settings, command, index) for index, command in enumerate(services)]
-        for service in plan:
-            check_port_free(service.api, "port")
-            check_port_free(service.admin, "admin_port")
-        commands = {command.name: command.command for command in services}
+    plan = [_planned(settings, command, index) for index, command in enumerate(services)]
+    commands = {command.name: command.command for command in services}
+    is_new = not data_dir.exists()
+    with lock_directory(data_dir), _undone_if_refused(data_dir, is_new=is_new):
+        _check_ports(plan)
         asyncio.run(_Launcher(environ, settings, data_dir, plan, commands).run())
     return 0
+
+
+@contextmanager
+def _undone_if_refused(data_dir: Path, *, is_new: bool) -> Iterator[None]:
+    """A first start that cannot be as it was asked for leaves no directory behind, nor what it had fixed in there."""
+    try:
+        yield
+    except ConfigurationError:
+        if is_new and not key_path(data_dir).exists():  # Nobody was ever answered.
+            shutil.rmtree(data_dir, ignore_errors=True)
+        raise
+
+
+def _check_ports(plan: Sequence[RunningService]) -> None:
+    for service in plan:
+        check_port_free(service.api, "port")
+        check_port_free(service.admin, "admin_port")
 
 
 class _Launcher:

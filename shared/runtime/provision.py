@@ -149,15 +149,31 @@ def list_keys(documents: Documents, tenant: str | None, *, clock: Clock) -> list
     return [_key_view(document, now_ms) for document in found]
 
 
-async def revoke_key(documents: Documents, tenant: str, key_id: str) -> None:
-    """Delete a key: it is nobody's from then on, and cannot come back.
+async def revoke_key(documents: Documents, tenant: str, id_or_digest: str) -> str:
+    """Delete a key: it is nobody's from then on, and cannot come back. Returns its id.
+
+    A digest may be cut off where a list cuts it off, or later.
 
     Raises:
-        NotFoundError: the tenant has no key of that id.
+        NotFoundError: there is no such tenant, or it has no such key.
+        ConflictError: more than one key has a digest that begins so.
     """
-    if documents.get(KEY, tenant, key_id) is None:
-        raise NotFoundError(f"key {key_id!r} of tenant {tenant!r}")
-    await documents.delete(KEY, tenant, key_id, expected=None)
+    found = [one for one in documents.list(KEY, tenant) if _is_named(one, id_or_digest)]
+    if len(found) > 1:
+        raise ConflictError(f"{len(found)} keys of tenant {tenant!r} have a digest that begins with {id_or_digest}.")
+    if not found:
+        if documents.get(TENANT, tenant, tenant) is None:
+            raise NotFoundError(f"tenant {tenant!r}")
+        raise NotFoundError(f"key {id_or_digest!r} of tenant {tenant!r}: it is revoked already, or never was")
+    await documents.delete(KEY, tenant, found[0].name, expected=None)
+    return found[0].name
+
+
+def _is_named(document: Document, id_or_digest: str) -> bool:
+    if document.name == id_or_digest:
+        return True
+    record = _read(document, KeyRecord) if len(id_or_digest) >= _DIGEST_SHOWN else None
+    return record is not None and record.digest.startswith(id_or_digest.lower())
 
 
 def _tenant_view(document: Document) -> TenantView:

@@ -7,6 +7,7 @@ Every write of an object is a *section* of a commit: fenced by (epoch, token), o
 made repeatable by its commit id. Sections stand and fall alone.
 """
 
+import hashlib
 from collections.abc import Sequence
 from enum import Enum
 from typing import Protocol
@@ -66,6 +67,14 @@ class Status(Enum):
 
 INCARNATION_BYTES = 16
 """What a token begins with, at random for every process. The rest counts its claims, so later tokens are greater."""
+
+
+def owner_mark(token: bytes) -> str:
+    """What may be told of the process that a token is of, so that its leases are found in a store: 16 hex digits.
+
+    A digest, so nobody can make a token of it.
+    """
+    return hashlib.sha256(token[:INCARNATION_BYTES]).hexdigest()[:16]
 
 
 class ClaimOrder(msgspec.Struct, frozen=True, kw_only=True):

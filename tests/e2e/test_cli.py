@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from shared.cli.main import parser
 from shared.testing.valkey import Valkey, start_valkey
 from tests.support.commands import tenure
-from tests.support.launching import ROOT, free_ports
+from tests.support.launching import ROOT, free_ports, processes_of
+from tests.support.service import limiter
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -43,6 +46,20 @@ def test_doctor_finds_the_embedded_store_sound(store: Valkey, data_dir: Path) ->
     assert levels.pop("ratelimiter") == "warn"
     assert set(levels.values()) == {"ok"}
     assert {"version", "eviction", "durability", "clock"} <= set(levels)
+
+
+def test_doctor_does_not_take_another_stores_node_for_this_ones(store: Valkey, tmp_path: Path) -> None:
+    """A ready node is fine for its own store only; where none can be asked, nobody can tell."""
+    with limiter(tmp_path / "other") as other:
+        port = {"TENURE_ADMIN_PORT": str(other.run.admin_port)}
+        own = tenure("doctor", "-o", "json", TENURE_DATA_DIR=str(other.run.data_dir), **port)
+        foreign = tenure("doctor", "-o", "json", TENURE_REDIS_URL=store.url, **port)
+        unknown = tenure("doctor", "-o", "json", TENURE_DATA_DIR=str(tmp_path / "none"), **port)
+
+    assert [(0, "ok"), (1, "fail"), (1, "warn")] == [
+        (done.returncode, _levels(done)["ratelimiter"]) for done in (own, foreign, unknown)
+    ]
+    assert "is ready, but for another store than this one" in foreign.stdout
 
 
 def test_doctor_fails_on_a_store_that_evicts(store: Valkey) -> None:
@@ -108,7 +125,7 @@ def test_a_tenant_and_a_key_are_made_in_the_store(store: Valkey, data_dir: Path)
     assert made.stdout.strip().encode() not in store.command("HVALS", "{tenure:m}:docs")
 
     typo = tenure("key", "create", "--tenant", "acme", "--scope", "limit:check", **here)
-    assert (typo.returncode, typo.stdout) == (1, "")
+    assert (typo.returncode, typo.stdout) == (2, "")
     assert "limits:check" in typo.stderr
 
 
@@ -149,8 +166,93 @@ def test_keys_are_listed_and_revoked(store: Valkey) -> None:
         gone.stdout,
     )
     again = tenure(*revoke, **here)
-    assert (1, f"tenure: There is no key '{key['id']}' of tenant 'acme'.\n") == (again.returncode, again.stderr)
+    sentence = f"tenure: There is no key '{key['id']}' of tenant 'acme': it is revoked already, or never was.\n"
+    assert (1, sentence) == (again.returncode, again.stderr)
     assert [] == json.loads(tenure("key", "list", "-o", "json", **here).stdout)
+
+
+def test_a_key_is_revoked_by_the_digest_that_its_holder_can_make(store: Valkey) -> None:
+    """The column of the list, or more of the digest; less of it is no name of a key."""
+    here = {"TENURE_REDIS_URL": store.url}
+    assert 0 == tenure("tenant", "create", "acme", **here).returncode
+    made = tenure("key", "create", "--tenant", "acme", "--scope", "limits:check", **here)
+    digest = hashlib.sha256(made.stdout.strip().encode()).hexdigest()
+    (key,) = json.loads(tenure("key", "list", "-o", "json", **here).stdout)
+
+    assert 1 == tenure("key", "revoke", "--tenant", "acme", digest[:11], **here).returncode
+    gone = tenure("key", "revoke", "--tenant", "acme", key["digest"].upper(), **here)
+    assert (0, f"Key {key['id']} of tenant acme is revoked: every node refuses it within 2 s.\n") == (
+        gone.returncode,
+        gone.stdout,
+    )
+
+
+def test_keys_and_tenants_need_no_running_store(data_dir: Path) -> None:
+    """The store of a data directory is started for the command, as for a backup; where none is, none is made."""
+    here = {"TENURE_DATA_DIR": str(data_dir)}
+    absent = tenure("tenant", "create", "acme", **here)
+    assert (2, False) == (absent.returncode, data_dir.exists())
+    assert f"No store is in {data_dir}: `tenure run` makes one;" in absent.stderr
+
+    with start_valkey(data_dir, durable=True):
+        pass
+    for command in (
+        ("tenant", "create", "acme"),
+        ("tenant", "disable", "acme"),
+        ("tenant", "enable", "acme"),
+        ("key", "create", "--tenant", "acme", "--scope", "limits:check"),
+    ):
+        done = tenure(*command, **here)
+        assert 0 == done.returncode, done.stderr
+    (key,) = json.loads(tenure("key", "list", "-o", "json", **here).stdout)
+    assert 0 == tenure("key", "revoke", "--tenant", "acme", key["id"], **here).returncode
+    assert ["acme"] == [one["name"] for one in json.loads(tenure("tenant", "list", "-o", "json", **here).stdout)]
+    assert {} == processes_of(data_dir)
+
+
+@pytest.mark.parametrize(
+    ("module", "exit_code"), [("shared.cli.main", -signal.SIGINT), ("shared.cli.doctor", 130)], ids=["early", "later"]
+)
+def test_ctrl_c_is_no_traceback_while_a_command_is_loaded(module: str, exit_code: int) -> None:
+    """It comes in the middle of an import, and nothing is said: as the signal ends a program, or as shells tell it."""
+    program = f"""
+import os, signal, sys
+
+class Interrupting:
+    @staticmethod
+    def find_spec(name, *_):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting)
+sys.argv = ["tenure", "doctor"]
+from shared.cli.__main__ import main
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (exit_code, "", "") == (done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "usage", "said"),
+    [
+        (("objects", "list", "--kind", "k", "--tenant", "t", "--bogus"), "tenure objects list ", "--bogus"),
+        (("key", "create", "--tenant", "t"), "tenure key create ", "--scope"),
+        (("backup",), "tenure backup ", "file"),
+        (("tenant",), "tenure tenant ", "disable"),
+        (("tennant",), "tenure ", "'tennant'"),
+        ((), "tenure ", "doctor"),
+    ],
+    ids=" ".join,
+)
+def test_a_mistake_is_told_by_the_command_that_it_was_made_in(
+    arguments: tuple[str, ...], usage: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its own usage, not that of all commands; exit code 2."""
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args(arguments)
+    told = capsys.readouterr().err
+    assert (2, True, True) == (ended.value.code, told.startswith(f"usage: {usage}"), said in told)
 
 
 def test_tenants_are_listed_disabled_and_enabled(store: Valkey) -> None:

@@ -111,6 +111,23 @@ def test_a_refusal_of_a_service_ends_everything(data_dir: Path) -> None:
         assert processes_of(data_dir) == {}
 
 
+def test_a_first_start_that_is_refused_leaves_no_directory(tmp_path: Path) -> None:
+    """A port in use, or a service that cannot run as configured: the next start finds nothing fixed."""
+    new = tmp_path / "new"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        with launched(new, TENURE_PORT=str(taken.getsockname()[1])) as run:
+            assert (2, False) == (run.exit_code(), new.exists())
+        with launched(new, STANDIN_REFUSES="The store evicts keys.") as run:
+            assert (2, False) == (run.exit_code(), new.exists())
+
+
+def test_a_refusal_leaves_alone_what_was_there(tmp_path: Path) -> None:
+    """Only what this start itself has made is taken away again."""
+    (tmp_path / "mine").write_text("kept")
+    with launched(tmp_path, STANDIN_REFUSES="The store evicts keys.") as run:
+        assert (2, "kept") == (run.exit_code(), (tmp_path / "mine").read_text())
+
+
 def test_a_second_ctrl_c_does_not_wait(data_dir: Path) -> None:
     """A service that does not end is killed at once when asked twice."""
     with launched(data_dir, STANDIN_DEAF="1") as run:

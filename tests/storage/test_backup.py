@@ -12,10 +12,12 @@ import msgspec
 import pytest
 
 from shared.cli.main import parser
+from shared.cli.selection import Selection
 from shared.cli.snapshot import check_readable
-from shared.errors import ConfigurationError, ConflictError, TenureError
+from shared.errors import ConfigurationError, ConflictError, NotFoundError, TenureError
 from shared.objects.address import Address, shard_of
 from shared.objects.config import Documents
+from shared.runtime.provision import create_tenant
 from shared.storage import keys
 from shared.storage.archive import ArchiveError, checked, records
 from shared.storage.codec import AlarmRecord, Meta, encode
@@ -361,11 +363,57 @@ def test_an_export_can_be_of_one_tenant_or_kind(server: Valkey, data_dir: Path, 
     assert {NATIVE, MORTAL} == {record.object_id for record in exported(tmp_path / "kind")}
 
 
+@pytest.mark.parametrize(
+    ("selection", "said"),
+    [
+        (("--kind", "metre"), "There is no object of the kind 'metre'; the store has the kinds 'job', 'log', 'meter'."),
+        (("--tenant", "acne"), "There is no tenant 'acne'; the store has the tenants 'acme', 'empty', 'other'."),
+    ],
+    ids=["kind", "tenant"],
+)
+def test_an_export_of_what_is_not_there_is_refused(
+    server: Valkey, data_dir: Path, file: Path, selection: tuple[str, str], said: str
+) -> None:
+    """A misspelt kind or tenant is told, with what there is, and makes no empty file; a tenant of nothing is no mistake."""
+
+    async def add(store: RedisStore) -> None:
+        await create_tenant(Documents(store, keys.SHARED, ManualClock()), "empty", clock=ManualClock())
+
+    with_store(server, add)
+    with pytest.raises(NotFoundError) as refused:
+        tenure("export", file, *selection, data_dir=data_dir)
+    assert (said, False) == (str(refused.value), file.exists())
+    assert 0 == tenure("export", file, "--kind", "job", "--tenant", "empty", data_dir=data_dir)
+    assert [] == exported(file)
+
+
+def test_a_store_without_objects_says_so_of_an_export(data_dir: Path, file: Path) -> None:
+    """And of many names a sentence has ten."""
+    with start_valkey(data_dir, durable=True), pytest.raises(NotFoundError, match="the store has no kinds"):
+        tenure("export", file, "--kind", "job", data_dir=data_dir)
+    selection = Selection("", "zoe")
+    for number in range(12):
+        selection.takes_document(b"tenant\0t%02d\0t%02d" % (number, number))
+    with pytest.raises(NotFoundError, match="'t09' and 2 more"):
+        selection.check_met()
+
+
+def test_a_restore_says_what_it_has_brought_back(
+    server: Valkey, data_dir: Path, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In objects and documents, which people know, and not in keys of the store."""
+    tenure("backup", file, data_dir=data_dir)
+    tenure("restore", file, data_dir=tmp_path / "new")
+    assert f"{len(WRITES)} objects and 6 documents (tenants, API keys, policies, profiles) are restored.\n" in (
+        capsys.readouterr().out
+    )
+
+
 def test_an_import_never_changes_what_is_there(server: Valkey, data_dir: Path, file: Path, tmp_path: Path) -> None:
     """One object that the store has refuses all; a document only if it says something else."""
     tenure("export", file, data_dir=data_dir)
     expected = content(server)
-    with pytest.raises(ConflictError, match="Nothing was imported"):
+    with pytest.raises(ConflictError, match=r"has the object \w+/\w+/\w+ already, and 5 more .* Nothing was imported"):
         tenure("import", file, data_dir=data_dir)
     assert expected == content(server)
 
@@ -393,7 +441,7 @@ def test_an_import_waits_for_no_node(server: Valkey, data_dir: Path, file: Path,
     there = tmp_path / "new"
     with start_valkey(there, durable=True) as target:
         with_store(target, lambda store: fix_configuration(store.command, SERVICE, shards=SHARDS))
-        with pytest.raises(ConfigurationError, match="set up with 4 shards"):
+        with pytest.raises(ConfigurationError, match=r"set up with 4 shards.* set TENURE_SHARDS=4\."):
             tenure("import", file, data_dir=there, TENURE_SHARDS="5")
         claim = with_store(
             target,

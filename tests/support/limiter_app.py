@@ -74,6 +74,7 @@ class Service:
             durability=1,
             objects=[published(cls) for cls in objects],
             inspection=Inspection(host, store, running.ownership),
+            ownership=running.ownership,
             settings=SimpleNamespace(admin_token=ADMIN_TOKEN),
         )
         self.clock = clock

@@ -82,7 +82,7 @@ class Process:
 
     @property
     def admin(self) -> ASGIApp:
-        return create_admin_app(ready=self.ready, scrape=self.scrape, openapi=lambda: OPENAPI)
+        return create_admin_app(ready=self.ready, scrape=self.scrape, openapi=lambda: OPENAPI, owner="abc")
 
 
 def ask(process: Process, path: str, method: str = "GET", **headers: str) -> httpx.Response:
@@ -106,15 +106,15 @@ def test_a_process_that_is_not_ready_is_alive() -> None:
 
 
 def test_readiness_says_why_not() -> None:
-    """200 when there is no reason against it, 503 with the reasons otherwise."""
+    """200 when there is no reason against it, 503 with the reasons otherwise; and by what it is known in a store."""
     process = Process()
-    assert (200, {"ready": True, "reasons": []}) == (
+    assert (200, {"ready": True, "reasons": [], "owner": "abc"}) == (
         (answer := ask(process, "/health/ready")).status_code,
         answer.json(),
     )
     process.reasons = ["12 of 256 shards are open", "draining"]
     answer = ask(process, "/health/ready")
-    assert (503, {"ready": False, "reasons": process.reasons}) == (answer.status_code, answer.json())
+    assert (503, {"ready": False, "reasons": process.reasons, "owner": "abc"}) == (answer.status_code, answer.json())
 
 
 def test_metrics_and_document_are_given_as_they_are() -> None:

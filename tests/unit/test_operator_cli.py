@@ -99,6 +99,21 @@ def test_an_object_is_drawn_with_all_it_has() -> None:
     ] == list(_lines(told))
 
 
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [(None, "has nothing to store"), ({"version": 1}, "everything is stored")],
+    ids=["new", "stored"],
+)
+def test_an_object_that_owes_the_store_nothing_says_why(stored: object, said: str) -> None:
+    """One that has never written anything is not called stored."""
+    resident: dict[str, object] = dict.fromkeys(
+        ("dirty", "pending", "in_flight", "unconfirmed_turns", "waiting_answers"), 0
+    )
+    resident |= {"phase": "active", "turns": 1, "mailbox_depth": 0, "running": None, "parked_callers": 0}
+    told = {"kind": "k", "tenant": "t", "name": "n", "shard": 7, "stored": stored, "resident": resident}
+    assert f"  {said}" == [*_lines(told)][-1]
+
+
 def test_an_object_that_is_hardly_there_is_drawn_too() -> None:
     """Nothing stored, or not in memory, or of a release to come, or of a kind that has one native value."""
     here = {"kind": "k", "tenant": "t", "name": "n", "shard": 7}

@@ -173,3 +173,21 @@ def test_a_key_is_revoked_under_its_own_tenant_only() -> None:
         assert [] == list_keys(office.documents, None, clock=office.clock)
 
     with_office(scenario)
+
+
+def test_a_digest_that_two_keys_begin_with_revokes_neither() -> None:
+    """It does not happen by chance; what another release wrote has no digest to go by."""
+
+    async def scenario(office: Office) -> None:
+        for name, digest in (("1", "ab" * 6 + "0" * 52), ("2", "ab" * 6 + "1" * 52)):
+            record = {"digest": digest, "scopes": [], "created_ms": 0}
+            await office.documents.put("key", "acme", name, msgspec.json.encode(record), expected=None)
+        await office.documents.put("key", "acme", "3", b"{", expected=None)
+        with pytest.raises(ConflictError, match="2 keys"):
+            await revoke_key(office.documents, "acme", "ab" * 6)
+        assert "2" == await revoke_key(office.documents, "acme", "ab" * 6 + "1")
+        with pytest.raises(NotFoundError, match="There is no tenant 'gamma'"):
+            await revoke_key(office.documents, "gamma", "ab" * 6)
+        assert ["1", "3"] == [key.id for key in list_keys(office.documents, "acme", clock=office.clock)]
+
+    with_office(scenario)

@@ -59,6 +59,19 @@ async def documents(store: Bulk, prefix: str, wanted: Callable[[bytes], bool]) -
             yield DocumentRecord(prefix=prefix, field=field, body=body)
 
 
+async def counted(store: Bulk, services: Sequence[str]) -> tuple[int, int]:
+    """How many objects there are, and how many documents."""
+    owned: set[tuple[str, bytes]] = set()
+    documents = 0
+    for service in (*services, keys.SHARED):
+        async for found in store.keys(keys.pattern(service)):
+            parts = [keys.parts(service, key) for key in found]
+            owned.update((service, one.rest) for one in parts if one is not None and one.part in _OF_OBJECT)
+        records = await store.one(b"HVALS", keys.documents(service)[0])
+        documents += sum(record.partition(b"\n")[0].endswith(b" 1") for record in records)
+    return len(owned), documents
+
+
 async def _native(store: Bulk, service: str, shard: int, object_id: bytes) -> ObjectRecord | None:
     key = keys.native(service, shard, object_id)
     native, expire_at_ms = await store.all([(b"GET", key), (b"PEXPIRETIME", key)])

@@ -5,7 +5,7 @@ writes. What is there already is found before anything is written.
 """
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from shared.bounds import FLIGHT_BYTES_MAX, FLIGHT_OBJECTS_MAX
 from shared.errors import ConflictError
@@ -21,15 +21,18 @@ _PARTS = (keys.state, keys.native, keys.journal, keys.entries, keys.messages)
 ShardOf = Callable[[bytes], int]
 
 
-async def check_absent(store: Bulk, records: Iterable[ObjectRecord], shard_of: ShardOf) -> None:
-    """Raises ConflictError if anything is stored of one of the objects."""
-    names: list[bytes] = []
+async def check_absent(
+    store: Bulk, records: Iterable[ObjectRecord], shard_of: ShardOf, *, shown: Callable[[bytes], str]
+) -> None:
+    """Raises ConflictError, which says as `shown` does which it is, if anything is stored of one of the objects."""
+    names: dict[bytes, bytes] = {}
     for record in records:
-        names += (key(record.service, shard_of(record.object_id), record.object_id) for key in _PARTS)
+        shard, object_id = shard_of(record.object_id), record.object_id
+        names |= {key(record.service, shard, object_id): object_id for key in _PARTS}
         if len(names) >= _ASKED * len(_PARTS):
-            await _check_none(store, names)
+            await _check_none(store, names, shown)
             names.clear()
-    await _check_none(store, names)
+    await _check_none(store, names, shown)
 
 
 async def new_documents(store: Bulk, records: Sequence[DocumentRecord]) -> list[DocumentRecord]:
@@ -121,7 +124,9 @@ class Importer:
         self._count = self._size_bytes = 0
 
 
-async def _check_none(store: Bulk, names: Sequence[bytes]) -> None:
+async def _check_none(store: Bulk, names: Mapping[bytes, bytes], shown: Callable[[bytes], str]) -> None:
     if names and await store.one(b"EXISTS", *names):
-        found = [name for name in names if await store.one(b"EXISTS", name)]
-        raise ConflictError(f"The store has {found[0]!r} already, or more of the objects. Nothing was imported.")
+        found = dict.fromkeys([object_id for name, object_id in names.items() if await store.one(b"EXISTS", name)])
+        first, *others = found or [next(iter(names.values()))]  # It may have left since.
+        more = f", and {len(others)} more of the objects at least" if others else ""
+        raise ConflictError(f"The store has the object {shown(first)} already{more}. Nothing was imported.")

@@ -17,7 +17,7 @@ from shared.bounds import CLOCK_SKEW_MS_MAX
 from shared.clock import Clock
 from shared.storage import keys
 from shared.storage.codec import FORMAT
-from shared.storage.interface import StoreError
+from shared.storage.interface import StoreError, owner_mark
 
 VERSION_MIN = (7, 0)
 _TIME_SAMPLES = 3
@@ -93,6 +93,15 @@ async def read_configuration(command: Command, service: str) -> StoredConfigurat
     return StoredConfiguration(*(int(value or 0) for value in stored))
 
 
+async def holds_leases(command: Command, service: str, *, shards: int, mark: str) -> bool:
+    """Whether the process of this `owner_mark` owns shards of `service` here, or was the last to own one."""
+    for shard in range(shards):
+        token = await command(b"HGET", keys.lease(service, shard), b"token")
+        if token is not None and owner_mark(token) == mark:
+            return True
+    return False
+
+
 async def fix_configuration(command: Command, service: str, *, shards: int) -> StoredConfiguration:
     """Fix format and shard count unless they are fixed already; returns what is stored now."""
     stored = await read_configuration(command, service)
@@ -147,7 +156,10 @@ def configuration_finding(stored: StoredConfiguration, *, shards: int) -> Findin
         return Finding(check, "fail", f"the store holds format {stored.format}; this release reads format {FORMAT}")
     if stored.shards != shards:
         return Finding(
-            check, "fail", f"the store was set up with {stored.shards} shards, but TENURE_SHARDS is {shards}"
+            check,
+            "fail",
+            f"the store was set up with {stored.shards} shards, but TENURE_SHARDS is {shards}; "
+            f"set TENURE_SHARDS={stored.shards}",
         )
     return Finding(check, "ok", f"format {stored.format}, {stored.shards} shards")
 

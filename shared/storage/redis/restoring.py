@@ -51,23 +51,21 @@ async def holders(store: Bulk, services: Sequence[str]) -> list[Holder]:
     return [Holder(node, shards) for node, shards in sorted(held.items())]
 
 
-async def restore(source: Bulk, target: Bulk, services: Sequence[str]) -> int:
-    """Replace everything of ours in `target` by what is in `source`, which stands still; how many keys that is.
+async def restore(source: Bulk, target: Bulk, services: Sequence[str]) -> None:
+    """Replace everything of ours in `target` by what is in `source`, which stands still.
 
     Raises:
         StoreError: it did not end. The target says so to whoever starts on it, until a restore has ended.
     """
     token = secrets.token_bytes(24)
-    copied = 0
     for service in services:
         await _close(source, target, service, token)
     for service in (*services, keys.SHARED):
         await _clear(target, service)
     for service in (*services, keys.SHARED):
-        copied += await _copy(source, target, service)
+        await _copy(source, target, service)
     for service in services:
-        copied += await _open(source, target, service, token)
-    return copied
+        await _open(source, target, service, token)
 
 
 async def _close(source: Bulk, target: Bulk, service: str, token: bytes) -> None:
@@ -93,14 +91,13 @@ async def _clear(target: Bulk, service: str) -> None:
             await target.one(b"UNLINK", *doomed)
 
 
-async def _copy(source: Bulk, target: Bulk, service: str) -> int:
+async def _copy(source: Bulk, target: Bulk, service: str) -> None:
     copied: set[bytes] = set()
     async for found in source.keys(keys.pattern(service)):
         fresh = [key for key in found if not _stays(service, key) and key not in copied]
         copied.update(fresh)
         for at in range(0, len(fresh), _KEYS):
             await _copy_keys(source, target, fresh[at : at + _KEYS])
-    return len(copied)
 
 
 async def _copy_keys(source: Bulk, target: Bulk, found: Sequence[bytes]) -> None:
@@ -156,7 +153,7 @@ async def _copy_stream(source: Bulk, target: Bulk, key: bytes) -> None:
 _COPIES = {b"hash": _copy_hash, b"zset": _copy_sorted_set, b"stream": _copy_stream}
 
 
-async def _open(source: Bulk, target: Bulk, service: str, token: bytes) -> int:
+async def _open(source: Bulk, target: Bulk, service: str, token: bytes) -> None:
     """Free every lease of the source, forget all others, and say that the store can be used."""
     seconds, _ = await target.one(b"TIME")
     leases = await _leases(source, service)
@@ -175,7 +172,6 @@ async def _open(source: Bulk, target: Bulk, service: str, token: bytes) -> int:
         await target.one(b"HSET", configuration, *fields)
     else:
         await target.one(b"DEL", configuration)
-    return len(leases) + bool(fields)
 
 
 def _lease(key: bytes, epoch: int, token: bytes, *, expires_ms: int) -> tuple[Any, ...]:
