@@ -81,12 +81,17 @@ def attributes_of(program: Program, beginning: Beginning, *, now_ms: int) -> dic
     if len(attributes) > ATTRIBUTES_MAX:
         raise WrongAnswerError(f"A run has at most {ATTRIBUTES_MAX} attributes", "$.attributes")
     for name, value in attributes.items():
-        if not 1 <= len(name.encode(errors="surrogatepass")) <= ATTRIBUTE_NAME_BYTES_MAX or "/" in name:
+        if not is_attribute_name(name):
             detail = f"The name of an attribute has 1 to {ATTRIBUTE_NAME_BYTES_MAX} bytes and no slash"
             raise WrongAnswerError(detail, "$.attributes")
         if len(value.encode(errors="surrogatepass")) > ATTRIBUTE_BYTES_MAX:
             raise WrongAnswerError(f"An attribute has at most {ATTRIBUTE_BYTES_MAX} bytes", f"$.attributes.{name}")
     return attributes
+
+
+def is_attribute_name(name: str) -> bool:
+    """Whether an attribute can have that name, which is part of that of an index."""
+    return 1 <= len(name.encode(errors="surrogatepass")) <= ATTRIBUTE_NAME_BYTES_MAX and "/" not in name
 
 
 def _values(program: Program, run_input: Json, now_ms: int) -> Values:

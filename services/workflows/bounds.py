@@ -4,7 +4,14 @@ The bounds of one run follow from its being one object: what is loaded whole is 
 decides how much may happen in one transition.
 """
 
-from shared.bounds import BODY_BYTES_MAX, INDEX_ROWS_MAX, OBJECT_BYTES_MAX, TURN_BYTES_MAX, VALUE_BYTES_MAX
+from shared.bounds import (
+    BODY_BYTES_MAX,
+    DOCUMENT_BYTES_MAX,
+    INDEX_ROWS_MAX,
+    OBJECT_BYTES_MAX,
+    TURN_BYTES_MAX,
+    VALUE_BYTES_MAX,
+)
 
 # What travels. One value of the store holds it with what stands around it.
 PAYLOAD_BYTES_MAX = 96 * 1024  # Run input, step result, signal, one evaluated template.
@@ -29,6 +36,7 @@ PROBLEMS_MAX = 200  # Told of one definition; a text with more is another langua
 DURATION_MS_MAX = 10 * 366 * 24 * 3_600_000
 """Ten years: the longest that a timer may run. Moments stay far below what the store can keep."""
 assert DEFINITION_BYTES_MAX <= BODY_BYTES_MAX
+DEFINITIONS_MAX = 1_000  # Versions of one tenant; every node holds them all.
 VISITS_MAX = 10_000  # Of one step; a run has no more entries into steps than this anyway.
 RETRIES_MAX = 10_000  # Who means more means `unlimited`.
 REMINDERS_MAX = 100  # Of one wait.
@@ -38,6 +46,13 @@ MAP_ITEMS_MAX = 1_000  # Each is a place in the run's state, and its result too.
 # Calls out. What takes longer answers 202 and calls back.
 CALL_TIMEOUT_MS = 30_000
 COMPENSATION_TIMEOUT_MS = 3_600_000  # A worker may have to be started first; the next attempt is the same compensation.
+
+# Requests. A payload with the names around it.
+REQUEST_BYTES_MAX = 128 * 1024
+WAIT_S_MAX = 60  # Of a caller who waits for news; gateways cut off what is silent for longer.
+LISTING_SCAN_ROWS = 10_000  # Looked at for one page, where no index serves all that is asked for.
+assert PAYLOAD_BYTES_MAX < REQUEST_BYTES_MAX
+assert DEFINITION_BYTES_MAX * 2 < DOCUMENT_BYTES_MAX
 
 # One run.
 RUN_BYTES_MAX = 320 * 1024  # All that it keeps. Any turn may change all of it, and writes it whole in one commit.

@@ -9,7 +9,7 @@ the next owner of a run whose node has died. `Senders` is the one table of who c
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from services.workflows.bounds import ERRANDS_AT_ONCE
@@ -37,22 +37,26 @@ _log = logs.get_logger()
 class Carrier:
     """Carries out the errands of the runs on one node. Errands of one serial go one after another."""
 
-    def __init__(self, senders: Senders, recalls: Senders) -> None:
-        """`senders` is by what the errand is; `recalls` by what was sent and is wanted no more."""
-        self._senders: Senders = {**senders, Recall: self._recall}
-        self._recalls = recalls
+    def __init__(self, carried: Iterable[type[Intent]]) -> None:
+        """`carried` are the errands that runs are to keep for it; `begin` says who carries them out."""
+        self.carried: frozenset[type[Intent]] = frozenset({*carried, Recall})
+        self._senders: Senders = {}
+        self._recalls: Senders = {}
         self._asking: dict[tuple[Host, Address], bool] = {}
         self._lines: dict[_Line, set[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(ERRANDS_AT_ONCE)
 
-    @property
-    def carried(self) -> frozenset[type[Intent]]:
-        """The kinds of errands that it carries out."""
-        return frozenset(self._senders)
+    def begin(self, senders: Senders, *, recalls: Senders) -> None:
+        """Carry errands out from now on: `senders` by what the errand is, `recalls` by what is wanted no more."""
+        assert set(senders) == self.carried - {Recall}, "whatever runs keep is carried out"
+        self._senders = {**senders, Recall: self._recall}
+        self._recalls = recalls
 
     def wake(self, host: Host, run: Address) -> None:
-        """The run has errands, or will have them when its turn is stored."""
+        """The run has errands, or will have them when its turn is stored. Before `begin` that is left to its alarm."""
+        if not self._senders:
+            return
         if (host, run) in self._asking:
             self._asking[host, run] = True
         else:

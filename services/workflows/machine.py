@@ -142,8 +142,8 @@ def advance(program: Program, run: Run, event: AnyEvent, around: Surroundings) -
     if isinstance(event, StepEvent) and is_repeat(run, event):
         return run, ()
     _check_phase(run, event)
-    if isinstance(event, Completed | Skipped):
-        _check_payload(event.result)
+    for value in _brought(event):
+        _check_payload(value)
     after, effects = _applied(program, run, event, around, overflow=False)
     try:
         encode(after)
@@ -220,6 +220,23 @@ def _check_phase(run: Run, event: AnyEvent) -> None:
         raise RunClosedError("The run has ended.")
     if run.phase == "undoing" and not isinstance(event, (*_WHILE_UNDOING, Reset)):
         raise RunClosedError("The run is being undone.")
+
+
+def _brought(event: AnyEvent) -> tuple[Any, ...]:
+    """What an event brings that the run keeps."""
+    match event:
+        case Completed() | Skipped():
+            return (event.result,)
+        case Failed():
+            return event.cause, event.data
+        case ChildEnded():
+            return event.output, event.cause
+        case Signalled():
+            return (event.payload,)
+        case Heartbeat():
+            return (event.progress,)
+        case _:
+            return ()
 
 
 def _check_payload(value: Any) -> None:

@@ -16,7 +16,7 @@ from shared.cli.backup_arguments import add_backup_commands
 from shared.cli.operator_arguments import add_operator_commands
 from shared.errors import ConfigurationError, InvalidInputError, TenureError
 
-SERVICES = ("ratelimiter",)
+SERVICES = ("ratelimiter", "workflows")
 REFUSED, WRONG = 1, 2
 """Exit codes: the store or a node did not do it; or what was said cannot be right, be it an argument or a setting."""
 

@@ -14,6 +14,8 @@ from shared.http.errors import BodyTimeoutError, UnsupportedMediaTypeError
 from shared.objects.errors import TooLargeError
 
 _JSON = b"application/json"
+YAML = b"application/yaml"
+"""RFC 9512. Read where a route says so."""
 
 
 class ClientGoneError(Exception):
@@ -110,8 +112,8 @@ def declared_size(fields: dict[bytes, bytes], size_max: int) -> bool:
     return size > 0
 
 
-def check_media_type(fields: dict[bytes, bytes]) -> None:
-    """Let only plain `application/json` pass; a charset, if any, must be UTF-8.
+def check_media_type(fields: dict[bytes, bytes], *, yaml: bool = False) -> None:
+    """Let only plain `application/json` pass, and `application/yaml` where `yaml`; a charset, if any, must be UTF-8.
 
     Raises:
         UnsupportedMediaTypeError: anything else, or nothing.
@@ -124,8 +126,10 @@ def check_media_type(fields: dict[bytes, bytes]) -> None:
         return
     media_type, _, parameters = (given or b"").lower().partition(b";")
     charset = parameters.replace(b" ", b"").replace(b'"', b"")
+    if yaml and media_type.strip() == YAML and charset in (b"", b"charset=utf-8"):
+        return
     if media_type.strip() != _JSON or charset not in (b"", b"charset=utf-8"):
-        raise UnsupportedMediaTypeError("The body must be application/json.")
+        raise UnsupportedMediaTypeError(f"The body must be application/json{' or application/yaml' if yaml else ''}.")
 
 
 def replay(body: bytes, receive: Receive) -> Receive:

@@ -56,19 +56,31 @@ _SINGLE_BARE = (b"host", b"x-tenure-key", b"content-length", b"transfer-encoding
 class Guard:
     """The outermost ASGI callable of a public listener.
 
-    `body_bytes_max` names the paths whose cap is not the ordinary one, `bare` the prefixes of paths
-    that gateways call. `observe` is told of refusals; what the guard lets through is counted by
-    those who answer it.
+    `body_bytes` is the ordinary cap, `body_bytes_max` names the paths that have another one. `bare` are the prefixes
+    of paths that gateways call, `yaml` those of paths that take YAML too. `observe` is told of refusals; what the
+    guard lets through is counted by those who answer it.
     """
 
-    __slots__ = ("_app", "_bare", "_body_bytes_max", "_observe", "_reader", "_stopwatch", "_table")
+    __slots__ = (
+        "_app",
+        "_bare",
+        "_body_bytes",
+        "_body_bytes_max",
+        "_observe",
+        "_reader",
+        "_stopwatch",
+        "_table",
+        "_yaml",
+    )
 
     def __init__(
         self,
         app: ASGIApp,
         *,
+        body_bytes: int = BODY_BYTES_MAX,
         body_bytes_max: Mapping[str, int] | None = None,
         bare: tuple[str, ...] = (),
+        yaml: tuple[str, ...] = (),
         table: ProblemTable = CORE_TABLE,
         observe: Observe | None = None,
         stopwatch: Callable[[], float] = time.perf_counter,
@@ -76,6 +88,8 @@ class Guard:
     ) -> None:
         self._app = app
         self._bare = bare
+        self._yaml = yaml
+        self._body_bytes = body_bytes
         self._body_bytes_max = dict(body_bytes_max or {})
         self._table = table
         self._observe = observe
@@ -98,7 +112,7 @@ class Guard:
             elif (size_max := self._admit(scope, headers, arrival.fields)) is not None:
                 arrival.body = await self._reader.read(receive, size_max)
                 if arrival.body and b"content-length" not in arrival.fields:  # It may not have been announced at all.
-                    check_media_type(arrival.fields)
+                    check_media_type(arrival.fields, yaml=scope["path"].startswith(self._yaml))
                 receive = replay(arrival.body, receive)
         except TenureError as error:
             await self._refuse(scope, send, error, arrival)
@@ -119,9 +133,9 @@ class Guard:
             _check_path(scope)
         if scope["query_string"]:
             _check_query(scope["query_string"])
-        size_max = self._body_bytes_max.get(path, BODY_BYTES_MAX)
+        size_max = self._body_bytes_max.get(path, self._body_bytes)
         if declared_size(fields, size_max):
-            check_media_type(fields)
+            check_media_type(fields, yaml=path.startswith(self._yaml))
             return size_max
         return size_max if method in _BODY_METHODS else None
 

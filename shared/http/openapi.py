@@ -29,6 +29,8 @@ from shared.objects.errors import HandlerError, OverloadedError, TooLargeError, 
 
 REPEATABLE = "repeatable"
 """Option of a route handler: it takes effect once for each `Idempotency-Key`."""
+TEXT_BODY = "text_body"
+"""Option of a route handler: what its body is, as JSON or YAML text that the handler reads itself."""
 PROBLEMS = "problems"
 """Option of a route handler: error classes it can answer with, besides the usual ones."""
 
@@ -145,6 +147,12 @@ def _complete_operation(
         scheme = "gateway" if handler.opt.get(BY_GATEWAY) else "bearer"
         operation["security"] = [{scheme: sorted(required_scopes(handler))}]
         errors += _WITH_CREDENTIAL
+    if (text := handler.opt.get(TEXT_BODY)) is not None:
+        operation["requestBody"] = {
+            "required": True,
+            "description": text,
+            "content": {"application/yaml": {"schema": {"type": "string"}}, "application/json": {"schema": {}}},
+        }
     if "requestBody" in operation:
         errors += _WITH_BODY
     if by_name:

@@ -174,7 +174,7 @@ def _headers(row: Row, error: BaseException) -> Headers:
     headers: Headers = [(b"content-type", MEDIA_TYPE)]
     if row.status == 401:
         headers.append((b"www-authenticate", _REALM))
-    elif isinstance(error, ForbiddenError):
+    elif isinstance(error, ForbiddenError) and error.scope:
         scope = b'%b, error="insufficient_scope", scope="%b"' % (_REALM, error.scope.encode("ascii"))
         headers.append((b"www-authenticate", scope))
     elif isinstance(error, MethodNotAllowedError):

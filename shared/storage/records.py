@@ -12,7 +12,17 @@ from collections.abc import Sequence
 
 import msgspec
 
-SCOPES = frozenset({"limits:check", "limits:read", "limits:write", "objects:call"})
+SCOPES = frozenset(
+    {
+        "limits:check",
+        "limits:read",
+        "limits:write",
+        "objects:call",
+        "workflows:read",
+        "workflows:write",
+        "workflows:admin",
+    }
+)
 """Every scope that a key can have."""
 
 KEY_PREFIX = "tnk_"

@@ -58,9 +58,10 @@ class Installed:
     def __init__(self, definitions: Mapping[str, str] | None = None, env: dict[str, Any] | None = None) -> None:
         documents = SimpleNamespace(subscribe=lambda _, listener: self._tell(listener, definitions or {}))
         book = DefinitionBook(cast("Documents", documents))
-        self.carrier = Carrier(
+        self.carrier = Carrier({CallObject, StartChild, Report})
+        self.carrier.begin(
             {CallObject: ObjectSender([published(Shelf)]), StartChild: ChildSender(book), Report: report_end},
-            {StartChild: recall_child},
+            recalls={StartChild: recall_child},
         )
         installation = Installation(env=env or {}, carried=self.carrier.carried, wake=self.carrier.wake)
         self.kinds: list[type[DurableObject]] = [hosted(installation), Shelf]

@@ -129,7 +129,9 @@ class Service:
                 (b"x-tenure-key", secret.encode()) if gateway else (b"authorization", b"Bearer " + secret.encode())
             )
         if raw:
-            sent += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(raw))]
+            if not any(name == b"content-type" for name, _ in sent):
+                sent.append((b"content-type", b"application/json"))
+            sent.append((b"content-length", b"%d" % len(raw)))
         bare = path
         if query is None:
             bare, _, query = path.partition("?")

@@ -121,6 +121,19 @@ def test_an_ordinary_request_passes_with_its_body() -> None:
     assert (b'{"a":1}', b'{"a":1}') == (seen.arrival.body, seen.received)
 
 
+def test_a_service_may_take_larger_bodies_and_yaml() -> None:
+    """The cap is its own on every path without one, and YAML passes below the prefixes that it names alone."""
+    yaml = (b"content-type", b"application/yaml; charset=utf-8")
+    body = b"a" * (BODY_BYTES_MAX + 1)
+    fields = [HOST, yaml, (b"content-length", b"%d" % len(body))]
+
+    def put(path: str) -> int:
+        scope = scope_of("PUT", path, fields)
+        return asyncio.run(ask(scope, pieces(body), body_bytes=2 * BODY_BYTES_MAX, yaml=("/v1/definitions/",))).status
+
+    assert (204, 415) == (put("/v1/definitions/w"), put("/v1/runs"))
+
+
 @pytest.mark.parametrize("headers", [[], [(b"host", b"")], [HOST, HOST]], ids=["none", "empty", "two"])
 @pytest.mark.parametrize("path", ["/v1/policies", "/check/p/api"])
 def test_exactly_one_host_is_required(headers: list[Field], path: str) -> None:

@@ -1,0 +1,122 @@
+"""The workflow service put together: its kinds of objects, who carries out errands, its routes and its admin port.
+
+Kinds are made before there is a node, and senders need what a node has. So the carrier is made with the kinds, and
+gets its senders when the node is there; no run can have woken it before.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from litestar.di import Provide
+
+from services.workflows.book import DefinitionBook, UnknownDefinitionError
+from services.workflows.bounds import REQUEST_BYTES_MAX
+from services.workflows.carrier import Carrier
+from services.workflows.definitions import Definitions
+from services.workflows.errands import Report
+from services.workflows.intents import CallObject, StartChild
+from services.workflows.paths import with_names
+from services.workflows.problems import DefinitionError
+from services.workflows.refusals import (
+    MailboxFullError,
+    PayloadTooLargeError,
+    RunTooLargeError,
+    TimedOutError,
+    UnknownStepError,
+    WrongAnswerError,
+)
+from services.workflows.routes import HANDLERS
+from services.workflows.routes.access import Runs, provide_run
+from services.workflows.run import Installation, hosted
+from services.workflows.sending import ChildSender, ObjectSender, recall_child, report_end
+from shared.errors import TenureError
+from shared.http.admin import OperatorApi
+from shared.http.app import asgi, create_app, openapi_json
+from shared.http.asgi import ASGIApp
+from shared.http.auth import KeyRing
+from shared.http.guard import Guard
+from shared.http.health import create_admin_app
+from shared.http.objectlane import ObjectLane
+from shared.http.objects import object_routes, with_object_names
+from shared.http.problem import ProblemTable, Row
+from shared.objects.handler import DurableObject
+from shared.runtime.node import Node
+
+TITLE = "Tenure workflows"
+API_VERSION = "1.0.0"
+DESCRIPTION = (
+    "Processes as pages of YAML: state changes exactly once an event, effects happen at least once, with a key."
+)
+DEFINITIONS = "/v1/definitions/"
+PROBLEMS: Mapping[type[TenureError], Row] = {
+    DefinitionError: Row(422, "Invalid definition", ("problems",)),
+    WrongAnswerError: Row(422, "Does not fit", ("where",)),
+    UnknownStepError: Row(422, "Unknown step"),
+    UnknownDefinitionError: Row(404, "Unknown definition"),
+    PayloadTooLargeError: Row(413, "Too large"),
+    RunTooLargeError: Row(413, "Too large"),
+    TimedOutError: Row(410, "Too late"),
+    MailboxFullError: Row(429, "Mailbox full", (), {"started": False}),
+}
+
+
+class Service:
+    """One node's workflow service. `kinds` are hosted before `build` is called with the node."""
+
+    def __init__(self, env: dict[str, Any]) -> None:
+        self.carrier = Carrier({CallObject, StartChild, Report})
+        installation = Installation(env=env, carried=self.carrier.carried, wake=self.carrier.wake)
+        self.kinds: list[type[DurableObject]] = [hosted(installation)]
+
+    def build(self, node: Node) -> tuple[ASGIApp, ASGIApp]:
+        """The public and the admin application of a node."""
+        keys = KeyRing(node.shared_documents, node.clock)
+        book = DefinitionBook(node.documents)
+        shelf = Definitions(node.documents, book)
+        runs = Runs(node.host)
+        self.carrier.begin(
+            {CallObject: ObjectSender(node.objects), StartChild: ChildSender(book), Report: report_end},
+            recalls={StartChild: recall_child},
+        )
+        documented = create_app(
+            title=TITLE,
+            version=API_VERSION,
+            description=DESCRIPTION,
+            route_handlers=[*HANDLERS, *object_routes(node.host, node.objects)],
+            keys=keys,
+            problems=PROBLEMS,
+            dependencies={
+                "runs": Provide(lambda: runs, sync_to_thread=False),
+                "run": Provide(provide_run, sync_to_thread=False),
+                "shelf": Provide(lambda: shelf, sync_to_thread=False),
+                "book": Provide(lambda: book, sync_to_thread=False),
+            },
+            tracer=node.tracer,
+            observe=node.metrics.http_request,
+            durability=node.durability,
+        )
+        table = ProblemTable(PROBLEMS)
+        lane = ObjectLane(
+            with_object_names(with_names(asgi(documented))),
+            node.host,
+            node.objects,
+            keys=keys,
+            table=table,
+            traced=node.tracer.enabled,
+            observe=node.metrics.http_request,
+            durability=node.durability,
+        )
+        public = Guard(
+            lane,
+            body_bytes=REQUEST_BYTES_MAX,
+            yaml=(DEFINITIONS,),
+            table=table,
+            observe=node.metrics.http_request,
+        )
+        admin = create_admin_app(
+            ready=node.ready,
+            scrape=node.metrics.scrape,
+            openapi=lambda: openapi_json(documented),
+            operator=OperatorApi(node.inspection, token=node.settings.admin_token).answer,
+        )
+        return public, admin

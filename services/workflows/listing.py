@@ -1,0 +1,146 @@
+"""Finding runs: by status, definition and one attribute, newest first, in pages.
+
+One filter is served by an index; what else is asked for is looked at in the rows that it finds, at most 10,000 of them
+a page, so a page may be short although there are more.
+"""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterable
+
+import msgspec
+
+from services.workflows.beginning import is_attribute_name
+from services.workflows.bounds import LISTING_SCAN_ROWS
+from services.workflows.run import (
+    ALL,
+    BY_BOTH,
+    BY_DEFINITION,
+    BY_STATUS,
+    INCIDENT,
+    STATUSES,
+    Look,
+    Status,
+    WorkflowRun,
+    attribute_index,
+)
+from services.workflows.schemas import IncidentList, IncidentView, RunCount, RunList, RunSummary
+from services.workflows.views import incident_views, summary_view
+from shared.errors import InvalidInputError, NotFoundError
+from shared.objects.address import Address
+from shared.objects.host import Host
+from shared.objects.listings import Cursor, Found
+
+_ATTRIBUTE = "attr."
+_ROWS = 500
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What runs are asked for."""
+
+    status: Status | None = None
+    definition: str | None = None
+    attribute: tuple[str, str] | None = None
+
+    @classmethod
+    def of(cls, query: Iterable[tuple[str, str]], *, status: Status | None, definition: str | None) -> "Asked":
+        """With the attribute that a query names.
+
+        Raises:
+            InvalidInputError: it names two.
+        """
+        named = [(name.removeprefix(_ATTRIBUTE), value) for name, value in query if name.startswith(_ATTRIBUTE)]
+        if len(named) > 1:
+            raise InvalidInputError("Runs are found by one attribute at a time", f"query.{_ATTRIBUTE}{named[1][0]}")
+        if named and not is_attribute_name(named[0][0]):
+            raise InvalidInputError("No attribute has such a name", f"query.{_ATTRIBUTE}{named[0][0]}")
+        return cls(status=status, definition=definition, attribute=named[0] if named else None)
+
+    def index(self) -> tuple[str, str]:
+        """The index that serves it, and the value there."""
+        if self.attribute is not None:
+            return attribute_index(self.attribute[0]), self.attribute[1]
+        if self.status is not None and self.definition is not None:
+            return BY_BOTH, f"{self.definition}/{self.status}"
+        if self.definition is not None:
+            return BY_DEFINITION, self.definition
+        return (BY_STATUS, self.status) if self.status is not None else (ALL, ALL)
+
+    def takes(self, row: RunSummary) -> bool:
+        """Whether the row is what is asked for, as far as it shows."""
+        return self.status in (None, row.status) and self.definition in (None, row.definition)
+
+
+async def list_runs(host: Host, tenant: str, asked: Asked, *, cursor: str | None, limit: int) -> RunList:
+    """A page of runs.
+
+    Raises:
+        InvalidInputError: the cursor is none, or an attribute that cannot be one.
+        UnavailableError, OverloadedError: as `Listings.find`.
+    """
+    index, value = asked.index()
+    after = _read_cursor(cursor, tenant)
+    found: list[RunSummary] = []
+    seen = 0
+    while True:
+        page = await host.listings.find(WorkflowRun, tenant, index, value, after=after, limit=_ROWS)
+        for row in page.rows:
+            after = Cursor(row.sort_ms, row.address)
+            if asked.takes(shown := summary_view(row)):
+                found.append(shown)
+                if len(found) == limit:
+                    return RunList(runs=found, next_cursor=_cursor(row))
+        seen += len(page.rows)
+        if page.after is None:
+            return RunList(runs=found, next_cursor=None)
+        if seen >= LISTING_SCAN_ROWS:
+            return RunList(runs=found, next_cursor=_cursor(page.rows[-1]))
+
+
+async def count_runs(host: Host, tenant: str, definition: str | None) -> RunCount:
+    """How many runs there are of each status.
+
+    Raises:
+        UnavailableError, OverloadedError: as `Listings.count`.
+    """
+    counts: dict[str, int] = {}
+    for status in STATUSES:
+        index, value = Asked(status=status, definition=definition).index()
+        counts[status] = await host.listings.count(WorkflowRun, tenant, index, value)
+    return RunCount(counts=counts, total=sum(counts.values()))
+
+
+async def list_incidents(host: Host, tenant: str, *, cursor: str | None, limit: int) -> IncidentList:
+    """The incidents of at most `limit` runs.
+
+    Raises:
+        InvalidInputError: the cursor is none.
+        TenureError: as `Listings.find` and `Host.call`.
+    """
+    after = _read_cursor(cursor, tenant)
+    page = await host.listings.find(WorkflowRun, tenant, INCIDENT, "open", after=after, limit=limit)
+    found: list[IncidentView] = []
+    for row in page.rows:
+        try:
+            look: Look = await host.call(row.address, WorkflowRun.look, 0)
+        except NotFoundError:
+            continue  # It was forgotten since.
+        found += incident_views(look)
+    return IncidentList(incidents=found, next_cursor=None if page.after is None else _cursor(page.rows[-1]))
+
+
+def _cursor(row: Found) -> str:
+    """Where the page ended; opaque to callers."""
+    return urlsafe_b64encode(msgspec.msgpack.encode((row.sort_ms, row.address.name))).decode("ascii").rstrip("=")
+
+
+def _read_cursor(cursor: str | None, tenant: str) -> Cursor | None:
+    if cursor is None:
+        return None
+    try:
+        stored = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
+        sort_ms, name = msgspec.msgpack.decode(stored, type=tuple[int, str])
+        address = Address(WorkflowRun.kind, tenant, name)
+        address.encode()
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise InvalidInputError("This is no cursor of a page", "query.cursor") from error
+    return Cursor(sort_ms, address)

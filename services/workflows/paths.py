@@ -1,0 +1,52 @@
+"""Names in paths: run ids, signals and steps can have slashes and dots, and a router would take them for its own.
+
+So every segment that is a name is shown to the router with a mark and percent-encoded whole, and read back by whoever
+is asked. Who calls encodes a name whole, as `one%2Ftwo`.
+"""
+
+from urllib.parse import quote
+
+from shared.http.asgi import ASGIApp, Receive, Scope, Send
+from shared.http.names import check_name, decoded_segment, sent_path
+
+RUNS = "/v1/runs/"
+COUNT = "count"
+_MARK = "~"
+_RUN, _BELOW = 3, 5  # Of "", v1, runs, <run>, steps | signals, <name>
+_NAMED_BELOW = {b"steps", b"signals"}
+
+
+def with_names(app: ASGIApp) -> ASGIApp:
+    """`app`, in which the routes below /v1/runs/ find names that `name_in` reads."""
+
+    async def named(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(RUNS):
+            scope = {**scope, "path": _marked(sent_path(scope))}
+        await app(scope, receive, send)
+
+    return named
+
+
+def name_in(segment: str, what: str) -> str:
+    """The name that a segment stands for.
+
+    Raises:
+        InvalidInputError: it is empty, too long, not UTF-8, or has a percent sign that encodes nothing.
+    """
+    name = decoded_segment(segment.removeprefix(_MARK).encode("latin-1"))
+    check_name(name, what, f"path.{what}")
+    return name
+
+
+def run_path(run_id: str) -> str:
+    """The path of a run."""
+    return RUNS + quote(run_id, safe="").replace(".", "%2E")
+
+
+def _marked(raw: bytes) -> str:
+    segments = raw.split(b"/")
+    if len(segments) > _RUN and (len(segments) > _RUN + 1 or segments[_RUN] != COUNT.encode()):
+        segments[_RUN] = _MARK.encode() + segments[_RUN].replace(b".", b"%2E")
+    if len(segments) > _BELOW and segments[_BELOW - 1] in _NAMED_BELOW:
+        segments[_BELOW] = _MARK.encode() + segments[_BELOW].replace(b".", b"%2E")
+    return b"/".join(segments).decode("latin-1")

@@ -1,0 +1,133 @@
+"""What routes share: who may call them, the run that a path names, and how that run is called."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, TypeAlias
+
+from litestar import Request
+from litestar.di import NamedDependency
+from litestar.params import FromPath, QueryParameter
+
+from services.workflows.events import AnyEvent
+from services.workflows.paths import name_in
+from services.workflows.refusals import (
+    MailboxFullError,
+    NotWaitingError,
+    PayloadTooLargeError,
+    RunClosedError,
+    RunTooLargeError,
+    WrongAnswerError,
+)
+from services.workflows.run import WorkflowRun
+from services.workflows.schemas import RunChanged
+from shared.bounds import CALL_BYTES, HANDLER_DEADLINE_MS
+from shared.errors import InvalidInputError
+from shared.http.arrival import arrival_of
+from shared.http.auth import Caller
+from shared.objects.address import Address
+from shared.objects.errors import (
+    CommitFailedError,
+    DeadlineExceededError,
+    KeyReusedError,
+    NoRoomError,
+    OutcomeUnknownError,
+)
+from shared.objects.host import Host
+from shared.objects.once import KeyedRequest
+
+READ = "workflows:read"
+WRITE = "workflows:write"
+ADMIN = "workflows:admin"
+
+AnyRequest = Request[Any, Any, Any]
+WRITE_PROBLEMS = (DeadlineExceededError, CommitFailedError, OutcomeUnknownError, NoRoomError, KeyReusedError)
+EVENT_PROBLEMS = (*WRITE_PROBLEMS, RunClosedError, RunTooLargeError)
+ANSWER_PROBLEMS = (*EVENT_PROBLEMS, NotWaitingError, PayloadTooLargeError, WrongAnswerError)
+SIGNAL_PROBLEMS = (*EVENT_PROBLEMS, MailboxFullError, PayloadTooLargeError)
+
+Limit = Annotated[int, QueryParameter(ge=1, le=1_000, description="At most so many.")]
+Cursor = Annotated[str | None, QueryParameter(description="`next_cursor` of the page before.")]
+
+
+_GRACE_MS = HANDLER_DEADLINE_MS
+
+
+class Runs:
+    """Calls runs for requests: answers say how often the run has run, and a key makes a call take effect once."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    async def call(self, request: AnyRequest, run: Address, method: Callable[..., Any], *args: Any) -> Any:
+        """The reply of the run.
+
+        Raises:
+            TenureError: as `Host.call`.
+        """
+        return await self._call(request, run, method, args, once=None)
+
+    async def wait(
+        self, request: AnyRequest, run: Address, method: Callable[..., Any], until_ms: int, *args: Any
+    ) -> Any:
+        """The reply of the run, for which the caller waits until that moment at most.
+
+        Raises:
+            TenureError: as `Host.call`.
+        """
+        left_ms = max(0, until_ms - self.host.store_clock.now_ms())
+        return await self._call(request, run, method, (until_ms, *args), once=None, patience_ms=left_ms + _GRACE_MS)
+
+    async def change(self, request: AnyRequest, run: Address, event: AnyEvent) -> RunChanged:
+        """Let the event happen, once for each `Idempotency-Key`.
+
+        Raises:
+            TenureError: as `WorkflowRun.happen`.
+        """
+        key = idempotency_key(request)
+        once = None if key is None else KeyedRequest(key, WorkflowRun.happen, (event,))
+        status = await self._call(request, run, WorkflowRun.happen, (event,), once=once)
+        return RunChanged(id=run.name, status=status)
+
+    async def _call(
+        self,
+        request: AnyRequest,
+        run: Address,
+        method: Callable[..., Any],
+        args: tuple[Any, ...],
+        *,
+        once: KeyedRequest | None,
+        patience_ms: int = _GRACE_MS,
+    ) -> Any:
+        arrival = arrival_of(request.scope)
+        size_bytes = CALL_BYTES + len(arrival.body)
+        try:
+            return await self.host.call(run, method, *args, once=once, size_bytes=size_bytes, deadline_ms=patience_ms)
+        finally:
+            arrival.object_requests = self.host.turns_of(run)
+
+
+TheRuns: TypeAlias = NamedDependency[Runs]
+TheRun: TypeAlias = NamedDependency[Address]
+"""The run that the path names."""
+
+
+def provide_run(credential: Caller, run_id: FromPath[str]) -> Address:
+    """The run of the caller's tenant that the path names.
+
+    Raises:
+        InvalidInputError: the segment is no name.
+    """
+    return Address(WorkflowRun.kind, credential.tenant, name_in(run_id, "run_id"))
+
+
+def idempotency_key(request: AnyRequest) -> str | None:
+    """The `Idempotency-Key` of the request, if it has one.
+
+    Raises:
+        InvalidInputError: it is not ASCII.
+    """
+    key = arrival_of(request.scope).fields.get(b"idempotency-key")
+    if key is None:
+        return None
+    if not key.isascii():
+        raise InvalidInputError("An idempotency key has ASCII characters only", "idempotency-key")
+    return key.decode("ascii")

@@ -1,0 +1,169 @@
+"""Runs: start, look at, list, count, what happened to one, forget."""
+
+import secrets
+from hashlib import blake2b
+from typing import Annotated
+
+from litestar import Response, delete, get, post
+from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromQuery, JSONBody, QueryParameter
+
+from services.workflows.beginning import Beginning, program_of, run_id_of
+from services.workflows.book import Definition, DefinitionBook, UnknownDefinitionError
+from services.workflows.bounds import WAIT_S_MAX
+from services.workflows.listing import Asked, count_runs, list_runs
+from services.workflows.paths import run_path
+from services.workflows.refusals import PayloadTooLargeError, RunExistsError, RunTooLargeError, WrongAnswerError
+from services.workflows.routes.access import (
+    ADMIN,
+    READ,
+    WRITE,
+    WRITE_PROBLEMS,
+    AnyRequest,
+    Cursor,
+    Limit,
+    TheRun,
+    TheRuns,
+    idempotency_key,
+)
+from services.workflows.run import Look, Status, WorkflowRun
+from services.workflows.schemas import HistoryPage, RunCount, RunList, RunView, StartRun
+from services.workflows.views import history_page, run_view
+from shared.errors import ConflictError
+from shared.http.auth import Caller, require
+from shared.objects.address import Address
+from shared.objects.errors import DeadlineExceededError
+
+Book = NamedDependency[DefinitionBook]
+Wait = Annotated[
+    int, QueryParameter(ge=0, le=WAIT_S_MAX, description="Seconds to wait for the end, or for news after `since`.")
+]
+Since = Annotated[int | None, QueryParameter(ge=0, description="A `seq`: wait for the next change after it.")]
+_STARTED = {
+    200: ResponseSpec(data_container=RunView, description="It was started before.", generate_examples=False),
+}
+_UNCHANGED = {304: ResponseSpec(data_container=None, description="Nothing has changed since.", generate_examples=False)}
+
+
+@post(
+    "/v1/runs",
+    status_code=201,
+    guards=[require(WRITE)],
+    problems=(
+        *WRITE_PROBLEMS,
+        UnknownDefinitionError,
+        RunExistsError,
+        WrongAnswerError,
+        PayloadTooLargeError,
+        RunTooLargeError,
+    ),
+    responses=_STARTED,
+    response_description="It has started, as far as it comes at once.",
+    durable=True,
+    of_object=True,
+    repeatable=True,
+    tags=["runs"],
+)
+async def start_run(
+    *, credential: Caller, runs: TheRuns, book: Book, data: JSONBody[StartRun], request: AnyRequest
+) -> Response[RunView]:
+    """Start a run (201). Of one id there is one run: the same start once more is answered with the run (200)."""
+    definition = book.definition(credential.tenant, data.definition, data.version)
+    run = Address(WorkflowRun.kind, credential.tenant, _run_id(request, runs, credential.tenant, definition, data))
+    beginning = Beginning(
+        text=definition.text, version=definition.version, input=data.input, attributes=data.attributes
+    )
+    try:
+        started = await runs.call(request, run, WorkflowRun.start, beginning)
+    except RunExistsError:
+        if data.on_conflict == "fail":
+            raise
+        started = False
+    look = await runs.call(request, run, WorkflowRun.look, 0)
+    headers = {"etag": _tag(look), "location": run_path(run.name)}
+    return Response(run_view(look), status_code=201 if started else 200, headers=headers)
+
+
+@get(
+    "/v1/runs/{run_id:str}",
+    guards=[require(READ)],
+    problems=(DeadlineExceededError,),
+    responses=_UNCHANGED,
+    of_object=True,
+    tags=["runs"],
+)
+async def get_run(
+    run: TheRun, runs: TheRuns, request: AnyRequest, wait: Wait = 0, since: Since = None
+) -> Response[RunView | None]:
+    """A run as it is; with `wait`, once it has ended, or has changed after `since`, or that time has passed."""
+    until_ms = runs.host.store_clock.now_ms() + wait * 1_000 if wait else 0
+    look: Look = await runs.wait(request, run, WorkflowRun.look, until_ms, -1 if since is None else since)
+    if since is not None and look.seq <= since:
+        return Response(None, status_code=304, headers={"etag": _tag(look)})
+    return Response(run_view(look), headers={"etag": _tag(look)})
+
+
+@get("/v1/runs", guards=[require(READ)], problems=(DeadlineExceededError,), tags=["runs"])
+async def get_runs(
+    *,
+    credential: Caller,
+    runs: TheRuns,
+    request: AnyRequest,
+    status: FromQuery[Status | None] = None,
+    definition: FromQuery[str | None] = None,
+    cursor: Cursor = None,
+    limit: Limit = 100,
+) -> RunList:
+    """Runs, newest first. `attr.<name>=<value>` beside the others finds runs by one attribute of theirs."""
+    asked = Asked.of(request.query_params.items(), status=status, definition=definition)
+    return await list_runs(runs.host, credential.tenant, asked, cursor=cursor, limit=limit)
+
+
+@get("/v1/runs/count", guards=[require(READ)], tags=["runs"])
+async def get_run_count(credential: Caller, runs: TheRuns, definition: FromQuery[str | None] = None) -> RunCount:
+    """How many runs there are of each status, of all definitions or of one."""
+    return await count_runs(runs.host, credential.tenant, definition)
+
+
+@get("/v1/runs/{run_id:str}/history", guards=[require(READ)], of_object=True, tags=["runs"])
+async def get_history(
+    run: TheRun, runs: TheRuns, request: AnyRequest, after: Since = None, limit: Limit = 100
+) -> HistoryPage:
+    """What has happened, oldest first, from behind the `next_cursor` of the page before. A limit counts turns."""
+    return history_page(await runs.call(request, run, WorkflowRun.history, after or 0, limit), limit)
+
+
+@delete(
+    "/v1/runs/{run_id:str}",
+    guards=[require(ADMIN)],
+    problems=(*WRITE_PROBLEMS, ConflictError),
+    durable=True,
+    of_object=True,
+    tags=["runs"],
+)
+async def purge_run(run: TheRun, runs: TheRuns, request: AnyRequest) -> None:
+    """Forget a run that has ended. Its id is free again."""
+    await runs.call(request, run, WorkflowRun.purge)
+
+
+def _run_id(request: AnyRequest, runs: TheRuns, tenant: str, definition: Definition, data: StartRun) -> str:
+    """The id of the run: as given, as its definition makes it, of the idempotency key, or a random one."""
+    if data.id is not None:
+        return data.id
+    program = program_of(definition.text, definition.version)
+    made = run_id_of(program, data.input, now_ms=runs.host.store_clock.now_ms())
+    if made is not None:
+        return made
+    key = idempotency_key(request)
+    if key is None:
+        return f"{definition.name}-{secrets.token_hex(8)}"
+    digest = blake2b(f"{tenant}\0{key}".encode(), digest_size=16).hexdigest()
+    return f"{definition.name}-{digest}"
+
+
+def _tag(look: Look) -> str:
+    return f'"s{look.seq}"'
+
+
+HANDLERS = (start_run, get_run, get_runs, get_run_count, get_history, purge_run)

@@ -1,0 +1,282 @@
+"""What goes over the wire: requests are closed structs, decoded strictly; answers are open to new fields.
+
+Moments are Unix milliseconds of the store's clock.
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from services.workflows.bounds import ATTRIBUTES_MAX, RUN_ID_BYTES_MAX
+from services.workflows.program import Json
+from services.workflows.run import Status
+
+DefinitionName = Annotated[str, Meta(min_length=1, max_length=64)]
+Version = Annotated[int, Meta(ge=1, le=2**31)]
+RunId = Annotated[str, Meta(min_length=1, max_length=RUN_ID_BYTES_MAX, description="At most 256 bytes in UTF-8.")]
+Person = Annotated[str, Meta(max_length=256, description="Who it is, as the caller says.")]
+Reason = Annotated[str, Meta(max_length=2_000)]
+Serial = Annotated[
+    int, Meta(ge=0, description="The attempt that is answered, as the run shows it; 0: whichever it is.")
+]
+StepName = Annotated[str, Meta(min_length=1, max_length=512)]
+
+
+class StartRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Start a run. Without an id it has the one that its definition makes, else one made of the `Idempotency-Key`."""
+
+    definition: DefinitionName
+    version: Version | None = None
+    """The newest if not given."""
+    id: RunId | None = None
+    input: Json = None
+    attributes: Annotated[dict[str, str], Meta(max_length=ATTRIBUTES_MAX)] = {}
+    """Beside those of the definition; these count more."""
+    on_conflict: Literal["fail", "use_existing"] = "fail"
+    """What to do where there is a run of the id that was started otherwise."""
+
+
+class Because(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why."""
+
+    reason: Reason = ""
+
+
+class ResetRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Go on at a step of the run itself, as a new visit of it."""
+
+    to_step: StepName
+    keep_signals: bool = False
+
+
+class SendSignal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the signal carries."""
+
+    payload: Json = None
+
+
+class CompleteStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The step is done."""
+
+    result: Json = None
+    outcome: Annotated[str, Meta(max_length=64)] = ""
+    by: Person = ""
+    serial: Serial = 0
+
+
+class FailStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The step is not done."""
+
+    error: Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z][A-Za-z0-9._-]*$")]
+    cause: Json = ""
+    data: Json = None
+    retry_after_ms: Annotated[int, Meta(ge=0, le=3_600_000)] = 0
+    serial: Serial = 0
+
+
+class SkipStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Take the step as done, with this result."""
+
+    result: Json = None
+
+
+class ClaimStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Take a wait for oneself; an empty name gives it back."""
+
+    by: Person
+
+
+class AssignStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Give a wait to others: a user or a group."""
+
+    user: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    group: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+
+
+class TryStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Try one step of a definition, on values that are given, with an answer that is given. Nothing is sent."""
+
+    definition: dict[str, Any]
+    step: StepName
+    """Its path: steps in branches stand behind their parallel and branch, `verification/identity/check`."""
+    input: Json = None
+    """Of the run."""
+    previous: Json = None
+    """What the step before gave."""
+    variables: dict[str, Json] = {}
+    item: Json = None
+    result: Json = None
+    outcome: str = ""
+    error: str = ""
+    """The name of the error that the step ends in; without it, it ends well where it waits for something."""
+    answered: bool = True
+    """False: leave the step waiting, to see what it would send."""
+
+
+class StepTried(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the step."""
+
+    state: str
+    """`went_on`, `ended`, or the phase that the step is in: `called`, `waiting`, `sleeping`, `stalled` and so on."""
+    next: str | None = None
+    output: Json = None
+    variables: dict[str, Json] = {}
+    failure: Json = None
+    effects: list[Any] = []
+    """What was to be sent, armed and told, in order."""
+
+
+class DefinitionView(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a definition."""
+
+    name: str
+    version: int
+    changed_ms: int
+    versions: list[int]
+    """All that there are, newest first."""
+    media_type: str
+    source: str
+    """As it was put."""
+
+
+class DefinitionSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A definition, and the numbers of its versions, newest first."""
+
+    name: str
+    versions: list[int]
+
+
+class DefinitionList(msgspec.Struct, frozen=True, kw_only=True):
+    """All definitions of the tenant, by name."""
+
+    definitions: list[DefinitionSummary]
+
+
+class DefinitionIsValid(msgspec.Struct, frozen=True, kw_only=True):
+    """Nothing is wrong with the definition, and everything in it can be carried out here."""
+
+    name: str
+    steps: int
+
+
+class WaitView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person is asked."""
+
+    title: str
+    description: str
+    assign: dict[str, str]
+    outcomes: list[str]
+    claimed_by: str
+
+
+class StepView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A step under way, or one that is being undone (`path!undo`)."""
+
+    path: str
+    phase: str
+    """`called`: sent and not answered; `accepted`: the answer comes later; `waiting`, `sleeping`, `backing_off` until
+    `due_ms`; `joining`: its branches are under way; `stalled`: an incident."""
+    serial: int
+    attempt: int = 1
+    entered_ms: int | None = None
+    due_ms: int | None = None
+    wait: WaitView | None = None
+    worker: str = ""
+    progress: Json = None
+    error: Json = None
+    """Of the last attempt: `error`, `cause`, `step`, `data`."""
+
+
+class EndView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the run has ended, or will have once it is undone."""
+
+    status: str
+    output: Json = None
+    error: Json = None
+
+
+class RunView(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as it is."""
+
+    id: str
+    definition: str
+    version: int
+    status: Status
+    seq: int
+    """Rises with every change; the entity tag says it too."""
+    generation: int
+    started_ms: int
+    input: Json
+    attributes: dict[str, str]
+    variables: dict[str, Json]
+    """Of the run itself."""
+    steps: list[StepView]
+    signals: list[str]
+    """Names of those that no wait has taken yet."""
+    end: EndView | None
+    parent: str | None
+    """The run that waits for this one."""
+
+
+class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as a listing shows it."""
+
+    id: str
+    definition: str
+    version: int
+    status: Status
+    started_ms: int
+
+
+class RunList(msgspec.Struct, frozen=True, kw_only=True):
+    """Runs, newest first. With a `next_cursor` there may be more, even where this page is short."""
+
+    runs: list[RunSummary]
+    next_cursor: str | None
+
+
+class RunCount(msgspec.Struct, frozen=True, kw_only=True):
+    """How many runs there are, by status. Each number is of one moment, the whole is not."""
+
+    counts: dict[str, int]
+    total: int
+
+
+class HistoryLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that happened."""
+
+    at_ms: int
+    event: str
+    step: str = ""
+    data: Json = None
+
+
+class HistoryPage(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened, oldest first. With a `next_cursor` there may be more."""
+
+    lines: list[HistoryLine]
+    next_cursor: int | None
+
+
+class RunChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """The status after the change."""
+
+    id: str
+    status: Status
+
+
+class IncidentView(msgspec.Struct, frozen=True, kw_only=True):
+    """A step that waits for somebody who helps: retry it, skip it, or end the run."""
+
+    run: str
+    definition: str
+    step: str
+    error: Json
+
+
+class IncidentList(msgspec.Struct, frozen=True, kw_only=True):
+    """Incidents of open runs, those of the newest runs first."""
+
+    incidents: list[IncidentView]
+    next_cursor: str | None

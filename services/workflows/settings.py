@@ -1,0 +1,34 @@
+"""What an operator may set about the workflow service beside what is set about every node."""
+
+from typing import Any
+
+import msgspec
+
+from shared.errors import ConfigurationError
+from shared.settings import NodeSettings, Port, variable_of
+
+SERVICE = "workflows"
+PREFIX = "wf"
+"""The service's prefix in the store; part of stored keys, never to change."""
+
+
+class WorkflowsSettings(NodeSettings, frozen=True, kw_only=True):
+    """One node of the workflow service."""
+
+    port: Port = 7102
+    admin_port: Port = 7202
+    definition_env: str = ""
+    """What definitions see as `$env`: a JSON object, such as {"notify": "https://notify.example"}. No secrets."""
+
+    def env(self) -> dict[str, Any]:
+        """`definition_env` as values.
+
+        Raises:
+            ConfigurationError: it is no JSON object.
+        """
+        if not self.definition_env:
+            return {}
+        try:
+            return msgspec.json.decode(self.definition_env, type=dict[str, Any])
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"{variable_of('definition_env')} must be a JSON object: {error}.") from error
