@@ -23,6 +23,7 @@ class Board(DurableObject):
 
     kind = "board"
     sealed: ClassVar[bool] = False
+    looked: ClassVar[int] = 0
 
     def on_activate(self) -> None:
         assert not Board.sealed
@@ -47,6 +48,29 @@ class Board(DurableObject):
         if current != version or self.clock.now_ms() >= until_ms:
             return current, self.storage.get("text", str, default="")
         return Park("version", until_ms)
+
+    def take(self, until_ms: int) -> int | Park:
+        """One sheet of those that were laid out, for one of all who wait."""
+        Board.looked += 1
+        left = self.storage.get("sheets", int, default=0)
+        if not left and self.clock.now_ms() < until_ms:
+            return Park("sheets", until_ms, one=True)
+        if left:
+            self.storage.put("sheets", left - 1)
+        return left
+
+    def lay_out(self, sheets: int) -> None:
+        self.storage.put("sheets", sheets)
+
+    async def lay_out_slowly(self, sheets: int) -> None:
+        self.storage.put("sheets", sheets)
+        await self.commit()
+
+    def tear(self, until_ms: int) -> int | Park:
+        """As `take`, but what it takes it breaks."""
+        taken = self.take(until_ms)
+        assert not isinstance(taken, int)
+        return taken
 
     def read_in_vain(self) -> Park:
         return Park("version", FOR_LONG_MS)
@@ -261,5 +285,80 @@ def test_a_parked_caller_is_answered_where_the_object_that_has_expired_cannot_be
             assert waiting.done()
             with pytest.raises(UnavailableError):
                 await waiting
+
+    run_virtual(main)
+
+
+def take(node: Core, until_ms: int = FOR_LONG_MS) -> "asyncio.Task[int]":
+    """Wait for a sheet."""
+    return asyncio.ensure_future(node.host.call(ONE, Board.take, until_ms))
+
+
+def test_of_those_that_share_a_key_as_many_are_served_as_there_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that have waited longest; the others are not even asked, though there be hundreds."""
+
+    async def main() -> None:
+        monkeypatch.setattr(Board, "looked", 0)
+        async with core(memory(), kinds=[Board]) as a:
+            waiting = [take(a) for _ in range(500)]
+            await asyncio.sleep(1)
+            await a.host.call(ONE, Board.lay_out, 3)
+            await asyncio.sleep(1)
+            assert [3, 2, 1] == [await task for task in waiting[:3]]
+            assert not any(task.done() for task in waiting[3:])
+            assert 500 + 4 == Board.looked
+            await a.host.call(ONE, Board.lay_out, 1)
+            await asyncio.sleep(1)
+            assert [3] == [number for number, task in enumerate(waiting) if task.done()][3:]
+            await a.host.call(ONE, Board.wipe)
+            await a.host.call(ONE, Board.lay_out, 1_000)
+            assert 500 - 4 == len(await asyncio.gather(*waiting[4:]))
+
+    run_virtual(main)
+
+
+def test_one_that_goes_away_before_its_turn_takes_nothing_from_the_next() -> None:
+    """It was called for all of them, so another is called in its place."""
+
+    async def main() -> None:
+        async with core(memory(), kinds=[Board]) as a:
+            gone, patient = take(a), take(a)
+            await asyncio.sleep(1)
+            laying_out = asyncio.ensure_future(a.host.call(ONE, Board.lay_out_slowly, 1))
+            await asyncio.sleep(0.001)
+            assert 1 == len(a.host.residents.by_address[ONE].mailbox or ())
+            gone.cancel()
+            assert 1 == await patient
+            await laying_out
+
+    run_virtual(main)
+
+
+def test_one_whose_turn_fails_takes_nothing_from_the_next() -> None:
+    """What it took is put back with all else that it wrote."""
+
+    async def main() -> None:
+        async with core(memory(), kinds=[Board]) as a:
+            failing = asyncio.ensure_future(a.host.call(ONE, Board.tear, FOR_LONG_MS))
+            await asyncio.sleep(0.1)
+            patient = take(a)
+            await asyncio.sleep(1)
+            await a.host.call(ONE, Board.lay_out, 1)
+            assert 1 == await patient
+            with pytest.raises(HandlerError):
+                await failing
+
+    run_virtual(main)
+
+
+def test_those_that_share_a_key_are_answered_at_their_moment() -> None:
+    """Each at its own."""
+
+    async def main() -> None:
+        async with core(memory(), kinds=[Board]) as a:
+            soon, later = take(a, START_MS + 2_000), take(a, START_MS + 4_000)
+            assert 0 == await soon
+            await a.host.call(ONE, Board.lay_out, 1)
+            assert 1 == await later
 
     run_virtual(main)
