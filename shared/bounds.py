@@ -160,5 +160,21 @@ assert BODY_BYTES_MAX <= DOCUMENT_BYTES_MAX  # Whatever document a request bring
 assert BODY_DEADLINE_MS < HANDLER_DEADLINE_MS
 assert BODY_DEADLINE_MS <= HEADER_DEADLINE_MS  # Idle connections are no abuse; gateways keep theirs for reuse.
 
+# Calls to addresses outside, which tenants choose. What is large or slow belongs into a worker.
+OUTBOUND_CONNECT_MS = 3_000
+OUTBOUND_TIMEOUT_MS = 30_000  # The whole call; what takes longer answers 202 and calls back.
+OUTBOUND_URL_BYTES_MAX = 2_048
+OUTBOUND_FIELDS_MAX = 32
+OUTBOUND_HEADER_BYTES_MAX = 8 * 1024
+OUTBOUND_BODY_BYTES_MAX = 128 * 1024  # The largest input of a step, with what stands around it.
+OUTBOUND_ANSWER_BYTES_MAX = 1024 * 1024
+OUTBOUND_ANSWER_FIELDS_MAX = 64
+OUTBOUND_FIELD_BYTES_MAX = 8 * 1024
+OUTBOUND_AT_ONCE = 256  # Connections of a node, of each of the two schemes.
+OUTBOUND_TENANT_AT_ONCE = 64  # One tenant whose receivers hang leaves room for three others.
+OUTBOUND_HOST_AT_ONCE = 32  # More wait, within their time: few receivers like more from one sender.
+assert OUTBOUND_CONNECT_MS < OUTBOUND_TIMEOUT_MS
+assert OUTBOUND_HOST_AT_ONCE < OUTBOUND_TENANT_AT_ONCE < OUTBOUND_AT_ONCE
+
 # The store's clock against ours; above this `doctor` and a metric complain.
 CLOCK_SKEW_MS_MAX = 500

@@ -154,6 +154,19 @@ MESSAGES: Final = Family(
     labels={"kind": None, "outcome": ("delivered", "retry", "dead")},
     help="Deliveries of messages to objects of a kind; dead: refused by the receiver, or expired.",
 )
+OUTBOUND_DURATION: Final = Family(
+    name="http.client.request.duration",
+    type="histogram",
+    unit="s",
+    labels={
+        "http.request.method": HTTP_METHODS,
+        "http.response.status_code": None,
+        "error.type": ("", "BadTarget", "Unreachable", "NoAnswer", "BadAnswer"),
+    },
+    bounds=FAST_SECONDS,
+    help="Time of a call to an address outside; error.type where there is no answer, status 0 then. Whose address it "
+    "was is in no label: tenants choose them.",
+)
 DECISIONS_MADE: Final = Family(
     name="tenure.ratelimit.decisions",
     type="counter",

@@ -84,6 +84,7 @@ class Metrics:
         self._migrations = Counters(catalogue.MIGRATIONS)
         self._alarm_lag = Histograms(catalogue.ALARM_LAG, clock)
         self._messages = Counters(catalogue.MESSAGES)
+        self._outbound = Histograms(catalogue.OUTBOUND_DURATION, clock)
         self._eventloop = Histograms(catalogue.EVENTLOOP_LAG, clock)
         self._blocked = Counters(catalogue.EVENTLOOP_BLOCKED)
         self._checks: dict[str, CheckHandle] = {}
@@ -200,6 +201,10 @@ class Metrics:
         """The delivery of a message to an object of this kind has ended."""
         self._messages.add((kind, outcome))
 
+    def outbound_request(self, method: str, status: int, failure: str, seconds: float) -> None:
+        """A call to an address outside has ended: with a status, or with a failure and status 0."""
+        self._outbound.of((method, str(status), failure)).observe(seconds)
+
     def eventloop_lag(self, seconds: float) -> None:
         """How late the event loop ran a timer."""
         self._eventloop.of(()).observe(seconds)
@@ -236,6 +241,7 @@ class Metrics:
             yield Snapshot(family=group.family, points=group.points())
         yield Snapshot(family=self._alarm_lag.family, points=self._alarm_lag.points())
         yield Snapshot(family=self._messages.family, points=self._messages.points())
+        yield Snapshot(family=self._outbound.family, points=self._outbound.points())
         yield from self._check_families()
         yield Snapshot(family=self._eventloop.family, points=self._eventloop.points())
         yield Snapshot(family=self._blocked.family, points=self._blocked.points())

@@ -72,6 +72,8 @@ def recorded() -> Metrics:
     metrics.alarm_fired("limiter", "ok")
     metrics.alarm_lag("limiter", 0.02)
     metrics.message("limiter", "delivered")
+    metrics.outbound_request("POST", 200, "", 0.25)
+    metrics.outbound_request("POST", 0, "Unreachable", 3.0)
     metrics.eventloop_lag(0.0001)
     metrics.eventloop_blocked("limiter")
     for family in catalogue.READ_AT_COLLECTION:

@@ -22,6 +22,8 @@ from shared.objects.errors import (
     UnavailableError,
 )
 from shared.objects.transactions import TransactionAbortedError, TransactionBusyError
+from shared.outbound.client import TenantBusyError
+from shared.outbound.errors import NoAnswerError, UnreachableError
 from shared.retry import Backoff, Draw, Jitter, may_retry, retrying
 from shared.storage.codec import AlarmRecord
 from shared.storage.interface import StoreAwayError, StoreFullError, StoreInDoubtError
@@ -39,8 +41,10 @@ NOT_STARTED = {
     TransactionBusyError,
     TransactionAbortedError,
     MailboxFullError,
+    TenantBusyError,
+    UnreachableError,
 }
-IN_DOUBT = {OutcomeUnknownError, CommitFailedError, NoRoomError, StoreInDoubtError}
+IN_DOUBT = {OutcomeUnknownError, CommitFailedError, NoRoomError, StoreInDoubtError, NoAnswerError}
 
 
 class Attempts:
