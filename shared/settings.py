@@ -63,6 +63,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Modules with objects of your own, `package.module[,other.module]`, hosted beside the service's.
     Every kind of object defined in them is registered; what is `@public` in them is reached over REST.
     """
+    definition_env: str = ""
+    """What workflow definitions see as `$env`: a JSON object, such as {"notify": "https://n.example"}. No secrets."""
     durability: Durability = ""
     """The level that the store is declared to give where it cannot be asked: 0 executed, 1 on disk; empty: ask it.
     2 and 3 want replicas waited for, which this release does not do: it warns and goes on at the level below.

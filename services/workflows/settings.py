@@ -17,8 +17,6 @@ class WorkflowsSettings(NodeSettings, frozen=True, kw_only=True):
 
     port: Port = 7102
     admin_port: Port = 7202
-    definition_env: str = ""
-    """What definitions see as `$env`: a JSON object, such as {"notify": "https://notify.example"}. No secrets."""
 
     def env(self) -> dict[str, Any]:
         """`definition_env` as values.

@@ -1,4 +1,4 @@
-"""What a newcomer needs to make the first call: a tenant, a key, a policy and a gateway profile.
+"""What a newcomer needs to make the first call: a tenant, a key, a policy, a gateway profile and a workflow.
 
 Made once and then left alone: what the user changed or deleted afterwards stays as it is, as long
 as the key in `<data>/dev-key` is still valid. If it is not, there is a new one, and the tenant is enabled.
@@ -27,7 +27,37 @@ POLICY_BODY: Mapping[str, Any] = {
     ],
     "on_error": "open",
 }
+DEFINITION = "approval"
+DEFINITION_BODY: Mapping[str, Any] = {
+    "workflow": DEFINITION,
+    "start": "decide",
+    "steps": {
+        "decide": {
+            "wait": {"title": "{% 'Approve ' & $input.what & '?' %}", "outcomes": ["yes", "no"]},
+            "timeout": "P3D",
+            "choice": [{"when": "{% $outcome = 'yes' %}", "next": "done"}],
+            "default": "refuse",
+        },
+        "done": {"pass": {"approved": "{% $input.what %}"}, "end": True},
+        "refuse": {"fail": {"error": "approval.refused"}},
+    },
+}
 PROFILE_BODY: Mapping[str, Any] = {"policy": POLICY, "subject_header": "x-tenure-subject", "deny_status": 403}
+LIMITER, WORKFLOWS = "ratelimiter", "workflows"
+"""Names of services."""
+
+
+class _Trial(msgspec.Struct, frozen=True):
+    """How a service is tried: what any key for it may read, and what is put there for the newcomer."""
+
+    asked: str
+    documents: Mapping[str, Mapping[str, Any]]
+
+
+_TRIALS: Mapping[str, _Trial] = {
+    LIMITER: _Trial("/v1/policies", {f"/v1/policies/{POLICY}": POLICY_BODY, f"/v1/profiles/{PROFILE}": PROFILE_BODY}),
+    WORKFLOWS: _Trial("/v1/definitions", {f"/v1/definitions/{DEFINITION}/versions/1": DEFINITION_BODY}),
+}
 _CALL_TIMEOUT_MS = 2_000
 _RETRY_MS = 100
 _RETRIES = 150  # 15 s: a new key is known to every node within 5 s.
@@ -45,26 +75,29 @@ def key_path(data_dir: Path) -> Path:
     return data_dir / "dev-key"
 
 
-async def development_key(data_dir: Path, api: Endpoint, *, redis_url: str, clock: Clock) -> str:
-    """The key in `<data>/dev-key` if the service knows it, else a new one with policy and profile.
+async def development_key(data_dir: Path, apis: Mapping[str, Endpoint], *, redis_url: str, clock: Clock) -> str:
+    """The key in `<data>/dev-key` if every service of `apis` lets it in, else a new one with what it is tried on.
 
     Raises:
         DevelopmentError: the service refuses what it is given, or never answers.
     """
     path = key_path(data_dir)
+    trials = [(api, _TRIALS.get(name, _TRIALS[LIMITER])) for name, api in apis.items()]
     if path.exists():
         key = path.read_text().strip()
-        if await _is_valid(api, key):
+        if all([await _is_valid(api, trial.asked, key) for api, trial in trials]):
             return key
     key = await _new_key(redis_url, clock)
-    await _put(api, key, f"/v1/policies/{POLICY}", POLICY_BODY)
-    await _put(api, key, f"/v1/profiles/{PROFILE}", PROFILE_BODY)
+    for api, trial in trials:
+        for document, body in trial.documents.items():
+            await _put(api, key, document, body)
     _write_private(path, key)  # Last: its presence says that the rest is done.
     return key
 
 
-async def _is_valid(api: Endpoint, key: str) -> bool:
-    answer = await _ask(api, "GET", "/v1/policies", key, still_waiting=(429, 503))
+async def _is_valid(api: Endpoint, asked: str, key: str) -> bool:
+    """Whether the service lets the key in. One of an earlier release may lack the scopes of a service that is new."""
+    answer = await _ask(api, "GET", asked, key, still_waiting=(429, 503))
     return answer.status not in (401, 403)
 
 
@@ -92,7 +125,7 @@ async def _put(api: Endpoint, key: str, path: str, body: Mapping[str, Any]) -> N
         body=msgspec.json.encode(body),
         still_waiting=_NOT_YET,
     )
-    if answer.status not in (200, 201, 202, 204, 412):
+    if answer.status not in (200, 201, 202, 204, 409, 412):  # 409 and 412: there is one of its name.
         detail = answer.body.decode(errors="replace")
         raise DevelopmentError(f"PUT {path} was answered with {answer.status}: {detail}")
 

@@ -26,7 +26,7 @@ from shared.clock import SystemClock
 from shared.errors import ConfigurationError, TenureError
 from shared.runtime.admin_token import admin_token
 from shared.runtime.children import Child, Reaper
-from shared.runtime.development import development_key, key_path
+from shared.runtime.development import LIMITER, WORKFLOWS, development_key, key_path
 from shared.runtime.local_call import Endpoint, NoAnswerError
 from shared.runtime.ports import check_port_free
 from shared.runtime.screen import RunningService, screen
@@ -48,7 +48,8 @@ class ServiceCommand(msgspec.Struct, frozen=True):
     command: tuple[str, ...]
 
 
-SERVICES = (ServiceCommand("ratelimiter", (sys.executable, "-m", "services.ratelimiter")),)
+SERVICES = tuple(ServiceCommand(name, (sys.executable, "-m", f"services.{name}")) for name in (LIMITER, WORKFLOWS))
+"""In the order of their ports."""
 
 
 def run(environ: Mapping[str, str], *, services: Sequence[ServiceCommand] = SERVICES) -> int:
@@ -144,7 +145,8 @@ class _Launcher:
                 self._service_children.append(child)
                 tasks.create_task(child.keep_running())
             await asyncio.gather(*map(self._service_ready, self._plan, self._service_children))
-            key = await development_key(self._data_dir, self._plan[0].api, redis_url=self._redis_url, clock=self._clock)
+            apis = {service.name: service.api for service in self._plan}
+            key = await development_key(self._data_dir, apis, redis_url=self._redis_url, clock=self._clock)
             store = "in the data directory" if self._store else masked_url(self._redis_url)
             sys.stdout.write(screen(self._plan, key=key, data_dir=self._data_dir, store=store))
             sys.stdout.flush()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from shared.runtime.development import POLICY, PROFILE, TENANT
+from shared.runtime.development import DEFINITION, POLICY, PROFILE, TENANT, WORKFLOWS
 from shared.runtime.local_call import Endpoint
 
 _JSON = "-H 'Content-Type: application/json'"
@@ -41,6 +41,21 @@ Try, as tenant "{TENANT}":
   curl -i {api}/check/p/{PROFILE} -H "X-Tenure-Key: $KEY" -H 'X-Tenure-Subject: user-1'
 
   curl -s {api}/v1/policies/{POLICY} -H "Authorization: Bearer $KEY"
-
+{_workflow_calls(services)}
 Ctrl-C stops everything.
+"""
+
+
+def _workflow_calls(services: Sequence[RunningService]) -> str:
+    """Start a run, and answer what it waits for; nothing where no service runs workflows."""
+    found = [service.api.url for service in services if service.name == WORKFLOWS]
+    if not found:
+        return ""
+    api = found[0]
+    return f"""
+  curl -s {api}/v1/runs -H "Authorization: Bearer $KEY" {_JSON} \\
+    -d '{{"definition":"{DEFINITION}","id":"approval-1","input":{{"what":"the trip"}}}}'
+
+  curl -s {api}/v1/runs/approval-1/steps/decide/complete -H "Authorization: Bearer $KEY" {_JSON} \\
+    -d '{{"outcome":"yes","by":"you"}}'
 """

@@ -14,14 +14,19 @@ IDLE_S = 60 if PROVE else 12
 CORE_PERCENT_MAX = 2.0
 SETTLED_S = 3  # What a start leaves to be done: garbage, first renewals.
 
-PARTS = {"shared.cli": "launcher", "services.ratelimiter": "limiter", "valkey-server": "store"}
+PARTS = {
+    "shared.cli": "launcher",
+    "services.ratelimiter": "limiter",
+    "services.workflows": "workflows",
+    "valkey-server": "store",
+}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_an_idle_run_costs_at_most_two_percent_of_a_core(tmp_path: Path) -> None:
-    """Launcher, limiter and store together, by the kernel's own count of their CPU time."""
+    """Launcher, services and store together, by the kernel's own count of their CPU time."""
     with limiter(tmp_path / "data"):
         time.sleep(SETTLED_S)
         before_s, began_s = _cpu_s(tmp_path / "data"), time.monotonic()

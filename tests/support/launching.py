@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 ROOT = Path(__file__).parents[2]
+SERVICES = 3  # Room for as many as `tenure run` may start.
 RUN_STANDIN = Path(__file__).with_name("run_standin.py")
 # Where Python may not keep what it has compiled, each start compiles all of it: 0.2 s that users do not wait.
 _NOT_INHERITED = ("TENURE_", "PYTHONDONTWRITEBYTECODE")
@@ -39,6 +40,18 @@ def free_ports(count: int) -> list[int]:
     for listener in with_ports:
         listener.close()
     return ports
+
+
+def free_row(count: int) -> int:
+    """The first of so many ports in a row that nobody listens on: `tenure run` takes one after another."""
+    while True:
+        (first,) = free_ports(1)
+        try:
+            for port in range(first + 1, first + count):
+                socket.create_server(("127.0.0.1", port)).close()
+        except (OSError, OverflowError):
+            continue
+        return first
 
 
 def processes_of(data_dir: Path) -> dict[int, str]:
@@ -67,7 +80,7 @@ class Launched:
 
     def __init__(self, data_dir: Path, said: Path, *, command: Sequence[str], environ: dict[str, str]) -> None:
         self.data_dir = data_dir
-        self.port, self.admin_port = free_ports(2)
+        self.port, self.admin_port = free_row(SERVICES), free_row(SERVICES)
         self._screen, self._errors = said / "screen", said / "errors"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)}
         settings = {

@@ -14,17 +14,19 @@ RUN = (sys.executable, "-m", "shared.cli", "run")
 
 
 class Limiter:
-    """Calls to a running limiter, over one connection a call."""
+    """Calls to a running limiter, or to the service at another port, over one connection a call."""
 
-    def __init__(self, run: Launched) -> None:
+    def __init__(self, run: Launched, *, port: int = 0) -> None:
         self.run = run
+        self.port = port or run.port
+        self.url = f"http://127.0.0.1:{self.port}"
         self.key = (run.data_dir / "dev-key").read_text().strip()
 
     def call(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> tuple[int, dict[str, str], Any]:
         """One request with the development key; the body is decoded where it is JSON."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.run.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
             sent = {"Authorization": f"Bearer {self.key}", **(headers or {})}
             payload = body if isinstance(body, bytes | None) else json.dumps(body).encode()

@@ -1,0 +1,108 @@
+"""Workflows with real processes: the guide as a reader does it, what the screen says, and a service that is killed."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.launching import ROOT, eventually
+from tests.support.programs import require_program
+from tests.support.service import Limiter, limiter
+
+GUIDE = ROOT / "docs/how-to/run-a-workflow.md"
+BLOCK = re.compile(r"^```(sh|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+MARK = "---- block ----"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Limiter]:
+    with limiter(tmp_path_factory.mktemp("data")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def workflows(service: Limiter) -> Limiter:
+    """The same run, asked at the port of the workflow service."""
+    return Limiter(service.run, port=service.run.port + 1)
+
+
+def run_in_shell(script: str) -> str:
+    """What the lines print, each line run as a reader types it."""
+    for program in ("curl", "jq", "bash"):
+        require_program(program)
+    done = subprocess.run(
+        ["bash", "-eu", "-o", "pipefail", "-c", script],
+        cwd=ROOT,
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert 0 == done.returncode, done.stderr
+    return done.stdout
+
+
+def test_the_guide_does_what_it_says(workflows: Limiter) -> None:
+    """Every block of commands prints the block that follows it."""
+    blocks = BLOCK.findall(GUIDE.read_text())
+    setup = (
+        blocks[0][1].replace("http://127.0.0.1:7102", workflows.url).replace("$(cat .tenure/dev-key)", workflows.key)
+    )
+    commands = [code for kind, code in blocks[1:] if kind == "sh"]
+    expected = [code for kind, code in blocks[1:] if kind == "text"]
+
+    printed = run_in_shell(setup + "".join(f"{code}echo '{MARK}'\n" for code in commands))
+
+    assert expected == printed.split(f"{MARK}\n")[:-1]
+
+
+def test_the_calls_on_the_screen_work(service: Limiter) -> None:
+    """The two about workflows, pasted as they are: a run is started, and answered."""
+    pasted = service.run.screen[service.run.screen.index("  KEY=") :].removesuffix("Ctrl-C stops everything.\n")
+
+    printed = run_in_shell(pasted)
+
+    assert '"status":"running"' in printed
+    assert '{"id":"approval-1","status":"succeeded"}' in printed
+
+
+def test_a_run_goes_on_after_kill_9(workflows: Limiter) -> None:
+    """The service is killed while a run sleeps: the next one rings its alarm, and what was acknowledged is there."""
+    definition = {
+        "workflow": "nap",
+        "start": "a",
+        "steps": {"a": {"sleep": "2s", "next": "b"}, "b": {"pass": 7, "end": True}},
+    }
+    assert 201 == workflows.call("PUT", "/v1/definitions/nap/versions/1", definition)[0]
+    status, fields, run = workflows.call("POST", "/v1/runs", {"definition": "nap", "id": "n-1"})
+    assert (201, "1", "running") == (status, fields["x-tenure-durability"], run["status"])
+    os.kill(workflows.run.pid_of("services.workflows"), signal.SIGKILL)
+
+    def ended() -> object:
+        try:
+            status, _, seen = workflows.call("GET", "/v1/runs/n-1")
+        except OSError:
+            return None
+        return seen if status == 200 and seen["end"] else None
+
+    seen = eventually(ended, within_s=20)
+    assert isinstance(seen, dict)
+    assert {"status": "succeeded", "output": 7} == seen["end"]
+
+
+def test_a_setting_that_cannot_be_ends_the_start() -> None:
+    """`$env` of definitions is JSON, or the service says so in one sentence."""
+    done = subprocess.run(
+        [sys.executable, "-m", "shared.cli", "serve", "workflows"],
+        cwd=ROOT,
+        env={**os.environ, "TENURE_REDIS_URL": "redis://127.0.0.1:1", "TENURE_DEFINITION_ENV": "no"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert 2 == done.returncode
+    assert done.stderr.startswith("tenure: TENURE_DEFINITION_ENV must be a JSON object")
