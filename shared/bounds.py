@@ -102,11 +102,13 @@ MESSAGES_MAX = 1_024  # Of one sender, sent and not delivered.
 MESSAGE_RETRY_MS = 1_000
 MESSAGE_RETRY_MS_MAX = 300_000
 MESSAGE_ROWS = 256  # Of one shard in one read.
-MESSAGES_HELD_MAX = 10_000  # Of a whole node, read and not settled: at the size above and in the worst case, 640 MiB.
+MESSAGES_HELD_MAX = 10_000  # Of a whole node, in memory: at the size above and in the worst case, 640 MiB.
+MESSAGES_KNOWN_MAX = 250_000  # Of a whole node, not settled: past those above but their numbers, 1 KiB at the worst.
 LETTER_SCAN_ROWS = 4_096  # That one page of dead letters looks at, 16 MiB at a time in the worst case.
 DELIVERIES_MAX = 256  # Under way at one moment, so that messages leave room for calls.
+RECEIVER_DELIVERIES_MAX = 16  # Of these at one receiver, and one while it fails: others have room if it hangs.
 assert MESSAGE_BYTES_MAX < TURN_BYTES_MAX
-assert DELIVERIES_MAX < MAILBOX_CALLS_MAX < MESSAGES_HELD_MAX
+assert RECEIVER_DELIVERIES_MAX * 16 <= DELIVERIES_MAX < MAILBOX_CALLS_MAX < MESSAGES_HELD_MAX < MESSAGES_KNOWN_MAX
 
 # Callers that wait for an object to change.
 PARKED_CALLS_MAX = 1_000

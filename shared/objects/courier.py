@@ -6,13 +6,14 @@ start. So a crash, a move or a lost reply costs a second delivery, which the rec
 (`once.Delivery`), and no message is lost.
 
 A message leaves the outbox by a commit of its own, after the receiver's effect is stored. A receiver that is
-away, overloaded or fails is tried again, and what is behind that message waits for it.
+away, overloaded or fails is tried again, and what its sender has sent to it later waits for that. Such a line is put
+aside: memory keeps the numbers of its messages, which are read again one by one. So neither a receiver that fails nor
+one that hangs is in the way of others.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -20,6 +21,7 @@ from shared import bounds
 from shared.errors import TenureError
 from shared.objects.address import Address
 from shared.objects.errors import DomainError, UnavailableError
+from shared.objects.lines import Letter, Line, LineKey, Places, Post
 from shared.objects.messages import Message
 from shared.objects.once import Delivery
 from shared.objects.ownership import Shard
@@ -33,27 +35,8 @@ if TYPE_CHECKING:
     from shared.objects.host import Host
 
 _RETRIES = Backoff(base_ms=bounds.MESSAGE_RETRY_MS, cap_ms=bounds.MESSAGE_RETRY_MS_MAX)
+_FETCH_ROWS = 16  # Messages of a line that are read again at once.
 _log = logs.get_logger()
-
-
-class _Line(NamedTuple):
-    """Who sends to whom."""
-
-    sender: bytes
-    receiver: bytes
-
-
-class _Post:
-    """What of one shard's outbox was read since it opened last."""
-
-    __slots__ = ("after", "closed", "held", "lines", "shard")
-
-    def __init__(self, shard: Shard) -> None:
-        self.shard = shard
-        self.held = 0  # Messages that were read and are not settled.
-        self.after = 0  # The number of the newest message that was read.
-        self.lines: dict[_Line, deque[tuple[OutboxRow, Message]]] = {}
-        self.closed = False  # The shard was opened anew, or lost: others see to it.
 
 
 class Courier:
@@ -63,13 +46,13 @@ class Courier:
         self._host = host
         self._store = store
         self._clock = host.store_clock
-        self._posts: dict[Shard, _Post] = {}
+        self._posts: dict[Shard, Post] = {}
         self._unread: dict[Shard, None] = {}  # In the order in which they are to be read.
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._slots = asyncio.Semaphore(bounds.DELIVERIES_MAX)
+        self._places = Places(self._start)
         self.held = 0
-        """Messages that were read and are not settled."""
+        """Messages that are known and not settled."""
 
     def posted(self, shard: Shard) -> None:
         """The store has new messages of a shard."""
@@ -81,7 +64,7 @@ class Courier:
         """Shards have opened: whatever of theirs is not delivered is ours to deliver."""
         for shard in shards:
             self.closed(shard)
-            self._posts[shard] = _Post(shard)
+            self._posts[shard] = Post(shard)
             self.posted(shard)
 
     def closed(self, shard: Shard) -> None:
@@ -97,11 +80,13 @@ class Courier:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                while self._unread and self.held < bounds.MESSAGES_HELD_MAX:
+                while self._unread and self.held < bounds.MESSAGES_KNOWN_MAX:
                     shard = next(iter(self._unread))
                     del self._unread[shard]
                     await self._read(shard)
         finally:
+            for shard in list(self._posts):
+                self.closed(shard)
             for task in self._tasks:
                 task.cancel()
 
@@ -124,64 +109,114 @@ class Courier:
             post.after = row.sent.number
             self._take_up(post, row)
 
-    def _take_up(self, post: _Post, row: OutboxRow) -> None:
+    def _take_up(self, post: Post, row: OutboxRow) -> None:
+        letter = self._letter(row)
+        if letter is None:
+            return
+        key = LineKey(row.object_id, letter.message.receiver)
+        line = post.lines.get(key)
+        is_new = line is None
+        if line is None:
+            line = post.lines[key] = Line(post, key)
+        keep = not line.failures and self.held < bounds.MESSAGES_HELD_MAX
+        line.waiting.append(letter if keep else letter.number)
+        self.held += 1
+        post.held += 1
+        if is_new:
+            self._places.ready(line)
+
+    def _letter(self, row: OutboxRow) -> Letter | None:
+        """The message of a row; None if it is dead, or another release wrote it."""
         try:
             message = Message.decode(row.sent.message)
         except (UnknownFormatError, msgspec.MsgspecError) as exc:
             _log.error(logs.MESSAGE_UNREADABLE, object=str(Address.decode(row.object_id)), error=str(exc))
-            return
-        if message.dead_ms:
-            return
-        self.held += 1
-        post.held += 1
-        line = _Line(row.object_id, message.receiver)
-        waiting = post.lines.get(line)
-        if waiting is not None:
-            waiting.append((row, message))
-            return
-        post.lines[line] = deque([(row, message)])
-        task = asyncio.get_running_loop().create_task(self._serve(post, line))
+            return None
+        return None if message.dead_ms else Letter(row.sent.number, row.sent.message_id, message)
+
+    def _start(self, line: Line) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(line))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, post: _Post, line: _Line) -> None:
-        waiting = post.lines[line]
-        while waiting:
-            write = await self._deliver(post, line, *waiting[0])
-            if write is None:
-                return
-            waiting.popleft()
+    async def _serve(self, line: Line) -> None:
+        """Deliver the first message of a line, which has a place for that, and see to the next."""
+        post, write, wait_ms = line.post, None, 0
+        try:
+            if not post.closed and await self._fetch(line):
+                write, wait_ms = await self._deliver(line)
+        except StoreError as exc:
+            _log.warning(logs.STORE_AWAY, error=str(exc))
+            wait_ms = _RETRIES.base_ms
+        finally:
+            self._places.left(line, failed=line.failures > 0)
+        if write is not None:
+            del line.waiting[0]
             settled = asyncio.get_running_loop().create_future()
             self._settle(post, write, settled)
             if write.outbox_adds:
                 await settled  # Were a later one heard first, the next owner would take this one for delivered.
-        del post.lines[line]
+        if not post.closed:
+            self._go_on(line, wait_ms)
 
-    async def _deliver(self, post: _Post, line: _Line, row: OutboxRow, message: Message) -> ObjectWrite | None:
-        """Deliver a message, or give it up; say what becomes of it in the outbox. None: others see to that."""
-        settled = ObjectWrite(object_id=line.sender, outbox_removes=[row.sent.message_id])
-        kind = Address.decode(line.receiver).kind
-        failures, error = 0, "it was never tried"
-        while not post.closed:
-            if message.expire_at_ms <= self._clock.upper_ms():
-                return self._bury(settled, message, row, f"expired: {error}")
+    def _go_on(self, line: Line, wait_ms: int) -> None:
+        if wait_ms:
+            asyncio.get_running_loop().call_later(wait_ms / 1000, self._places.ready, line)
+        elif line.waiting:
+            self._places.ready(line)
+        else:
+            del line.post.lines[line.key]
+
+    async def _fetch(self, line: Line) -> bool:
+        """Have the first message in memory, and where all goes well the next ones; say whether there is one.
+
+        Raises:
+            StoreError: the store did not answer.
+        """
+        wanted = line.aside(1 if line.failures else _FETCH_ROWS)
+        if not wanted:
+            return True
+        shard = line.post.shard.index
+        found = await self._store.outbox([(shard, number - 1) for number in wanted], rows=1)
+        rows = {row.sent.number: row for page in found for row in page}
+        letters = [self._letter(rows[number]) for number in wanted if number in rows]
+        read = [letter for letter in letters if letter is not None]  # The others have left, or got a newer number.
+        if not read or read[0].number != wanted[0]:
+            line.succeed()
+        line.waiting[: len(wanted)] = read
+        if not line.post.closed:
+            line.post.held -= len(wanted) - len(read)
+            self._release(len(wanted) - len(read))
+        return bool(read)
+
+    async def _deliver(self, line: Line) -> tuple[ObjectWrite | None, int]:
+        """Deliver a message, or give it up: what becomes of it in the outbox, or after which time it is tried again."""
+        letter = line.waiting[0]
+        assert isinstance(letter, Letter), "it has been fetched"
+        message, kind = letter.message, Address.decode(line.key.receiver).kind
+        settled = ObjectWrite(object_id=line.key.sender, outbox_removes=[letter.message_id])
+        error = line.error
+        if message.expire_at_ms > self._clock.upper_ms():
             try:
-                async with self._slots:
-                    await self._hand_over(line, message)
+                await self._hand_over(line.key, message)
             except DomainError as exc:
-                return self._bury(settled, message, row, f"{type(exc).__name__}: {exc}")
+                line.succeed()
+                return self._bury(settled, letter, f"{type(exc).__name__}: {exc}"), 0
             except (TenureError, msgspec.ValidationError, TypeError) as exc:
                 error = f"{type(exc).__name__}: {exc}"
             else:
+                line.succeed()
                 self._host.metrics.message(kind, "delivered")
-                return settled
+                return settled, 0
             self._host.metrics.message(kind, "retry")
-            left_ms = max(0, message.expire_at_ms - self._clock.upper_ms())
-            await asyncio.sleep(min(left_ms, _RETRIES.wait_ms(failures, self._host.draw)) / 1000)
-            failures += 1
-        return None
+        left_ms = message.expire_at_ms - self._clock.upper_ms()
+        if left_ms <= 0:
+            line.succeed()
+            return self._bury(settled, letter, f"expired: {error}"), 0
+        line.fail(error)
+        return None, max(1, min(left_ms, _RETRIES.wait_ms(line.failures - 1, self._host.draw)))
 
-    async def _hand_over(self, line: _Line, message: Message) -> None:
+    async def _hand_over(self, line: LineKey, message: Message) -> None:
         address = Address.decode(line.receiver)
         kind = self._host.kind(address.kind)
         method = None if kind is None else getattr(kind.cls, message.method, None)
@@ -192,16 +227,17 @@ class Courier:
             address, method, *message.arguments(method), once=once, durability="committed", size_bytes=len(message.args)
         )
 
-    def _bury(self, settled: ObjectWrite, message: Message, row: OutboxRow, error: str) -> ObjectWrite:
+    def _bury(self, settled: ObjectWrite, letter: Letter, error: str) -> ObjectWrite:
+        message = letter.message
         sender = str(Address.decode(settled.object_id))
         receiver = Address.decode(message.receiver)
         _log.error(logs.MESSAGE_DEAD, object=sender, receiver=str(receiver), method=message.method, error=error)
         self._host.metrics.message(receiver.kind, "dead")
         dead = message.given_up(error, self._clock.now_ms())
-        settled.outbox_adds = {row.sent.message_id: dead.encode()}
+        settled.outbox_adds = {letter.message_id: dead.encode()}
         return settled
 
-    def _settle(self, post: _Post, write: ObjectWrite, settled: "asyncio.Future[None]") -> None:
+    def _settle(self, post: Post, write: ObjectWrite, settled: "asyncio.Future[None]") -> None:
         """Have a commit carry what became of a message; until it has, the message counts as held.
 
         `settled` is done once that is stored, or is the business of others.

@@ -222,7 +222,7 @@ READ_AT_COLLECTION: Final = (
         name="tenure.message.held",
         type="gauge",
         unit="{message}",
-        help="Messages that were read from the outboxes and are not settled; at 10,000 no more are read.",
+        help="Messages that this node knows of and that are not settled; at 250,000 no more are read.",
     ),
     Family(name="tenure.alarm.pending", type="gauge", unit="{alarm}", help="Alarms due within a minute."),
     Family(

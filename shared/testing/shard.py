@@ -3,7 +3,9 @@
 The same rules as those of the Lua scripts, as plain functions of what is stored and the store's time.
 """
 
+import sys
 from collections.abc import Mapping
+from heapq import nsmallest
 
 import msgspec
 
@@ -83,10 +85,10 @@ class Shard(msgspec.Struct, kw_only=True):
     """Members of index rows with their times, by `keys.index_place`."""
     quarantines: Quarantines = msgspec.field(default_factory=Quarantines)
 
-    def outbox(self) -> list[OutboxRow]:
-        """All messages, oldest first."""
-        rows = [OutboxRow(key, sent) for key, messages in self.messages.items() for sent in messages.values()]
-        return sorted(rows, key=lambda row: row.sent.number)
+    def outbox(self, after: int = 0, rows: int = sys.maxsize) -> list[OutboxRow]:
+        """The messages after a number, oldest first."""
+        sent = [(each.number, key, each) for key, messages in self.messages.items() for each in messages.values()]
+        return [OutboxRow(key, each) for _, key, each in nsmallest(rows, (row for row in sent if row[0] > after))]
 
 
 def may_claim(lease: Lease, order: ClaimOrder, token: bytes, lock_id: str, now_ms: int) -> bool:

@@ -224,9 +224,7 @@ class MemoryStore:
     async def outbox(self, shards: Sequence[tuple[int, int]], *, rows: int) -> Sequence[Sequence[OutboxRow]]:
         """See `ListingStore.outbox`."""
         await self._travel()
-        found = [
-            [row for row in self._shard(number).outbox() if row.sent.number > after][:rows] for number, after in shards
-        ]
+        found = [self._shard(number).outbox(after, rows) for number, after in shards]
         await self._travel()
         return found
 

@@ -77,7 +77,7 @@ MUTANTS = (
         "removed_before_it_is_delivered",
         Courier,
         "_deliver",
-        Text("await self._hand_over(line, message)", "self._hand_over(line, message).close()"),
+        Text("await self._hand_over(line.key, message)", "self._hand_over(line.key, message).close()"),
         messages.test_a_message_is_delivered_after_its_turn_is_stored,
     ),
     Mutant(
@@ -91,7 +91,7 @@ MUTANTS = (
         "next_one_does_not_wait",
         Courier,
         "_take_up",
-        Text("if waiting is not None:", "if False:"),
+        Text("line = post.lines.get(key)", "line = None"),
         messages.test_a_receiver_that_fails_is_tried_again_and_the_others_do_not_wait,
     ),
     Mutant(
