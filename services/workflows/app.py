@@ -14,7 +14,8 @@ from services.workflows.bounds import REQUEST_BYTES_MAX
 from services.workflows.carrier import Carrier
 from services.workflows.definitions import Definitions
 from services.workflows.errands import Report
-from services.workflows.intents import CallObject, StartChild
+from services.workflows.inbox import InboxEntry, show_wait, take_away_wait
+from services.workflows.intents import AskFor, CallObject, StartChild
 from services.workflows.paths import with_names
 from services.workflows.problems import DefinitionError
 from services.workflows.refusals import (
@@ -64,9 +65,9 @@ class Service:
     """One node's workflow service. `kinds` are hosted before `build` is called with the node."""
 
     def __init__(self, env: dict[str, Any]) -> None:
-        self.carrier = Carrier({CallObject, StartChild, Report})
+        self.carrier = Carrier({CallObject, StartChild, AskFor, Report})
         installation = Installation(env=env, carried=self.carrier.carried, wake=self.carrier.wake)
-        self.kinds: list[type[DurableObject]] = [hosted(installation)]
+        self.kinds: list[type[DurableObject]] = [hosted(installation), InboxEntry]
 
     def build(self, node: Node) -> tuple[ASGIApp, ASGIApp]:
         """The public and the admin application of a node."""
@@ -75,8 +76,13 @@ class Service:
         shelf = Definitions(node.documents, book)
         runs = Runs(node.host)
         self.carrier.begin(
-            {CallObject: ObjectSender(node.objects), StartChild: ChildSender(book), Report: report_end},
-            recalls={StartChild: recall_child},
+            {
+                CallObject: ObjectSender(node.objects),
+                StartChild: ChildSender(book),
+                AskFor: show_wait,
+                Report: report_end,
+            },
+            recalls={StartChild: recall_child, AskFor: take_away_wait},
         )
         documented = create_app(
             title=TITLE,

@@ -156,14 +156,16 @@ def _kept_of(
         if isinstance(effect, Notify):
             data = msgspec.json.decode(shortened(effect.data, NOTICE_BYTES_MAX) or b"null")
             yield _ToNotify(notice=msgspec.structs.replace(effect, data=data))
+        elif isinstance(effect, AskFor) and not effect.assign:
+            continue  # It is in nobody's inbox.
         elif effect.serial in wanted and effect.serial not in seen:
             seen.add(effect.serial)
             yield _ToSend(serial=effect.serial)
 
 
 def _is_recalled(sent: Sent, answered: int) -> bool:
-    """Whether somebody has to be told: whoever answered it knows, but what was shown is shown until then."""
-    return isinstance(sent, AskFor) or sent.serial != answered
+    """Whether somebody has to be told: whoever answered it knows, but what is in an inbox is there until then."""
+    return bool(sent.assign) if isinstance(sent, AskFor) else sent.serial != answered
 
 
 def _without_load(sent: Sent) -> Sent:

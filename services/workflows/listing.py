@@ -4,13 +4,13 @@ One filter is served by an index; what else is asked for is looked at in the row
 a page, so a page may be short although there are more.
 """
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable
 
 import msgspec
 
 from services.workflows.beginning import is_attribute_name
 from services.workflows.bounds import LISTING_SCAN_ROWS
+from services.workflows.cursors import read_cursor, written_cursor
 from services.workflows.run import (
     ALL,
     BY_BOTH,
@@ -26,7 +26,6 @@ from services.workflows.run import (
 from services.workflows.schemas import IncidentList, IncidentView, RunCount, RunList, RunSummary
 from services.workflows.views import incident_views, summary_view
 from shared.errors import InvalidInputError, NotFoundError
-from shared.objects.address import Address
 from shared.objects.host import Host
 from shared.objects.listings import Cursor, Found
 
@@ -78,7 +77,7 @@ async def list_runs(host: Host, tenant: str, asked: Asked, *, cursor: str | None
         UnavailableError, OverloadedError: as `Listings.find`.
     """
     index, value = asked.index()
-    after = _read_cursor(cursor, tenant)
+    after = read_cursor(cursor, WorkflowRun.kind, tenant)
     found: list[RunSummary] = []
     seen = 0
     while True:
@@ -88,12 +87,12 @@ async def list_runs(host: Host, tenant: str, asked: Asked, *, cursor: str | None
             if asked.takes(shown := summary_view(row)):
                 found.append(shown)
                 if len(found) == limit:
-                    return RunList(runs=found, next_cursor=_cursor(row))
+                    return RunList(runs=found, next_cursor=_cursor_of(row))
         seen += len(page.rows)
         if page.after is None:
             return RunList(runs=found, next_cursor=None)
         if seen >= LISTING_SCAN_ROWS:
-            return RunList(runs=found, next_cursor=_cursor(page.rows[-1]))
+            return RunList(runs=found, next_cursor=_cursor_of(page.rows[-1]))
 
 
 async def count_runs(host: Host, tenant: str, definition: str | None) -> RunCount:
@@ -116,7 +115,7 @@ async def list_incidents(host: Host, tenant: str, *, cursor: str | None, limit: 
         InvalidInputError: the cursor is none.
         TenureError: as `Listings.find` and `Host.call`.
     """
-    after = _read_cursor(cursor, tenant)
+    after = read_cursor(cursor, WorkflowRun.kind, tenant)
     page = await host.listings.find(WorkflowRun, tenant, INCIDENT, "open", after=after, limit=limit)
     found: list[IncidentView] = []
     for row in page.rows:
@@ -125,22 +124,8 @@ async def list_incidents(host: Host, tenant: str, *, cursor: str | None, limit: 
         except NotFoundError:
             continue  # It was forgotten since.
         found += incident_views(look)
-    return IncidentList(incidents=found, next_cursor=None if page.after is None else _cursor(page.rows[-1]))
+    return IncidentList(incidents=found, next_cursor=None if page.after is None else _cursor_of(page.rows[-1]))
 
 
-def _cursor(row: Found) -> str:
-    """Where the page ended; opaque to callers."""
-    return urlsafe_b64encode(msgspec.msgpack.encode((row.sort_ms, row.address.name))).decode("ascii").rstrip("=")
-
-
-def _read_cursor(cursor: str | None, tenant: str) -> Cursor | None:
-    if cursor is None:
-        return None
-    try:
-        stored = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
-        sort_ms, name = msgspec.msgpack.decode(stored, type=tuple[int, str])
-        address = Address(WorkflowRun.kind, tenant, name)
-        address.encode()
-    except (ValueError, msgspec.MsgspecError) as error:
-        raise InvalidInputError("This is no cursor of a page", "query.cursor") from error
-    return Cursor(sort_ms, address)
+def _cursor_of(row: Found) -> str:
+    return written_cursor(Cursor(row.sort_ms, row.address))

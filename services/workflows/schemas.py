@@ -280,3 +280,26 @@ class IncidentList(msgspec.Struct, frozen=True, kw_only=True):
 
     incidents: list[IncidentView]
     next_cursor: str | None
+
+
+class InboxItem(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody is asked. It is answered at the step of the run; the serial says which visit is meant."""
+
+    run: str
+    definition: str
+    step: str
+    serial: int
+    title: str
+    description: str
+    assign: dict[str, str]
+    outcomes: list[str]
+    claimed_by: str
+    since_ms: int
+    due_ms: int | None
+
+
+class InboxList(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked, the most urgent first. With a `next_cursor` there may be more, even where this page is short."""
+
+    items: list[InboxItem]
+    next_cursor: str | None

@@ -15,6 +15,7 @@ from tests.support.limiter_app import Answer, Service
 from tests.support.simulated import Core, core
 
 T = TypeVar("T")
+_LIMIT_MS = 24 * 3_600_000
 ALL = ("workflows:read", "workflows:write", "workflows:admin", "objects:call")
 YAML = (("content-type", "application/yaml"),)
 REFUND = """
@@ -71,6 +72,15 @@ class Workflows(Service):
         run_id: str = answer.json()["id"]
         return run_id
 
+    async def settle(self) -> None:
+        """Let what was begun be carried out: some commits one after another."""
+        await self.pass_time(1_000)
+
+    async def pass_time(self, ms: int) -> None:
+        """Let so much time pass, with its alarms."""
+        await asyncio.sleep(ms / 1000)
+        await self.node.shared_documents.poll()
+
     async def run(self, run_id: str, query: str = "") -> Any:
         """A run as it is."""
         answer = await self.ask("GET", run_path(run_id), query=query, raw_path=run_path(run_id).encode())
@@ -104,7 +114,7 @@ def with_workflows(
             await asked.start()
             return await scenario(asked)
 
-    return run_virtual(main)
+    return run_virtual(main, limit_ms=_LIMIT_MS)
 
 
 def served(scenario: Any) -> None:

@@ -1,6 +1,6 @@
 """The documented routes of the workflow service, one module for each thing that they are about."""
 
-from services.workflows.routes import control, definitions, incidents, runs, signals, steps
+from services.workflows.routes import control, definitions, inbox, incidents, runs, signals, steps
 
 HANDLERS = (
     *definitions.HANDLERS,
@@ -9,4 +9,5 @@ HANDLERS = (
     *steps.HANDLERS,
     *control.HANDLERS,
     *incidents.HANDLERS,
+    *inbox.HANDLERS,
 )
