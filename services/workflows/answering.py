@@ -20,6 +20,7 @@ from services.workflows.events import (
     Failed,
     Heartbeat,
     Leased,
+    Released,
     Signalled,
     StepEvent,
 )
@@ -84,11 +85,17 @@ def fail(draft: Draft, event: Failed) -> None:
     failure = Failure(error=event.error, cause=event.cause, data=event.data, step=event.path)
     if undo is not None:
         _answered(draft, event, undo.serial)
-        undo_failed(draft, undo, failure, retry_after_ms=event.retry_after_ms)
+        undo_failed(draft, undo, failure, retry_after_ms=event.retry_after_ms, retry=event.retry)
         return
     scope = _scope_for(draft, event)
     _answered(draft, event, activity_of(scope).serial)
-    fault = Fault(scope=scope.path, number=scope.number, failure=failure, retry_after_ms=event.retry_after_ms)
+    fault = Fault(
+        scope=scope.path,
+        number=scope.number,
+        failure=failure,
+        retry_after_ms=event.retry_after_ms,
+        retry=event.retry,
+    )
     draft.queue.append(fault)
 
 
@@ -119,20 +126,28 @@ def accept(draft: Draft, event: Accepted) -> None:
 
 
 def lease(draft: Draft, event: Leased) -> None:
-    """A worker has the task; its heartbeat counts from now."""
-    if _undo_for(draft, event) is not None:
-        return
-    scope = _scope_for(draft, event)
-    draft.alter(scope, worker=event.worker)
-    _expect_heartbeat(draft, scope)
+    """A worker has the task; its heartbeat counts from now. One that a later lease has overtaken has it no more."""
+    scope = _scope_of_task(draft, event)
+    if scope is not None and event.lease >= activity_of(scope).lease:
+        draft.alter(scope, worker=event.worker, lease=event.lease)
+        _expect_heartbeat(draft, scope)
+
+
+def release(draft: Draft, event: Released) -> None:
+    """The worker has the task no more, unless it was leased again meanwhile; what it has told of its progress stays."""
+    scope = _scope_of_task(draft, event)
+    if scope is not None and event.lease == activity_of(scope).lease:
+        draft.alter(scope, worker="")
+        draft.disarm_one("heartbeat", activity_of(scope).serial)
 
 
 def beat(draft: Draft, event: Heartbeat) -> None:
     """The worker lives, and says how far it is."""
-    if _undo_for(draft, event) is not None:
+    scope = _scope_of_task(draft, event)
+    if scope is None:
         return
-    scope = _scope_for(draft, event)
-    draft.alter(scope, progress=event.progress)
+    if event.progress is not None:
+        draft.alter(scope, progress=event.progress)
     _expect_heartbeat(draft, scope)
 
 
@@ -212,6 +227,11 @@ def _scope_for(draft: Draft, event: StepEvent) -> Scope:
     if event.serial not in {0, activity.serial}:
         raise _late(draft, event)
     return scope
+
+
+def _scope_of_task(draft: Draft, event: StepEvent) -> Scope | None:
+    """The scope whose task a worker has; None for one that undoes a step, of which only the answer counts."""
+    return None if _undo_for(draft, event) is not None else _scope_for(draft, event)
 
 
 def _late(draft: Draft, event: StepEvent) -> Exception:

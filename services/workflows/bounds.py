@@ -8,6 +8,8 @@ from shared.bounds import (
     BODY_BYTES_MAX,
     DOCUMENT_BYTES_MAX,
     INDEX_ROWS_MAX,
+    MESSAGES_MAX,
+    NAME_BYTES_MAX,
     OBJECT_BYTES_MAX,
     TURN_BYTES_MAX,
     VALUE_BYTES_MAX,
@@ -83,3 +85,24 @@ assert (
 )
 assert ATTRIBUTES_MAX + 5 < INDEX_ROWS_MAX
 assert PIECE_BYTES < VALUE_BYTES_MAX
+
+# Queues of tasks. One is one object: what waits in it is kept small, and what a task is given stays in its run.
+QUEUE_BYTES_MAX = 128  # Of its name.
+QUEUE_TASKS_MAX = 1_500  # Waiting and leased. Over them runs keep their tasks and offer them again (RESEND_MS).
+QUEUE_TASK_BYTES = 640  # The most that one takes: two names, and numbers.
+WORKER_BYTES_MAX = 128
+POLL_TASKS_MAX = 50  # Of one answer; each is a commit of its run.
+POLL_WAIT_MS_MAX = 60_000
+LEASE_MS_MIN = 1_000
+LEASE_MS = 60_000
+LEASE_MS_MAX = 12 * 3_600_000
+HEARTBEAT_GRACE_MS = 5_000  # So much longer is a lease than the heartbeat of its step, which decides first.
+ASIDE_MS = 5_000  # After which a task is offered again whose run could not be asked; runs move within seconds.
+LEASES_LOST_MAX = 3  # Of one attempt: a task that ends its workers is not given to all of them.
+LEASES_ENDED_AT_ONCE = 200  # In one turn, each with a message to its run.
+LOST_WORKERS_KEPT = 20
+QUEUE_KEPT_MS = 30 * 24 * 3_600_000  # Of a queue that is empty, so that it is still listed.
+assert QUEUE_TASKS_MAX * QUEUE_TASK_BYTES < OBJECT_BYTES_MAX
+assert QUEUE_BYTES_MAX <= NAME_BYTES_MAX
+assert LEASES_ENDED_AT_ONCE < MESSAGES_MAX
+assert RUN_ID_BYTES_MAX + WORKER_BYTES_MAX < QUEUE_TASK_BYTES

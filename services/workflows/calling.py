@@ -1,11 +1,13 @@
 """Turns an action of a definition into a call with values, ready to be sent and kept until it is answered."""
 
+from hashlib import blake2b
 from typing import Any
 
 from services.workflows.bounds import RUN_ID_BYTES_MAX
 from services.workflows.intents import CallObject, SendHttp, SendTask, StartChild
 from services.workflows.program import Action, Child, Http, Secret, Task
 from services.workflows.values import StepError, Values
+from shared.bounds import REQUEST_KEY_BYTES_MAX
 
 
 def call_of(action: Action, values: Values, *, lenient: bool = False, **given: Any) -> SendTask | SendHttp | CallObject:
@@ -48,6 +50,14 @@ def child_of(child: Child, values: Values, *, run_id: str, **given: Any) -> Star
         input=values.template(child.input, values.bindings["states"]["input"]),
         **given,
     )
+
+
+def request_key(run_id: str, key: str) -> str:
+    """The key of what a step sends: the run, and the step with its visit; as a digest where that is too long."""
+    whole = f"{run_id}/{key}"
+    if len(whole.encode()) <= REQUEST_KEY_BYTES_MAX:
+        return whole
+    return blake2b(whole.encode(), digest_size=32).hexdigest()
 
 
 def _http(http: Http, values: Values, *, lenient: bool, **given: Any) -> SendHttp:

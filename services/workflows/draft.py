@@ -53,6 +53,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     fatal: bool = False
     """What nobody handles fails the run and stalls no step: a `fail` step, or `on_exhausted: fail`."""
     retry_after_ms: int = 0
+    retry: bool = True
 
 
 class Close(msgspec.Struct, frozen=True, kw_only=True):

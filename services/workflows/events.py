@@ -37,6 +37,8 @@ class Failed(StepEvent, frozen=True, kw_only=True):
     cause: Json = ""
     data: Json = None
     retry_after_ms: int = 0
+    retry: bool = True
+    """False: to try again would be in vain, whatever the definition says of the error."""
 
 
 class Accepted(StepEvent, frozen=True, kw_only=True):
@@ -44,13 +46,20 @@ class Accepted(StepEvent, frozen=True, kw_only=True):
 
 
 class Leased(StepEvent, frozen=True, kw_only=True):
-    """A worker has the task: from now on it has to give signs of life."""
+    """A worker has the task: from now on it has to give signs of life. `lease` counts who had this attempt."""
 
     worker: str
+    lease: int = 0
+
+
+class Released(StepEvent, frozen=True, kw_only=True):
+    """This lease of the task has ended; until the next one nobody is to give signs of life."""
+
+    lease: int = 0
 
 
 class Heartbeat(StepEvent, frozen=True, kw_only=True):
-    """The worker lives. Extends the heartbeat, never the timeout."""
+    """The worker lives. Extends the heartbeat, never the timeout; without progress, what it told before stays."""
 
     progress: Json = None
 
@@ -129,6 +138,7 @@ AnyEvent: TypeAlias = (
     | Failed
     | Accepted
     | Leased
+    | Released
     | Heartbeat
     | ChildEnded
     | Claimed

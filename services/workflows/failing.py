@@ -61,6 +61,8 @@ def _give_up_attempt(draft: Draft, scope: Scope, todo: Fault) -> Scope:
 
 def _retry(draft: Draft, scope: Scope, todo: Fault) -> bool:
     """Whether the step is tried again later."""
+    if not todo.retry:
+        return False
     activity, retriers = activity_of(scope), draft.step_of(scope).retry
     number = retrier_for(retriers, activity.retried, todo.failure.error)
     if number is None:
@@ -70,7 +72,8 @@ def _retry(draft: Draft, scope: Scope, todo: Fault) -> bool:
     serial = draft.next_serial()
     due_ms = draft.now_ms + wait_ms
     retried = activity.retried | {number: before + 1}
-    draft.alter(scope, phase="backing_off", retried=retried, serial=serial, due_ms=due_ms, worker="", progress=None)
+    draft.alter(scope, phase="backing_off", retried=retried, serial=serial, due_ms=due_ms)
+    draft.alter(draft.scopes[scope.path], worker="", lease=0, progress=None)
     draft.arm(due_ms, "again", serial, scope.path)
     draft.record("step.retried", activity.path, error_seen(todo.failure) | {"wait_ms": wait_ms})
     return True

@@ -24,6 +24,7 @@ from services.workflows.answering import (
     fail,
     is_repeat,
     lease,
+    release,
     signal,
 )
 from services.workflows.bounds import PAYLOAD_BYTES_MAX, STEPS_PER_TURN_MAX
@@ -41,6 +42,7 @@ from services.workflows.events import (
     Heartbeat,
     Leased,
     Paused,
+    Released,
     Reset,
     Resumed,
     Retried,
@@ -80,6 +82,7 @@ _EVENTS: dict[type[AnyEvent], Callable[[Draft, Any], None]] = {
     Heartbeat: beat,
     Leased: lease,
     Paused: pause,
+    Released: release,
     Reset: reset,
     Resumed: resume,
     Retried: retry,
@@ -92,6 +95,7 @@ _WHILE_UNDOING = (
     Failed,
     Accepted,
     Leased,
+    Released,
     Heartbeat,
     TimerDue,
     Terminated,

@@ -104,6 +104,12 @@ class RunTooLargeError(TenureError):
         super().__init__(f"A run keeps at most {RUN_BYTES_MAX} bytes; with this it would be {size}.")
 
 
+class QueueFullError(RefusedError):
+    """The queue holds as many tasks as it may. Runs keep theirs and offer them again."""
+
+    code = "queue.full"
+
+
 class MailboxFullError(RefusedError):
     """No wait takes the signals that have come."""
 

@@ -25,13 +25,14 @@ from services.workflows.beginning import Beginning, attributes_of, check_run_id,
 from services.workflows.bounds import ENDED_KEPT_MS, RESEND_MS, RESEND_MS_MAX
 from services.workflows.draft import Surroundings
 from services.workflows.errands import Errand, Errands, Parent
-from services.workflows.events import AnyEvent, Cancelled, Failed, StepEvent, TimerDue
+from services.workflows.events import AnyEvent, Cancelled, Completed, Failed, Leased, StepEvent, TimerDue
+from services.workflows.handing import Handed, freed, hand, task_of
 from services.workflows.intents import Intent
 from services.workflows.keeping import Happened, load, store, tell
 from services.workflows.liveness import incidents, stuck
 from services.workflows.machine import advance, start
 from services.workflows.program import Json, Program
-from services.workflows.refusals import PayloadTooLargeError, RunExistsError, RunTooLargeError
+from services.workflows.refusals import PayloadTooLargeError, RunExistsError, RunTooLargeError, SupersededError
 from services.workflows.state import Run
 from shared.bounds import MOMENT_MS_MAX
 from shared.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError, RefusedError
@@ -190,6 +191,32 @@ class WorkflowRun(DurableObject):
             self._advance(failed, now_ms)
         except _TOO_LATE:
             return
+
+    def hand_out(self, serial: int, worker: str, lease: int) -> Handed | None:
+        """A worker has the task of this attempt, and this is what it is to do; None if it is not wanted any more."""
+        now_ms = self.clock.now_ms()
+        given = hand(self._run, serial, now_ms=now_ms)
+        if given is not None:
+            self._advance(Leased(path=given.path, serial=serial, worker=worker, lease=lease), now_ms)
+        return given
+
+    def answer(self, event: Completed | Failed, held: bool) -> bool:  # noqa: FBT001  # `Host.call` has no keywords.
+        """What a worker made of its task; False where the same was taken before. One that lost its lease may repeat.
+
+        Raises:
+            NotFoundError: there is no such run, or the attempt was never made.
+            SupersededError, AlreadyCompletedError, TimedOutError, RunClosedError: it comes too late.
+            PayloadTooLargeError, RunTooLargeError: it is too large.
+        """
+        before, _ = self._known()
+        if not held and task_of(before, event.serial) is not None:
+            raise SupersededError("This lease has ended.")
+        return self._advance(event, self.clock.now_ms()) is not before
+
+    def free(self, serial: int, lease: int, lost: str | None) -> None:
+        """A lease of the task has ended. With `lost`, a worker that is not heard of, its attempt has failed."""
+        if (event := freed(self._run, serial, lease, lost=lost)) is not None:
+            self._advance(event, self.clock.now_ms())
 
     def on_alarm(self, alarm: Alarm) -> None:
         """Let the timers that are due happen; have errands carried out again of which nothing was heard."""

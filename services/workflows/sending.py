@@ -6,20 +6,19 @@ where nobody can say yet.
 """
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import Any
 
 import msgspec
 
 from services.workflows.beginning import Beginning
 from services.workflows.book import DefinitionBook, UnknownDefinitionError
+from services.workflows.calling import request_key
 from services.workflows.errands import Parent, Report
 from services.workflows.events import Completed, Failed
 from services.workflows.intents import CallObject, StartChild
 from services.workflows.problems import DefinitionError
 from services.workflows.refusals import PayloadTooLargeError, RunExistsError
 from services.workflows.run import WorkflowRun
-from shared.bounds import REQUEST_KEY_BYTES_MAX
 from shared.errors import InvalidInputError, TenureError
 from shared.objects.address import Address
 from shared.objects.errors import DomainError, HandlerError, KeyReusedError, TooLargeError
@@ -95,14 +94,6 @@ async def report_end(host: Host, run: Address, report: Report) -> None:
     """Tell the run that waits for this one. One that does not wait any more, or is gone, need not know."""
     parent = Address(WorkflowRun.kind, run.tenant, report.to.run)
     await host.call(parent, WorkflowRun.settle, 0, report.ended)
-
-
-def request_key(run_id: str, key: str) -> str:
-    """The key of what a step sends: the run, and the step with its visit; as a digest where that is too long."""
-    whole = f"{run_id}/{key}"
-    if len(whole.encode()) <= REQUEST_KEY_BYTES_MAX:
-        return whole
-    return blake2b(whole.encode(), digest_size=32).hexdigest()
 
 
 def _parent(run: Address, call: StartChild) -> Parent:

@@ -64,6 +64,7 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whether an attempt ended so that nobody knows what became of it."""
     due_ms: int | None = None
     worker: str = ""
+    lease: int = 0
     progress: Json = None
     claimed_by: str = ""
     results: dict[str, Json] = {}

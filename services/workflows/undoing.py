@@ -70,10 +70,10 @@ def undone(draft: Draft, undo: Undo, how: str) -> None:
     undo_next(draft)
 
 
-def undo_failed(draft: Draft, undo: Undo, failure: Failure, *, retry_after_ms: int = 0) -> None:
+def undo_failed(draft: Draft, undo: Undo, failure: Failure, *, retry_after_ms: int = 0, retry: bool = True) -> None:
     """An attempt failed: try again later, or wait for somebody who helps."""
     draft.disarm(undo.serial)
-    number = retrier_for(undo.retry, undo.retried, failure.error)
+    number = retrier_for(undo.retry, undo.retried, failure.error) if retry else None
     if number is None:
         stalled = replace_undo(draft, undo, phase="stalled", failure=failure)
         draft.notify("incident.opened", stalled.path, stalled.serial, _seen(failure))

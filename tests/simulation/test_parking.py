@@ -328,7 +328,8 @@ def test_one_that_goes_away_before_its_turn_takes_nothing_from_the_next() -> Non
             await asyncio.sleep(0.001)
             assert 1 == len(a.host.residents.by_address[ONE].mailbox or ())
             gone.cancel()
-            assert 1 == await patient
+            async with asyncio.timeout(5):
+                assert 1 == await patient
             await laying_out
 
     run_virtual(main)
@@ -344,7 +345,8 @@ def test_one_whose_turn_fails_takes_nothing_from_the_next() -> None:
             patient = take(a)
             await asyncio.sleep(1)
             await a.host.call(ONE, Board.lay_out, 1)
-            assert 1 == await patient
+            async with asyncio.timeout(5):
+                assert 1 == await patient
             with pytest.raises(HandlerError):
                 await failing
 

@@ -9,9 +9,11 @@ import msgspec
 from services.workflows.book import DefinitionBook
 from services.workflows.carrier import Carrier
 from services.workflows.definition import read_yaml
+from services.workflows.desk import offer_task, recall_task
 from services.workflows.errands import Report
 from services.workflows.inbox import InboxEntry, show_wait, take_away_wait
-from services.workflows.intents import AskFor, CallObject, StartChild
+from services.workflows.intents import AskFor, CallObject, SendTask, StartChild
+from services.workflows.queue import TaskQueue
 from services.workflows.run import Installation, WorkflowRun, hosted
 from services.workflows.sending import ChildSender, ObjectSender, recall_child, report_end
 from shared.objects.config import Document, Documents
@@ -59,18 +61,19 @@ class Installed:
     def __init__(self, definitions: Mapping[str, str] | None = None, env: dict[str, Any] | None = None) -> None:
         documents = SimpleNamespace(subscribe=lambda _, listener: self._tell(listener, definitions or {}))
         book = DefinitionBook(cast("Documents", documents))
-        self.carrier = Carrier({CallObject, StartChild, AskFor, Report})
+        self.carrier = Carrier({CallObject, StartChild, SendTask, AskFor, Report})
         self.carrier.begin(
             {
                 CallObject: ObjectSender([published(Shelf)]),
                 StartChild: ChildSender(book),
+                SendTask: offer_task,
                 AskFor: show_wait,
                 Report: report_end,
             },
-            recalls={StartChild: recall_child, AskFor: take_away_wait},
+            recalls={StartChild: recall_child, SendTask: recall_task, AskFor: take_away_wait},
         )
         installation = Installation(env=env or {}, carried=self.carrier.carried, wake=self.carrier.wake)
-        self.kinds: list[type[DurableObject]] = [hosted(installation), InboxEntry, Shelf]
+        self.kinds: list[type[DurableObject]] = [hosted(installation), TaskQueue, InboxEntry, Shelf]
 
     @staticmethod
     def _tell(listener: Any, definitions: Mapping[str, str]) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ratelimiter import policy  # noqa: F401  # So that its errors are among the subclasses.
-from services.workflows.refusals import MailboxFullError
+from services.workflows.refusals import MailboxFullError, QueueFullError
 from shared.errors import InvalidInputError, RefusedError, Retryable, TenureError
 from shared.http import errors  # noqa: F401  # As above.
 from shared.objects.alarms import retried
@@ -41,6 +41,7 @@ NOT_STARTED = {
     TransactionBusyError,
     TransactionAbortedError,
     MailboxFullError,
+    QueueFullError,
     TenantBusyError,
     UnreachableError,
 }
