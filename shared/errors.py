@@ -18,6 +18,9 @@ of itself whether the same call may be made again; `shared.retry` asks nothing e
 from enum import Enum
 from typing import ClassVar
 
+BEARER = "Authorization: Bearer"
+"""Where a credential stands, unless an error says otherwise."""
+
 
 class Retryable(Enum):
     """When a call that ended in an error may be made again as it was."""
@@ -49,22 +52,24 @@ class InvalidInputError(TenureError):
 
 
 class UnauthenticatedError(TenureError):
-    """No credential was sent, or it is not valid. Never says which of the two."""
+    """No credential was sent, or it is not valid: never says which, but `what` is wanted, in which `field`."""
 
     code = "unauthenticated"
 
-    def __init__(self) -> None:
-        super().__init__("A valid credential is required.")
+    def __init__(self, what: str = "an API key", field: str = BEARER) -> None:
+        super().__init__(f"A valid credential is required: {what}, in {field}.")
+        self.field = field
 
 
 class ForbiddenError(TenureError):
-    """The credential is valid but lacks `scope`."""
+    """The credential in `field` is valid but lacks `scope`."""
 
     code = "forbidden"
 
-    def __init__(self, scope: str) -> None:
+    def __init__(self, scope: str, field: str = BEARER) -> None:
         super().__init__(f"This credential lacks the scope {scope!r}.")
         self.scope = scope
+        self.field = field
 
 
 class NotFoundError(TenureError):

@@ -19,6 +19,7 @@ from shared.http.asgi import ASGIApp
 from shared.http.auth import KeyRing
 from shared.http.guard import Guard
 from shared.http.health import create_admin_app
+from shared.http.missing_objects import missing_routes
 from shared.http.objectlane import ObjectLane
 from shared.http.objects import object_routes, with_object_names
 from shared.http.problem import ProblemTable, Row
@@ -42,7 +43,7 @@ def build_app(node: Node) -> tuple[ASGIApp, ASGIApp]:
         title=TITLE,
         version=API_VERSION,
         description=DESCRIPTION,
-        route_handlers=[*HANDLERS, *object_routes(node.host, node.objects)],
+        route_handlers=[*HANDLERS, *object_routes(node.host, node.objects), *missing_routes(node.objects)],
         keys=keys,
         problems=PROBLEMS,
         dependencies={

@@ -110,10 +110,7 @@ class FastLane:
         if decision is None:
             return None
         body = policy.body(decision, request.subject)
-        request_id = (b"x-request-id", arrival.request_id.encode("ascii"))
-        return self._finish(
-            policy, self._checked, arrival, (200, [*policy.api_headers(decision, body), request_id], body)
-        )
+        return self._finish(policy, self._checked, arrival, (200, [*policy.api_headers(decision, body)], body))
 
     async def _check_batch(self, scope: Scope) -> Answer | None:
         arrival = arrival_of(scope)
@@ -148,6 +145,7 @@ class FastLane:
 
     def _finish(self, policy: CompiledPolicy, route: Histogram, arrival: Arrival, answer: Answer) -> Answer:
         answer[1].extend(SECURITY_HEADERS)
+        answer[1].append((b"x-request-id", arrival.request_id.encode("ascii")))
         arrival.status = answer[0]
         seconds = self._stopwatch() - arrival.started_s
         policy.counters.observe(seconds)

@@ -202,8 +202,8 @@ class Publishing:
         for _ in range(_TRIES):
             current = await self._current(kind, tenant, name, condition)
             if current is None and len(self._documents.list(kind, tenant)) >= DOCUMENTS_MAX:
-                what = f"The number of the tenant's documents of kind {kind}"
-                raise TooLargeError(what, size=DOCUMENTS_MAX + 1, size_max=DOCUMENTS_MAX)
+                unit = {POLICY: "policies", PROFILE: "profiles"}[kind]
+                raise TooLargeError("The tenant", size=DOCUMENTS_MAX + 1, size_max=DOCUMENTS_MAX, unit=unit)
             stored = 0 if current is None else current.version
             try:
                 document = await self._documents.put(kind, tenant, name, body(current), expected=stored)

@@ -37,6 +37,7 @@ from shared.http.asgi import ASGIApp
 from shared.http.auth import KeyRing
 from shared.http.guard import Guard
 from shared.http.health import create_admin_app
+from shared.http.missing_objects import missing_routes
 from shared.http.objectlane import ObjectLane
 from shared.http.objects import object_routes, with_object_names
 from shared.http.problem import ProblemTable, Row
@@ -88,7 +89,7 @@ class Service:
             title=TITLE,
             version=API_VERSION,
             description=DESCRIPTION,
-            route_handlers=[*HANDLERS, *object_routes(node.host, node.objects)],
+            route_handlers=[*HANDLERS, *object_routes(node.host, node.objects), *missing_routes(node.objects)],
             keys=keys,
             problems=PROBLEMS,
             dependencies={
@@ -123,6 +124,7 @@ class Service:
             ready=node.ready,
             scrape=node.metrics.scrape,
             openapi=lambda: openapi_json(documented),
+            owner=node.ownership.mark,
             operator=OperatorApi(node.inspection, token=node.settings.admin_token).answer,
         )
         return public, admin

@@ -1,4 +1,4 @@
-"""`tenure objects list | show | journal | evict`: what there is, what it holds and does, and out of memory with it.
+"""`tenure objects kinds | list | show | journal | evict`: what there is, what it holds and does, and out of memory.
 
 And `quarantined | lift`: what may not run because it has blocked its node, and let it run again.
 """
@@ -16,6 +16,18 @@ _COUNTS = (
     ("undelivered_messages", "has sent", "messages that nobody has received"),
     ("dead_messages", "", "of them dead"),
 )
+
+
+def kinds(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """List the kinds that the node hosts."""
+    operator = Operator(arguments, environ)
+    told = operator.ask("GET", "kinds")
+    rows = [
+        [row["kind"], row["durability"], "yes" if row["listed"] else "no", str(row["schema"]), ", ".join(row["public"])]
+        for row in told["kinds"]
+    ]
+    operator.print_rows(told, ["KIND", "DURABILITY", "LISTED", "SCHEMA", "PUBLIC METHODS"], rows)
+    return 0
 
 
 def listing(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:

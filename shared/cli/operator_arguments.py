@@ -19,6 +19,7 @@ def add_operator_commands(commands: Any) -> None:
 
 
 def _add_objects(actions: Any) -> None:
+    _action(actions, "kinds", f"{_OBJECTS}:kinds", "list the kinds of objects that the node hosts")
     listing = _action(actions, "list", f"{_OBJECTS}:listing", "list objects with state, by kind and tenant")
     listing.add_argument("--kind", required=True)
     listing.add_argument("--tenant", required=True)

@@ -28,7 +28,7 @@ from shared.http.admin_query import (
 from shared.http.asgi import Receive, Scope
 from shared.http.auth import bearer_secret
 from shared.http.body import BodyReader, check_media_type, declared_size
-from shared.http.decoding import strict_decoder
+from shared.http.decoding import check_keys, strict_decoder
 from shared.http.errors import AdminOffError, MethodNotAllowedError
 from shared.http.health import Answer, plain
 from shared.http.names import decoded_segment, sent_path
@@ -77,11 +77,13 @@ class OperatorApi:
             raise AdminOffError
         sent = bearer_secret(dict(scope["headers"]).get(b"authorization"))
         if sent is None or not secrets.compare_digest(sent, self._token):
-            raise UnauthenticatedError
+            raise UnauthenticatedError("the node's admin token")
 
     def _route(self, segments: Sequence[bytes]) -> tuple[tuple[str, ...], Handler]:
         """The methods and the handler of a path, given by its segments behind `/admin`."""
         match segments:
+            case [b"kinds"]:
+                return ("GET", "HEAD"), self._kinds
             case [b"objects"]:
                 return ("GET", "HEAD"), self._objects
             case [b"alarms"]:
@@ -93,9 +95,7 @@ class OperatorApi:
             case [b"quarantine"]:
                 return ("GET", "HEAD"), self._quarantined
             case [b"objects", *rest] if _OBJECT <= len(rest) <= _LONGEST:
-                address = Address(*map(decoded_segment, rest[:_OBJECT]))
-                address.encode()
-                return self._object_route(address, rest[_OBJECT:])
+                return self._object_route(_address(rest[:_OBJECT]), rest[_OBJECT:])
         raise NotFoundError("such path")
 
     def _object_route(self, address: Address, rest: Sequence[bytes]) -> tuple[tuple[str, ...], Handler]:
@@ -119,6 +119,10 @@ class OperatorApi:
         raise NotFoundError("such path")
 
     # Looking.
+
+    async def _kinds(self, scope: Scope, _: Receive) -> Any:
+        Query(scope)
+        return {"kinds": self._inspection.kinds()}
 
     async def _objects(self, scope: Scope, _: Receive) -> Any:
         query = Query(scope, "kind", "tenant", "prefix", "after", "limit")
@@ -213,7 +217,9 @@ class OperatorApi:
         if not declared_size(fields, BODY_BYTES_MAX):
             return _Rearm()
         check_media_type(fields)
-        order = _decode_rearm(await self._reader.read(receive, BODY_BYTES_MAX))
+        body = await self._reader.read(receive, BODY_BYTES_MAX)
+        order = _decode_rearm(body)
+        check_keys(body)
         if order.due_ms is not None and not 0 <= order.due_ms <= MOMENT_MS_MAX:
             raise InvalidInputError("This is not a moment in Unix milliseconds", "$.due_ms")
         return order
@@ -224,6 +230,16 @@ def _alarm_page(found: PlacedAlarms, limit: int) -> Any:
     return {"alarms": [row for _, row in found], "next": cursor}
 
 
+def _address(segments: Sequence[bytes]) -> Address:
+    """The address that stands in a path. Raises InvalidInputError: a part of it can be none."""
+    address = Address(*map(decoded_segment, segments))
+    try:
+        address.encode()
+    except InvalidInputError as exc:
+        raise InvalidInputError(exc.detail, f"path.{exc.where}") from exc
+    return address
+
+
 def _message_id(segment: bytes) -> bytes:
     """The id of a message, which paths and answers have in hexadecimal digits.
 
@@ -231,7 +247,7 @@ def _message_id(segment: bytes) -> bytes:
         InvalidInputError: it can be none.
     """
     if not _MESSAGE_ID.fullmatch(segment):
-        raise InvalidInputError(f"The id of a message has {2 * MESSAGE_ID_BYTES} hexadecimal digits", "path")
+        raise InvalidInputError(f"The id of a message has {2 * MESSAGE_ID_BYTES} hexadecimal digits", "path.id")
     return bytes.fromhex(segment.decode())
 
 

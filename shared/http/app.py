@@ -122,7 +122,9 @@ def _invalid(error: ValidationException) -> InvalidInputError:
     extra = error.extra
     first = extra[0] if isinstance(extra, list) and extra else None
     if not isinstance(first, dict):
-        return InvalidInputError("A body is required" if "data" in error.detail else "A parameter is not valid")
+        if "data" in error.detail:
+            return InvalidInputError("A body is required", "$")
+        return InvalidInputError("A parameter is not valid")
     source, key = first.get("source", "body"), first.get("key", "")
     if key == "data":
         return InvalidInputError("A body is required", "$")

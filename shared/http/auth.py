@@ -24,7 +24,7 @@ from litestar.types import Scope
 
 from shared.bounds import RETRY_AFTER_MS
 from shared.clock import Clock
-from shared.errors import ForbiddenError, UnauthenticatedError
+from shared.errors import BEARER, ForbiddenError, UnauthenticatedError
 from shared.http.arrival import arrival_of
 from shared.objects.config import Document, Documents, read_document, report_unreadable
 from shared.objects.errors import UnavailableError
@@ -151,7 +151,7 @@ class Authenticate:
         secret = fields.get(GATEWAY_KEY) if by_gateway else bearer_secret(fields.get(b"authorization"))
         credential = self._keys.authenticate(secret) if secret else None
         if credential is None:
-            raise UnauthenticatedError
+            raise UnauthenticatedError(field=_field_of(handler))
         connection.scope["auth"] = credential
 
 
@@ -164,12 +164,13 @@ class Require:
         assert scope in SCOPES, scope
         self.scope = scope
 
-    async def __call__(self, connection: Connection, _: BaseRouteHandler) -> None:
+    async def __call__(self, connection: Connection, handler: BaseRouteHandler) -> None:
         """Raises ForbiddenError, or UnauthenticatedError where nobody has authenticated."""
         credential = connection.scope.get("auth")
         if not isinstance(credential, Credential):
-            raise UnauthenticatedError
-        credential.require(self.scope)
+            raise UnauthenticatedError(field=_field_of(handler))
+        if self.scope not in credential.scopes:
+            raise ForbiddenError(self.scope, _field_of(handler))
 
 
 def require(scope: str) -> Require:
@@ -202,6 +203,10 @@ def scopes_by_route(app: Litestar) -> dict[str, frozenset[str]]:
 def required_scopes(handler: BaseRouteHandler) -> frozenset[str]:
     """The scopes that a credential needs for this handler."""
     return frozenset(guard.scope for guard in handler.resolve_guards() if isinstance(guard, Require))
+
+
+def _field_of(handler: BaseRouteHandler) -> str:
+    return "X-Tenure-Key" if handler.opt.get(BY_GATEWAY) else BEARER
 
 
 def _routes(app: Litestar) -> list[tuple[str, str, BaseRouteHandler]]:

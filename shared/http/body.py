@@ -83,7 +83,7 @@ async def _read_rest(message: Message, receive: Receive, size_max: int) -> bytes
             raise ClientGoneError
         parts += message.get("body", b"")
         if len(parts) > size_max:
-            raise TooLargeError("The request body", size=len(parts), size_max=size_max)
+            raise TooLargeError("The request body", size=None, size_max=size_max)
         if not message.get("more_body"):
             return bytes(parts)
         message = await receive()

@@ -26,6 +26,7 @@ REPEATED_KEYS = "repeated_keys"
 """Option of a route handler: of a key that its body has twice, the last value counts."""
 
 T = TypeVar("T")
+_TRUNCATED = "Input data was truncated"
 
 
 def strict_decoder(type_: type[T]) -> Callable[[bytes], T]:
@@ -48,7 +49,7 @@ def strict_decoder(type_: type[T]) -> Callable[[bytes], T]:
             detail, _, where = str(exc).partition(" - at ")
             raise InvalidInputError(words().get(detail, detail), where.replace("`", "") or "$") from exc
         except msgspec.DecodeError as exc:
-            raise InvalidInputError(str(exc), "$") from exc
+            raise InvalidInputError(_what_is_broken(str(exc), body), "$") from exc
         except UnicodeDecodeError as exc:
             raise InvalidInputError("The body is not UTF-8", "$") from exc
         except RecursionError as exc:
@@ -89,6 +90,19 @@ class StrictRequest(Request[Any, Any, Any]):
 
 class _Members(list[tuple[str, Any]]):
     """An object of JSON as it was written: its members in their order, the repeated ones too."""
+
+
+def _what_is_broken(said: str, body: bytes) -> str:
+    """What the decoder says; but it also calls a body truncated that has half of a surrogate pair in a text."""
+    if not body.strip():
+        return "The body is empty"
+    if said != _TRUNCATED:
+        return said
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return "The body ends before its JSON does"
+    return "A text has one half of a surrogate pair (\\ud800 to \\udfff), which is no character"
 
 
 def _check_keys(value: Any, where: str) -> None:

@@ -26,7 +26,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 from shared.bounds import BODY_BYTES_MAX, BODY_DEADLINE_MS, HEADER_BYTES_MAX, HEADER_FIELDS_MAX, QUERY_FIELDS_MAX
 from shared.errors import InvalidInputError, TenureError
-from shared.http.arrival import SECURITY_HEADERS, Arrival, put_arrival, response_headers
+from shared.http.arrival import Arrival, put_arrival, response_headers
 from shared.http.asgi import ASGIApp, Message, Receive, Scope, Send
 from shared.http.body import BodyReader, ClientGoneError, check_media_type, declared_size, replay
 from shared.http.errors import HeadersTooLargeError
@@ -141,11 +141,10 @@ class Guard:
 
     async def _refuse(self, scope: Scope, send: Send, error: Exception, arrival: Arrival) -> None:
         """Answer with the problem document of `error`; the connection ends where a body may be left unread."""
-        bare = scope["path"].startswith(self._bare)
         status, headers, body = problem_response(
             error, table=self._table, request_id=arrival.request_id, trace_id=arrival.trace_id
         )
-        headers += SECURITY_HEADERS if bare else response_headers(arrival)
+        headers += response_headers(arrival)
         if scope["http_version"] < "2" and not _FRAMING.isdisjoint(arrival.fields):
             headers.append((b"connection", b"close"))
         arrival.status = status

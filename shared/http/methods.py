@@ -20,12 +20,12 @@ def allow_of(methods: Iterable[str]) -> str:
 
 
 def options_routes(handlers: Iterable[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
-    """A route for OPTIONS on each path of `handlers`, to be registered before them: else Litestar makes its own."""
+    """A route for OPTIONS on each path of `handlers` that has none, registered before: else Litestar makes its own."""
     by_path: dict[str, set[str]] = {}
     for handler in handlers:
         for path in handler.paths:
             by_path.setdefault(path, set()).update(handler.http_methods)
-    return [_options(path, allow_of(methods)) for path, methods in by_path.items()]
+    return [_options(path, allow_of(methods)) for path, methods in by_path.items() if "OPTIONS" not in methods]
 
 
 def _options(path: str, allow: str) -> HTTPRouteHandler:

@@ -47,6 +47,7 @@ CALL = "objects:call"
 
 OBJECTS = "/v1/objects/"
 IDEMPOTENCY_KEY = b"idempotency-key"
+_WHERE_KEY = "header.idempotency-key"
 _NAME = "tenure.object_name"
 _SEGMENTS = 6  # "", v1, objects, kind, name, method
 _PROBLEMS = (DomainError, DeadlineExceededError)
@@ -89,7 +90,7 @@ class ObjectMethod:
         check_name(name, "name", "path.name")
         address = Address(self._kind.name, tenant, name)
         values = msgspec.structs.astuple(self._decode(arrival.body or b"{}"))
-        once = None if self._method.readonly else _once(arrival, self._method, values)
+        once = None if self._method.readonly else _once(arrival, self._kind, self._method, values)
         return ObjectCall(address, values, once)
 
     async def run(self, arrival: Arrival, call: ObjectCall) -> bytes:
@@ -179,11 +180,16 @@ def _route(kind: PublishedKind, method: PublicMethod, called: ObjectMethod) -> H
     return call
 
 
-def _once(arrival: Arrival, method: PublicMethod, values: Sequence[Any]) -> KeyedRequest | None:
+def _once(arrival: Arrival, kind: PublishedKind, method: PublicMethod, values: Sequence[Any]) -> KeyedRequest | None:
     """How the call is known again, if it has a key."""
     key = arrival.fields.get(IDEMPOTENCY_KEY)
     if key is None:
         return None
     if not key.isascii():
-        raise InvalidInputError("An idempotency key has ASCII characters only", "idempotency-key")
-    return KeyedRequest(key.decode("ascii"), method.function, values)
+        raise InvalidInputError("An idempotency key has ASCII characters only", _WHERE_KEY)
+    if kind.cls.native:
+        raise InvalidInputError(f"A {kind.name} remembers no requests", _WHERE_KEY)
+    try:
+        return KeyedRequest(key.decode("ascii"), method.function, values)
+    except InvalidInputError as exc:
+        raise InvalidInputError(exc.detail, _WHERE_KEY) from exc

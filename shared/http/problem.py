@@ -15,6 +15,7 @@ import msgspec
 
 from shared.bounds import RETRY_AFTER_MS
 from shared.errors import (
+    BEARER,
     ConflictError,
     ForbiddenError,
     InvalidInputError,
@@ -34,6 +35,7 @@ from shared.objects.errors import (
     CommitFailedError,
     DeadlineExceededError,
     DomainError,
+    HandlerError,
     KeyReusedError,
     NoRoomError,
     OutcomeUnknownError,
@@ -81,6 +83,7 @@ CORE: Rows = {
     UnsupportedMediaTypeError: Row(415, "Unsupported media type"),
     KeyReusedError: Row(422, "Key used for another request", (), {"started": False}),
     HeadersTooLargeError: Row(431, "Header too large"),
+    HandlerError: Row(500, "Failed in the object"),
     RefusedError: Row(503, "Not now"),
     OverloadedError: Row(503, "Overloaded", (), {"started": False}),
     UnavailableError: Row(503, "Unavailable", (), {"started": False}),
@@ -99,6 +102,10 @@ CORE: Rows = {
 
 _INTERNAL = Row(500, "Internal error")
 _INTERNAL_DETAIL = "The request failed because of a fault in the service; its log has the reason under the request id."
+_HANDLER_DETAIL = (
+    "The object's own method failed: it raised an error, or returned a value, that it does not declare. "
+    "The node's log has the reason under the request id."
+)
 _REALM = b'Bearer realm="tenure"'
 _encode = msgspec.json.Encoder().encode
 
@@ -135,7 +142,7 @@ class ProblemTable:
             "type": TYPE_PREFIX + code,
             "title": row.title,
             "status": row.status,
-            "detail": _INTERNAL_DETAIL if row.status == 500 else _detail(error),
+            "detail": _detail(row, error),
             "code": code,
         }
         for name in row.members:
@@ -166,15 +173,22 @@ def problem_response(
     return problem.status, [*problem.headers, (b"content-length", b"%d" % len(body))], body
 
 
-def _detail(error: BaseException) -> str:
+def _detail(row: Row, error: BaseException) -> str:
+    if row.status == 500:
+        return _HANDLER_DETAIL if isinstance(error, HandlerError) else _INTERNAL_DETAIL
     return str(getattr(error, "detail", "") or error)
+
+
+def _challenge(field: str) -> bytes:
+    """What is wanted, and where. A field of our own has no registered scheme, so it is named in a parameter."""
+    return _REALM if field == BEARER else b'ApiKey realm="tenure", header="%b"' % field.encode("ascii")
 
 
 def _headers(row: Row, error: BaseException) -> Headers:
     headers: Headers = [(b"content-type", MEDIA_TYPE)]
     if row.status == 401:
-        headers.append((b"www-authenticate", _REALM))
-    elif isinstance(error, ForbiddenError) and error.scope:
+        headers.append((b"www-authenticate", _challenge(getattr(error, "field", BEARER))))
+    elif isinstance(error, ForbiddenError) and error.scope and error.field == BEARER:
         scope = b'%b, error="insufficient_scope", scope="%b"' % (_REALM, error.scope.encode("ascii"))
         headers.append((b"www-authenticate", scope))
     elif isinstance(error, MethodNotAllowedError):

@@ -59,7 +59,8 @@ class Changes:
 
     def append(self, stored: bytes, mark: JournalMark) -> int:
         """Append to the journal that ends at `mark`, and return the position; raises TooLargeError as `put`."""
-        check_size("The turn's entries", len(self.parts.appends) + 1 if self.parts else 1, bounds.TURN_KEYS_MAX)
+        entries = len(self.parts.appends) + 1 if self.parts else 1
+        check_size("The turn", entries, bounds.TURN_KEYS_MAX, unit="entries of its journal")
         self._grow(len(stored), 0)
         return self.of_parts(mark).append(stored)
 
@@ -87,7 +88,7 @@ class Changes:
 
     def _grow(self, size_bytes: int, keys: int) -> None:
         check_size("The turn", self._bytes + size_bytes, bounds.TURN_BYTES_MAX)
-        check_size("The turn's keys", len(self.values) + keys, bounds.TURN_KEYS_MAX)
+        check_size("The turn", len(self.values) + keys, bounds.TURN_KEYS_MAX, unit="keys")
         self._bytes += size_bytes
 
     def reset(self, parts: Parts | None) -> None:
@@ -138,10 +139,10 @@ def merge(base: dict[str, Any], changes: Mapping[str, Any]) -> None:
             base[key] = value
 
 
-def check_size(what: str, size: int, size_max: int) -> None:
+def check_size(what: str, size: int, size_max: int, *, unit: str = "bytes") -> None:
     """Raises TooLargeError if `size` is over `size_max`."""
     if size > size_max:
-        raise TooLargeError(what, size=size, size_max=size_max)
+        raise TooLargeError(what, size=size, size_max=size_max, unit=unit)
 
 
 def check_moment(what: str, at_ms: int) -> None:

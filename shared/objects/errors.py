@@ -120,12 +120,13 @@ class CallCycleError(TenureError):
 
 
 class TooLargeError(TenureError):
-    """`what` has `size` bytes or entries where `size_max` are allowed. Nothing was written."""
+    """`what` has `size` of `unit` where `size_max` are allowed; None: more than that. Nothing was written."""
 
     code = "too_large"
 
-    def __init__(self, what: str, *, size: int, size_max: int) -> None:
-        super().__init__(f"{what} has {size}, at most {size_max} are allowed.")
+    def __init__(self, what: str, *, size: int | None, size_max: int, unit: str = "bytes") -> None:
+        told = f"more than the {size_max} {unit} that" if size is None else f"{size} {unit}; at most {size_max}"
+        super().__init__(f"{what} has {told} are allowed.")
         self.what = what
         self.size = size
         self.size_max = size_max

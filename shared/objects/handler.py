@@ -101,7 +101,7 @@ class Alarms:
         check_moment("An alarm's moment", at_ms)
         names = self._state.alarm_names()
         if name not in names and len(names) >= bounds.ALARMS_MAX:
-            raise TooLargeError("The object's alarms", size=len(names) + 1, size_max=bounds.ALARMS_MAX)
+            raise TooLargeError("The object", size=len(names) + 1, size_max=bounds.ALARMS_MAX, unit="alarms")
         self._state.set_alarm(name, AlarmRecord(due_ms=at_ms, serial=0, trace=current_traceparent()))
 
     def set_if_absent(self, name: str, *, at_ms: int) -> bool:

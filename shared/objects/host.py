@@ -9,7 +9,7 @@ depends on (for checkpointed kinds: while the last checkpoint is younger than 1 
 import asyncio
 import itertools
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -220,6 +220,11 @@ class Host:
     def resident(self, object_id: bytes) -> bool:
         """Whether the object is in memory."""
         return Address.decode(object_id) in self._activations
+
+    @property
+    def kinds(self) -> Mapping[str, Kind]:
+        """Those that this host has, by name."""
+        return self._kinds
 
     def kind(self, name: str) -> Kind | None:
         """The kind of that name, if this host has it."""

@@ -42,7 +42,7 @@ class Index:
         row = IndexEntry(tenant=self._activation.address.tenant, value=value, sort_ms=sort_ms, summary=summary)
         names = self._state.row_names()
         if stored_name not in names:
-            check_size("The object's index rows", len(names) + 1, bounds.INDEX_ROWS_MAX)
+            check_size("The object", len(names) + 1, bounds.INDEX_ROWS_MAX, unit="index rows")
         elif self._state.row(stored_name) == row:
             return
         self._state.set_row(stored_name, row)

@@ -21,9 +21,12 @@ class Inspecting:
         self._numbers = [shard.index for shard in ownership.shards]
 
     def _kind(self, address: Address) -> Kind:
-        kind = self._host.kind(address.kind)
+        return self._kind_of(address.kind)
+
+    def _kind_of(self, name: str) -> Kind:
+        kind = self._host.kind(name)
         if kind is None:
-            raise NotFoundError(f"kind {address.kind!r}")
+            raise NotFoundError(f"kind {name!r}; hosted here: {', '.join(sorted(self._host.kinds))}")
         return kind
 
     def _shard(self, address: Address) -> Shard:

@@ -14,6 +14,7 @@ from shared.objects.address import Address, split_address
 from shared.objects.errors import CommitFailedError, OutcomeUnknownError
 from shared.objects.host import Host
 from shared.objects.inspecting import Inspecting, check_owned
+from shared.objects.kind_reports import KindReport, kind_report
 from shared.objects.letters import Letters
 from shared.objects.merging import merged
 from shared.objects.ownership import Ownership, Shard
@@ -45,18 +46,20 @@ class Inspection(Inspecting):
 
     # Looking.
 
+    def kinds(self) -> list[KindReport]:
+        """The kinds that are hosted here, by name."""
+        return [kind_report(kind) for _, kind in sorted(self._host.kinds.items())]
+
     async def objects(self, kind: str, tenant: str, *, prefix: str, after: bytes, limit: int) -> Found:
         """Objects with state whose name begins with `prefix`: shorter names first, then by bytes.
 
         `after` is an encoded address of the same kind and tenant; b"" is the start.
 
         Raises:
-            InvalidInputError: no such kind, or one of which no list is kept.
+            NotFoundError: there is no such kind.
+            InvalidInputError: no list is kept of it.
         """
-        known = self._host.kind(kind)
-        if known is None:
-            raise InvalidInputError(f"There is no kind {kind!r}", "query.kind")
-        if not known.indexed:
+        if not self._kind_of(kind).indexed:
             raise InvalidInputError(f"No list is kept of objects of the kind {kind!r}", "query.kind")
 
         async def fetch(shards: Sequence[int], last: bytes | None, rows: int) -> Sequence[Sequence[bytes]]:

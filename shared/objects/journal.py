@@ -58,7 +58,7 @@ class Journal:
         """
         stored = stored_form("The entry", value)
         mark = self._state.journal
-        check_size("The journal's entries", mark.length + 1, bounds.JOURNAL_ENTRIES_MAX)
+        check_size("The journal", mark.length + 1, bounds.JOURNAL_ENTRIES_MAX, unit="entries")
         check_size("The journal", mark.size_bytes + len(stored), bounds.JOURNAL_BYTES_MAX)
         return self._state.append(stored)
 

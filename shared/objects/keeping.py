@@ -48,7 +48,7 @@ class Keeping(Layers):
         changes = self._changes()
         sent = len(self.kept.outstanding) if self.kept else 0
         sent += len(changes.kept.messages) - len(changes.kept.withdrawn) if changes.kept else 0
-        check_size("What the object sent and nobody has received yet", sent + 1, bounds.MESSAGES_MAX)
+        check_size("The object", sent + 1, bounds.MESSAGES_MAX, unit="messages that nobody has received")
         changes.post(message_id, message)
 
     def withdraw(self, message_id: bytes) -> None:

@@ -53,7 +53,7 @@ def published(cls: type[DurableObject]) -> PublishedKind:
         ConfigurationError: its name, its way of being stored or one of its public methods cannot stand.
     """
     _check_kind(cls)
-    methods = tuple(_public_method(cls, name) for name in sorted(_marked(cls)))
+    methods = tuple(_public_method(cls, name) for name in sorted(public_names(cls)))
     return PublishedKind(name=cls.kind, cls=cls, methods=methods)
 
 
@@ -75,7 +75,7 @@ def _check_kind(cls: type[DurableObject]) -> None:
         raise ConfigurationError(f"{named} {exc}.") from exc
 
 
-def _marked(cls: type[DurableObject]) -> Iterator[str]:
+def public_names(cls: type[DurableObject]) -> Iterator[str]:
     """The names under which something marked stands, whether or not it can be called."""
     for name in dir(cls):
         found = inspect.getattr_static(cls, name)

@@ -12,6 +12,7 @@ Stop order:
 """
 
 import asyncio
+import json
 import shutil
 import signal
 import subprocess
@@ -148,7 +149,8 @@ class _Launcher:
             apis = {service.name: service.api for service in self._plan}
             key = await development_key(self._data_dir, apis, redis_url=self._redis_url, clock=self._clock)
             store = "in the data directory" if self._store else masked_url(self._redis_url)
-            sys.stdout.write(screen(self._plan, key=key, data_dir=self._data_dir, store=store))
+            kinds = await self._hosted_kinds() if self._settings.objects else {}
+            sys.stdout.write(screen(self._plan, key=key, data_dir=self._data_dir, store=store, kinds=kinds))
             sys.stdout.flush()
 
     async def _store_ready(self, store: EmbeddedStore, child: Child) -> None:
@@ -168,6 +170,21 @@ class _Launcher:
 
         await self._until(service.name, reasons)
         child.was_ready = True
+
+    async def _hosted_kinds(self) -> dict[str, list[str]]:
+        """The kinds that callers can reach, with their methods; none where the first service does not say."""
+        headers = {"Authorization": f"Bearer {self._admin_token()}"}
+        try:
+            answer = await self._plan[0].admin.call(
+                "GET", "/admin/kinds", headers=headers, timeout_ms=_READY_TIMEOUT_MS
+            )
+            kinds = json.loads(answer.body)["kinds"] if answer.status == 200 else []
+        except (NoAnswerError, ValueError, KeyError):
+            return {}
+        return {kind["kind"]: kind["public"] for kind in kinds if kind["public"]}
+
+    def _admin_token(self) -> str:
+        return self._settings.admin_token or admin_token(self._data_dir)
 
     async def _until(self, who: str, missing: Callable[[], Awaitable[str]]) -> None:
         """Wait until nothing is missing, and say from time to time what is."""
@@ -213,7 +230,7 @@ class _Launcher:
             "data_dir": str(self._data_dir),
             "port": str(service.api.port),
             "admin_port": str(service.admin.port),
-            "admin_token": self._settings.admin_token or admin_token(self._data_dir),
+            "admin_token": self._admin_token(),
         }
         if self._store is not None:
             given["lock_id"] = f"{service.name}-0"

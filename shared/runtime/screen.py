@@ -1,6 +1,6 @@
 """What `tenure run` prints once everything is ready: where it listens, and calls to try."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,8 +20,10 @@ class RunningService(msgspec.Struct, frozen=True, kw_only=True):
     log_path: Path
 
 
-def screen(services: Sequence[RunningService], *, key: str, data_dir: Path, store: str) -> str:
-    """A short text: addresses, then calls that work when pasted as they are."""
+def screen(
+    services: Sequence[RunningService], *, key: str, data_dir: Path, store: str, kinds: Mapping[str, Sequence[str]]
+) -> str:
+    """A short text: addresses, then calls that work when pasted as they are. `kinds` have their public methods."""
     where = "\n".join(f"  {s.name:<12} {s.api.url}   health, metrics: {s.admin.url}" for s in services)
     api = services[0].api.url
     return f"""
@@ -30,7 +32,7 @@ Tenure is running.
 {where}
   {"store":<12} {store}
   {"data":<12} {data_dir}   (logs in logs/)
-
+{_hosted(kinds, api)}
 Try, as tenant "{TENANT}":
 
   KEY={key}
@@ -59,3 +61,12 @@ def _workflow_calls(services: Sequence[RunningService]) -> str:
   curl -s {api}/v1/runs/approval-1/steps/decide/complete -H "Authorization: Bearer $KEY" {_JSON} \\
     -d '{{"outcome":"yes","by":"you"}}'
 """
+
+
+def _hosted(kinds: Mapping[str, Sequence[str]], api: str) -> str:
+    """A line for each kind that callers can reach, and how."""
+    objects = f"POST {api}/v1/objects"
+    return "".join(
+        f"  {'' if index else 'objects':<12} {objects}/{kind}/{{name}}/{{method}}   ({', '.join(methods)})\n"
+        for index, (kind, methods) in enumerate(kinds.items())
+    )

@@ -33,6 +33,7 @@ ROWS = {
     "key create": Row(0, ("--tenant", "acme", "--scope", "limits:check")),
     "key list": Row(REFUSED, ("--tenant", "nobody")),
     "key revoke": Row(REFUSED, ("--tenant", "acme", NOBODY)),
+    "objects kinds": Row(0, ()),
     "objects list": Row(0, ("--kind", "troubled", "--tenant", "dev")),
     "objects show": Row(0, OBJECT),
     "objects journal": Row(REFUSED, ("troubled", "dev", "nobody")),

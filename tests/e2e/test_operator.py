@@ -169,7 +169,8 @@ def test_the_token_is_private_and_needed(service: Limiter) -> None:
     token = service.run.data_dir / "admin-token"
     assert 0o600 == stat.S_IMODE(token.stat().st_mode)
     wrong = operate(service, "alarms", "dead", TENURE_ADMIN_TOKEN="x" * 43)
-    assert (1, "tenure: A valid credential is required. (401 unauthenticated)\n") == (wrong.returncode, wrong.stderr)
+    sentence = "A valid credential is required: the node's admin token, in Authorization: Bearer."
+    assert (1, f"tenure: {sentence} (401 unauthenticated)\n") == (wrong.returncode, wrong.stderr)
     none = operate(service, "alarms", "dead", TENURE_DATA_DIR=str(token.parent / "none"))
     assert (2, "") == (none.returncode, none.stdout)
     assert "TENURE_ADMIN_TOKEN" in none.stderr

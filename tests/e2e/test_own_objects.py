@@ -43,6 +43,12 @@ def test_the_calls_of_the_tutorial_do_what_it_says(service: Limiter) -> None:
     assert {"total": 0, "resets_at_ms": None} == later
 
 
+def test_the_start_says_how_the_objects_are_called(service: Limiter) -> None:
+    """The kind and its methods, at the address that listens; nothing is said where none is hosted."""
+    line = f"POST http://127.0.0.1:{service.run.port}/v1/objects/counter/{{name}}/{{method}}   (add, read)\n"
+    assert line in service.run.screen
+
+
 def test_every_name_is_a_counter_of_its_own(service: Limiter) -> None:
     """Over real HTTP: slashes, dots and percent signs, encoded whole, name what is meant."""
     names = ["/", "a//b", "..", "%2F", "a?b#c", " ", "ä"]

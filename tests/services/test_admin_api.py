@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
+from services.ratelimiter.limiter import Limiter
 from shared import bounds
 from shared.http.admin import OperatorApi
 from shared.http.health import create_admin_app
@@ -183,6 +184,24 @@ def test_quarantine_is_listed_and_lifted() -> None:
     operating(scenario)
 
 
+def test_the_kinds_are_told_with_what_can_be_called() -> None:
+    """All that are hosted, by name; a kind that is not is the same answer wherever it is asked for."""
+
+    async def scenario(service: Service) -> None:
+        kinds = {kind["kind"]: kind for kind in (await told(service, "/admin/kinds"))["kinds"]}
+        assert sorted(kinds) == list(kinds)
+        assert {"counter", "tally", Limiter.kind} <= set(kinds)
+        assert ("committed", True, 1) == tuple(kinds["counter"][name] for name in ("durability", "listed", "schema"))
+        assert not kinds[Limiter.kind]["listed"]
+        for path in ("/admin/objects?kind=nobody&tenant=acme", "/admin/objects/nobody/acme/one"):
+            bare, _, query = path.partition("?")
+            answer = await ask(service, bare, query=query)
+            assert 404 == answer.status
+            assert answer.json()["detail"].startswith("There is no kind 'nobody'; hosted here: closed, counter, ")
+
+    operating(scenario)
+
+
 def test_without_a_token_it_is_off() -> None:
     """For everybody, and the answer says what to do."""
 
@@ -298,7 +317,7 @@ def test_alarms_are_listed_cancelled_rearmed_and_dropped() -> None:
 BAD = [
     ("/admin/objects?tenant=acme", 400, "query.kind"),
     ("/admin/objects?kind=counter", 400, "query.tenant"),
-    ("/admin/objects?kind=nobody&tenant=acme", 400, "query.kind"),
+    ("/admin/objects?kind=nobody&tenant=acme", 404, None),
     ("/admin/objects?kind=tally&tenant=acme", 400, "query.kind"),
     ("/admin/objects?kind=counter&tenant=acme&limit=0", 400, "query.limit"),
     ("/admin/objects?kind=counter&tenant=acme&limit=1001", 400, "query.limit"),
@@ -319,15 +338,15 @@ BAD = [
     ("/admin/dead-alarms?due_before=1", 400, "query.due_before"),
     (f"{ONE}?verbose=1", 400, "query.verbose"),
     (f"{ONE}/journal?reverse=yes", 400, "query.reverse"),
-    (f"/admin/objects/counter/acme/{'n' * 513}", 400, "name"),
-    ("/admin/objects/counter//one", 400, "tenant"),
+    (f"/admin/objects/counter/acme/{'n' * 513}", 400, "path.name"),
+    ("/admin/objects/counter//one", 400, "path.tenant"),
     ("/admin/objects/nobody/acme/one", 404, None),
     ("/admin/objects/counter/acme", 404, None),
     (f"{ONE}/state", 404, None),
     (f"{ONE}/alarms/x/ring", 404, None),
     (f"{ONE}/messages/x/read", 404, None),
-    (f"{ONE}/messages/{ID[:-1]}/drop", 400, "path"),
-    (f"{ONE}/messages/{ID[:-1]}g/resend", 400, "path"),
+    (f"{ONE}/messages/{ID[:-1]}/drop", 400, "path.id"),
+    (f"{ONE}/messages/{ID[:-1]}g/resend", 400, "path.id"),
     (f"{ONE}/quarantine", 404, None),
     ("/admin/objects/nobody/acme/one/messages", 404, None),
     ("/admin/dead-messages?limit=0", 400, "query.limit"),

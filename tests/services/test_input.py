@@ -130,3 +130,36 @@ def test_what_a_put_can_answer_stands_in_the_document(path: str) -> None:
         assert told["200"]["headers"] == told["201"]["headers"]
 
     with_service(scenario)
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (rb'{"policy":"api","subject":"\ud800"}', "half of a surrogate pair"),
+        (rb'{"policy":"api","subject":"\udfff and more of it"}', "surrogate"),
+        (b'{"policy":"api","subject":"a', "The body ends before its JSON does"),
+        (b"", "required"),
+        (b" ", "The body is empty"),
+    ],
+)
+def test_json_that_is_broken_says_how(body: bytes, detail: str) -> None:
+    """A half of a surrogate pair is not called a body that was cut short."""
+
+    async def scenario(service: Service) -> None:
+        answer = await service.ask("POST", "/v1/check", body)
+        assert (400, "$") == (answer.status, answer.json()["where"])
+        assert detail in answer.json()["detail"]
+
+    with_service(scenario)
+
+
+def test_a_body_that_is_too_large_is_told_in_bytes() -> None:
+    """What it has and what is allowed, with their unit."""
+
+    async def scenario(service: Service) -> None:
+        answer = await service.ask("POST", "/v1/check", b" " * 70_000)
+        told = answer.json()
+        assert (413, 65_536) == (answer.status, told["size_max"])
+        assert "The request body has 70000 bytes; at most 65536 are allowed." == told["detail"]
+
+    with_service(scenario)

@@ -231,6 +231,46 @@ def test_a_gateway_that_is_set_up_wrongly_is_told(
     with_service(scenario)
 
 
+@pytest.mark.parametrize(
+    ("gateway", "path", "field", "challenge"),
+    [
+        (True, "/check/p/edge", "X-Tenure-Key", 'ApiKey realm="tenure", header="X-Tenure-Key"'),
+        (False, "/v1/policies", "Authorization: Bearer", 'Bearer realm="tenure"'),
+    ],
+)
+def test_a_refused_credential_is_told_where_it_belongs(gateway: bool, path: str, field: str, challenge: str) -> None:
+    """Each route names the field that it reads, in its challenge and in words; 403 has a challenge for bearers only."""
+
+    async def scenario(service: Service) -> None:
+        await service.put_policy("api", ("burst", 4, 60_000))
+        await service.put_profile("edge")
+        for key in (None, "nonsense"):
+            answer = await service.ask("GET", path, gateway=gateway, key=key)
+            assert (401, challenge) == (answer.status, answer.field("www-authenticate"))
+            assert f"A valid credential is required: an API key, in {field}." == answer.json()["detail"]
+        lacking = await service.ask("GET", path, gateway=gateway, key=await service.add_key("acme", "objects:call"))
+        scheme = (lacking.field("www-authenticate") or "none").split()[0]
+        assert (403, "none" if gateway else "Bearer") == (lacking.status, scheme)
+
+    with_service(scenario)
+
+
+def test_every_answer_to_a_gateway_has_its_request_id() -> None:
+    """Allowed, denied or refused, from the fast lane, the route or the guard; no two have the same."""
+
+    async def scenario(service: Service) -> None:
+        await service.put_policy("api", ("burst", 1, 60_000))
+        await service.put_profile("edge")
+        subject = [("x-tenure-subject", "a")]
+        answers = [await service.ask("GET", "/check/p/edge", gateway=True, headers=subject) for _ in range(3)]
+        answers.append(await service.ask("GET", "/check/p/edge", gateway=True))
+        answers.append(await service.ask("GET", "/check/p/edge", gateway=True, headers=[("host", "two")]))
+        assert [200, 429, 429, 400, 400] == [answer.status for answer in answers]
+        assert 5 == len({answer.field("x-request-id") for answer in answers} - {None})
+
+    with_service(scenario)
+
+
 def test_a_check_that_a_gateway_repeats_is_charged_once() -> None:
     """Four repeats within five seconds cost nothing, the fifth does; other subjects, ids and profiles are apart."""
 

@@ -179,7 +179,7 @@ def test_a_body_that_is_not_what_the_method_takes_is_refused(body: bytes, where:
     [
         ("sold_out", 409, "sold_out", "None is left."),
         ("domain", 409, "domain_error", "Not like this."),
-        ("large", 413, "too_large", "The cart has 9, at most 8 are allowed."),
+        ("large", 413, "too_large", "The cart has 9 bytes; at most 8 are allowed."),
         ("overloaded", 503, "overloaded", "Too many carts."),
         ("not_found", 404, "not_found", "There is no line of that name."),
     ],
@@ -208,9 +208,51 @@ def test_a_fault_of_a_handler_is_told_without_its_text(method: str, body: Any) -
         assert (500, "handler_failed") == (answer.status, answer.json()["code"])
         assert b"hunter2" not in answer.body
         assert answer.field("x-request-id") == answer.json()["request_id"]
+        assert "The object's own method failed" in answer.json()["detail"]
         assert (200, 0) == steady(await call(service, "total"))
 
     with_objects(scenario)
+
+
+@pytest.mark.parametrize(
+    ("path", "detail"),
+    [
+        ("/cat/anna/total", "There is no kind 'cat' to be called; here are: cart, hits."),
+        ("/subject/anna/check", "There is no kind 'subject' to be called; here are: cart, hits."),
+        ("/cart/anna/totl", "There is no method 'totl' of the kind 'cart'; it has: empty, lie, put,"),
+        ("/cart/anna/hidden", "There is no method 'hidden' of the kind 'cart'; it has: empty, lie, put,"),
+        ("/cart/anna", "There is no such path; an object is called by POST /v1/objects/{kind}/{name}/{method}."),
+        ("/cart", "There is no such path; an object is called by POST /v1/objects/{kind}/{name}/{method}."),
+        ("/cat", "There is no such path; an object is called by POST /v1/objects/{kind}/{name}/{method}."),
+        ("/cart/anna//total", "There is no such path"),
+        ("/cart/anna/total/", "There is no such path"),
+        ("/cart/anna/total/more", "There is no such path"),
+    ],
+)
+def test_what_is_not_there_is_told_with_what_is(path: str, detail: str) -> None:
+    """To whoever may call objects; nobody else hears what is hosted."""
+
+    async def scenario(service: Service) -> None:
+        missing = await service.ask("POST", "/v1/objects" + path, raw_path=f"/v1/objects{path}".encode())
+        assert (404, "not_found") == (missing.status, missing.json()["code"])
+        assert missing.json()["detail"].startswith(detail)
+        if "such path" not in detail:
+            for method in ("GET", "PUT", "OPTIONS"):
+                assert 404 == (await service.ask(method, "/v1/objects" + path)).status
+            stranger = await service.ask("POST", "/v1/objects" + path, key=None)
+            assert (401, False) == (stranger.status, b"cart" in stranger.body)
+
+    with_objects(scenario)
+
+
+def test_a_node_that_hosts_nothing_says_so() -> None:
+    """Whoever has forgotten to name a module is not sent to look for a slash."""
+
+    async def scenario(service: Service) -> None:
+        assert call_of_none == (await call(service, "total")).json()["detail"]
+
+    call_of_none = "There is no kind 'cart' to be called; here are: none."
+    with_service(scenario)
 
 
 def test_a_node_that_stops_says_when_to_come_again() -> None:
@@ -252,7 +294,7 @@ def test_a_key_that_stands_for_another_call_is_refused() -> None:
         assert (422, "idempotency_key_reused", False) == (other.status, other.json()["code"], other.json()["started"])
         for key in ("", "x" * 256, "\xe4"):
             answer = await repeat(service, key, "put", {"line": {"sku": "milk"}})
-            assert (400, "invalid_input", "idempotency-key") == (
+            assert (400, "invalid_input", "header.idempotency-key") == (
                 answer.status,
                 answer.json()["code"],
                 answer.json()["where"],

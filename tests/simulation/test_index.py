@@ -263,7 +263,7 @@ def test_an_object_has_sixteen_rows() -> None:
         job = kit.at(Job, "acme", "one")
         for number in range(bounds.INDEX_ROWS_MAX):
             await job.list_under(f"n{number}", "v")
-        with pytest.raises(TooLargeError, match="index rows has 17"):
+        with pytest.raises(TooLargeError, match="has 17 index rows;"):
             await job.list_under("more", "v")
         assert "w" == await job.list_under("n0", "w")
         await job.unlist("n1")

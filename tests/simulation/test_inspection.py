@@ -255,8 +255,8 @@ def test_objects_are_listed_over_all_shards() -> None:
             seen += [address.name for address in page]
             after = page[-1].encode()
         assert sorted(names, key=lambda name: (len(name), name)) == seen
-        for kind in ("tally", "nobody"):
-            with pytest.raises(InvalidInputError):
+        for kind, error in (("tally", InvalidInputError), ("nobody", NotFoundError)):
+            with pytest.raises(error):
                 await node.inspection.objects(kind, "acme", prefix="", after=b"", limit=4)
 
     watching(scenario, shards=16)
