@@ -13,11 +13,13 @@ from services.workflows.book import DefinitionBook, UnknownDefinitionError
 from services.workflows.bounds import REQUEST_BYTES_MAX
 from services.workflows.carrier import Carrier
 from services.workflows.definitions import Definitions
+from services.workflows.desk import Desk, offer_task, recall_task
 from services.workflows.errands import Report
 from services.workflows.inbox import InboxEntry, show_wait, take_away_wait
-from services.workflows.intents import AskFor, CallObject, StartChild
+from services.workflows.intents import AskFor, CallObject, SendTask, StartChild
 from services.workflows.paths import with_names
 from services.workflows.problems import DefinitionError
+from services.workflows.queue import TaskQueue
 from services.workflows.refusals import (
     MailboxFullError,
     PayloadTooLargeError,
@@ -66,24 +68,25 @@ class Service:
     """One node's workflow service. `kinds` are hosted before `build` is called with the node."""
 
     def __init__(self, env: dict[str, Any]) -> None:
-        self.carrier = Carrier({CallObject, StartChild, AskFor, Report})
+        self.carrier = Carrier({CallObject, StartChild, SendTask, AskFor, Report})
         installation = Installation(env=env, carried=self.carrier.carried, wake=self.carrier.wake)
-        self.kinds: list[type[DurableObject]] = [hosted(installation), InboxEntry]
+        self.kinds: list[type[DurableObject]] = [hosted(installation), TaskQueue, InboxEntry]
 
     def build(self, node: Node) -> tuple[ASGIApp, ASGIApp]:
         """The public and the admin application of a node."""
         keys = KeyRing(node.shared_documents, node.clock)
         book = DefinitionBook(node.documents)
         shelf = Definitions(node.documents, book)
-        runs = Runs(node.host)
+        runs, desk = Runs(node.host), Desk(node.host)
         self.carrier.begin(
             {
                 CallObject: ObjectSender(node.objects),
                 StartChild: ChildSender(book),
+                SendTask: offer_task,
                 AskFor: show_wait,
                 Report: report_end,
             },
-            recalls={StartChild: recall_child, AskFor: take_away_wait},
+            recalls={StartChild: recall_child, SendTask: recall_task, AskFor: take_away_wait},
         )
         documented = create_app(
             title=TITLE,
@@ -97,6 +100,7 @@ class Service:
                 "run": Provide(provide_run, sync_to_thread=False),
                 "shelf": Provide(lambda: shelf, sync_to_thread=False),
                 "book": Provide(lambda: book, sync_to_thread=False),
+                "desk": Provide(lambda: desk, sync_to_thread=False),
             },
             tracer=node.tracer,
             observe=node.metrics.http_request,

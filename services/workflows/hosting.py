@@ -11,7 +11,6 @@ from services.workflows.reading import Source
 from services.workflows.trees import mapping
 
 NOT_HOSTED: dict[str, str] = {
-    "task": "This installation has no queues of tasks yet",
     "http": "This installation calls no addresses yet",
 }
 """What stands as a member of a step or of what a step does, and why it cannot be done here."""

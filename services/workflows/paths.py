@@ -10,6 +10,7 @@ from shared.http.asgi import ASGIApp, Receive, Scope, Send
 from shared.http.names import check_name, decoded_segment, sent_path
 
 RUNS = "/v1/runs/"
+QUEUES = "/v1/queues/"
 COUNT = "count"
 _MARK = "~"
 _RUN, _BELOW = 3, 5  # Of "", v1, runs, <run>, steps | signals, <name>
@@ -17,10 +18,10 @@ _NAMED_BELOW = {b"steps", b"signals"}
 
 
 def with_names(app: ASGIApp) -> ASGIApp:
-    """`app`, in which the routes below /v1/runs/ find names that `name_in` reads."""
+    """`app`, in which the routes below /v1/runs/ and /v1/queues/ find names that `name_in` reads."""
 
     async def named(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(RUNS):
+        if scope["type"] == "http" and scope["path"].startswith((RUNS, QUEUES)):
             scope = {**scope, "path": _marked(sent_path(scope))}
         await app(scope, receive, send)
 

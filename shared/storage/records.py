@@ -19,6 +19,7 @@ SCOPES = frozenset(
         "limits:write",
         "objects:call",
         "workflows:read",
+        "workflows:work",
         "workflows:write",
         "workflows:admin",
     }

@@ -16,7 +16,7 @@ from tests.support.simulated import Core, core
 
 T = TypeVar("T")
 _LIMIT_MS = 24 * 3_600_000
-ALL = ("workflows:read", "workflows:write", "workflows:admin", "objects:call")
+ALL = ("workflows:read", "workflows:write", "workflows:work", "workflows:admin", "objects:call")
 YAML = (("content-type", "application/yaml"),)
 REFUND = """
 workflow: refund

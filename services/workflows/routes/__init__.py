@@ -1,6 +1,6 @@
 """The documented routes of the workflow service, one module for each thing that they are about."""
 
-from services.workflows.routes import control, definitions, inbox, incidents, runs, signals, steps
+from services.workflows.routes import control, definitions, inbox, incidents, runs, signals, steps, tasks
 
 HANDLERS = (
     *definitions.HANDLERS,
@@ -9,5 +9,6 @@ HANDLERS = (
     *steps.HANDLERS,
     *control.HANDLERS,
     *incidents.HANDLERS,
+    *tasks.HANDLERS,
     *inbox.HANDLERS,
 )

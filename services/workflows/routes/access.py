@@ -36,6 +36,7 @@ from shared.objects.once import KeyedRequest
 
 READ = "workflows:read"
 WRITE = "workflows:write"
+WORK = "workflows:work"
 ADMIN = "workflows:admin"
 
 AnyRequest = Request[Any, Any, Any]
