@@ -56,14 +56,18 @@ assert NODE_CALLS_MAX * CALL_BYTES <= NODE_CALL_BYTES_MAX
 # Commits. One script blocks the store for its whole length: 256 small objects take about 3 ms.
 FLIGHT_OBJECTS_MAX = 256
 FLIGHT_BYTES_MAX = 1024 * 1024
+FLIGHT_PART = 16  # A full flight takes one more such part of each that would wait behind gated objects without end:
+FLIGHT_LATE_PART = 2  # checkpoints (this one, once they are late), what became of messages, deletions of the expired.
 LOAD_OBJECTS_MAX = 128
 CHECKPOINT_MS = 250
+CHECKPOINT_LATE_MS = 500
 CHECKPOINT_STALE_MS = 1_000  # Older than this, replies of checkpointed kinds wait for the store.
 SOFT_MS = 25_000  # What nobody waits for is stored within 30 s, with what may hold up its flight.
 SOFT_OBJECTS = 64  # Sent at a time because of their age, and how long until the next ones: 1,280 a second.
 SOFT_PAUSE_MS = 50
 DOUBT_TURNS_MAX = 256  # Turns that a shard may gather while a commit is in doubt.
-assert CHECKPOINT_MS * 2 < CHECKPOINT_STALE_MS
+assert CHECKPOINT_MS < CHECKPOINT_LATE_MS < CHECKPOINT_STALE_MS
+assert FLIGHT_LATE_PART < FLIGHT_PART
 assert SOFT_OBJECTS * 2 <= FLIGHT_OBJECTS_MAX
 assert TURN_BYTES_MAX <= FLIGHT_BYTES_MAX
 

@@ -1,8 +1,9 @@
 """The way of changes to the store: one flight at a time, a section for each shard.
 
 Whatever becomes ready while a flight is under way is the next flight; no timer holds a commit
-back. Gated objects go first, then those whose checkpoint is due (a wave every 250 ms), then
-deletions of expired objects.
+back. Gated objects go first, then those whose checkpoint is due (a wave every 250 ms), then what
+became of messages, then deletions of expired objects. Each of the latter has a share of every flight,
+however many objects are gated, and a wave that is late has a larger one: a checkpoint has its second.
 
 A lost reply leaves a flight *in doubt*: its gates stay shut and the same commit ids are sent again
 on a fresh connection; then the shards are fenced anew, after which the stored id of the last
@@ -157,10 +158,17 @@ class Committer:
     def _gather(self) -> Flight:
         flight = Flight(self._clock.monotonic_ms())
         self._gather_urgent(flight)
-        for wave in self._waves:
-            self._gather_wave(flight, wave)
-        self._gather_carried(flight)
-        self._gather_sweeps(flight)
+        if self._waves:
+            late = flight.started_ms - self._waves[0].since_ms >= bounds.CHECKPOINT_LATE_MS
+            flight.make_room(bounds.FLIGHT_LATE_PART if late else bounds.FLIGHT_PART)
+            for wave in self._waves:
+                self._gather_wave(flight, wave)
+        if self._carried:
+            flight.make_room(bounds.FLIGHT_PART)
+            self._gather_carried(flight)
+        if self._sweeps:
+            flight.make_room(bounds.FLIGHT_PART)
+            self._gather_sweeps(flight)
         flight.sections = [part.seal() for part in flight.parts.values()]
         return flight
 
@@ -233,7 +241,7 @@ class Committer:
             flight.size_bytes += carried.write.size_bytes
 
     def _gather_sweeps(self, flight: Flight) -> None:
-        while self._sweeps and flight.objects < bounds.FLIGHT_OBJECTS_MAX:
+        while self._sweeps and not flight.full:
             shard, object_id, until_ms = self._sweeps.pop()
             if shard.open and not self._host.resident(object_id):
                 sweep = ObjectWrite(object_id=object_id, sweep=True, expire_at_ms=until_ms)

@@ -52,13 +52,27 @@ class Part:
 class Flight:
     """What is on its way, or is being gathered: one part a shard."""
 
-    __slots__ = ("began", "objects", "outcome", "parts", "sections", "size_bytes", "started_ms", "trace", "worst")
+    __slots__ = (
+        "began",
+        "bytes_max",
+        "objects",
+        "objects_max",
+        "outcome",
+        "parts",
+        "sections",
+        "size_bytes",
+        "started_ms",
+        "trace",
+        "worst",
+    )
 
     def __init__(self, started_ms: int) -> None:
         self.parts: dict[Shard, Part] = {}
         self.sections: list[Section] = []
         self.objects = 0
         self.size_bytes = 0
+        self.objects_max = bounds.FLIGHT_OBJECTS_MAX
+        self.bytes_max = bounds.FLIGHT_BYTES_MAX
         self.started_ms = started_ms
         self.began = Started()
         self.outcome: CommitOutcome = "ok"  # Of the part that did not land last,
@@ -68,7 +82,12 @@ class Flight:
     @property
     def full(self) -> bool:
         """Whether it must not grow."""
-        return self.objects >= bounds.FLIGHT_OBJECTS_MAX or self.size_bytes >= bounds.FLIGHT_BYTES_MAX
+        return self.objects >= self.objects_max or self.size_bytes >= self.bytes_max
+
+    def make_room(self, part: int) -> None:
+        """However full it is, let one `part`-th of a flight more in: what is gathered next has waited for others."""
+        self.objects_max = max(self.objects_max, self.objects + bounds.FLIGHT_OBJECTS_MAX // part)
+        self.bytes_max = max(self.bytes_max, self.size_bytes + bounds.FLIGHT_BYTES_MAX // part)
 
     def part(self, shard: Shard) -> Part:
         """The part of `shard`."""
