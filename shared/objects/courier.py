@@ -156,6 +156,7 @@ class Courier:
             self._settle(post, write, settled)
             if write.outbox_adds:
                 await settled  # Were a later one heard first, the next owner would take this one for delivered.
+                self._known_no_more(post, line.forget(write.outbox_removes[0]))
         if not post.closed:
             self._go_on(line, wait_ms)
 
@@ -184,9 +185,7 @@ class Courier:
         if not read or read[0].number != wanted[0]:
             line.succeed()
         line.waiting[: len(wanted)] = read
-        if not line.post.closed:
-            line.post.held -= len(wanted) - len(read)
-            self._release(len(wanted) - len(read))
+        self._known_no_more(line.post, len(wanted) - len(read))
         return bool(read)
 
     async def _deliver(self, line: Line) -> tuple[ObjectWrite | None, int]:
@@ -244,14 +243,12 @@ class Courier:
         """
 
         def landed(stored: bool) -> None:  # noqa: FBT001  # A callback has no names.
-            if stored and not write.outbox_adds:
-                self._host.residents.delivered(write.object_id, write.outbox_removes)
+            if stored:
+                self._host.residents.settled(write.object_id, write.outbox_removes, left=not write.outbox_adds)
             if not stored and not post.closed:
                 asyncio.get_running_loop().call_later(_RETRIES.base_ms / 1000, self._settle, post, write, settled)
                 return
-            if not post.closed:
-                post.held -= 1
-                self._release(1)
+            self._known_no_more(post, 1)
             if not settled.done():  # It is where the courier has ended.
                 settled.set_result(None)
 
@@ -259,6 +256,11 @@ class Courier:
             landed(False)  # noqa: FBT003  # As above.
         else:
             self._host.committer.carry(post.shard, write, landed)
+
+    def _known_no_more(self, post: Post, messages: int) -> None:
+        if not post.closed:  # Else that has been counted.
+            post.held -= messages
+            self._release(messages)
 
     def _release(self, messages: int) -> None:
         self.held -= messages

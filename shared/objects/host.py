@@ -303,6 +303,7 @@ class Host:
         """The loader has the object's state: open it. One whose own `on_activate` fails leaves memory again."""
         activation.state = state
         activation.phase = Phase.ACTIVE
+        self.residents.loaded(activation)
         self.metrics.activations(activation.kind.name)
         with suppress(HandlerError):
             self._turns.instantiate(activation)

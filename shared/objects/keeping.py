@@ -3,7 +3,7 @@
 For `shared.objects.once`, `shared.objects.messages` and `shared.objects.parking`; authors use those.
 """
 
-from collections.abc import Container
+from collections.abc import Collection, Container
 
 from shared import bounds
 from shared.objects.changes import check_size
@@ -54,6 +54,19 @@ class Keeping(Layers):
     def withdraw(self, message_id: bytes) -> None:
         """Have a message leave the outbox with the running turn; nobody delivers it, as it is dead."""
         self._changes().of_kept().withdrawn.add(message_id)
+
+    def settled(self, message_ids: Collection[bytes], *, left: bool) -> None:
+        """The store has what became of messages, be it that they have `left`: no later commit brings them back.
+
+        One that would is what is stored anew because nobody knows whether an earlier commit has sent it.
+        """
+        sent = None if self.kept is None else self.kept.sent
+        for changes in (sent, None if self._pending is None else self._pending.kept):
+            if changes is not None:
+                for message_id in message_ids:
+                    changes.messages.pop(message_id, None)
+        if self.kept is not None and left:
+            self.kept.delivered(message_ids)
 
     def _expired_entries(self, now_ms: int) -> list[bytes]:
         entries = self.kept.entries if self.kept else {}

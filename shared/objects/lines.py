@@ -62,6 +62,12 @@ class Line:
             numbers.append(each)
         return numbers
 
+    def forget(self, message_id: bytes) -> int:
+        """Drop what is here once more of a message that has been given up; say how much that was."""
+        kept = [each for each in self.waiting if isinstance(each, int) or each.message_id != message_id]
+        dropped, self.waiting = len(self.waiting) - len(kept), kept
+        return dropped
+
     def succeed(self) -> None:
         """The first message has been received, or given up."""
         self.failures, self.error = 0, "it was never tried"

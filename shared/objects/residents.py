@@ -7,7 +7,7 @@ reason: idle, failed, lost to another node, drained with this one, or sent away 
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from shared import bounds
@@ -16,6 +16,7 @@ from shared.objects.address import Address
 from shared.objects.errors import CommitFailedError, OutcomeUnknownError, UnavailableError
 from shared.objects.handler import DurableObject, Kind
 from shared.objects.ownership import Shard
+from shared.objects.state import ObjectState
 from shared.objects.tracing import observe_turn, record_commit
 from shared.telemetry import logs
 from shared.telemetry.context import TraceContext
@@ -42,6 +43,7 @@ class Residents:
         self._room = room  # With no more objects than these, those worth it are kept beyond their idle time.
         self.by_address: dict[Address, Activation] = {}
         self._leaving: dict[Address, Activation] = {}  # Closed, and a commit of theirs is on its way.
+        self._left: dict[Activation, list[bytes]] = {}  # Messages that have left while their sender was loading.
         self._hand: deque[Activation] = deque()  # The clock hand of passivation goes round here.
 
     def add(self, activation: Activation, trace: TraceContext | None) -> None:
@@ -183,11 +185,22 @@ class Residents:
             for _, call, _, _ in activation.gated or ():
                 call.fail(unknown)
 
-    def delivered(self, object_id: bytes, message_ids: Iterable[bytes]) -> None:
-        """Messages of an object have left the store."""
+    def settled(self, object_id: bytes, message_ids: Collection[bytes], *, left: bool) -> None:
+        """The store has what became of messages of an object: they have `left` it, or are dead."""
         activation = self.by_address.get(Address.decode(object_id))
-        if activation is not None and activation.phase is Phase.ACTIVE and activation.state.kept is not None:
-            activation.state.kept.delivered(message_ids)
+        if activation is None:
+            return
+        if activation.phase is Phase.LOADING:
+            if left:  # What it is loaded with may be of before.
+                self._left.setdefault(activation, []).extend(message_ids)
+        elif isinstance(activation.state, ObjectState):
+            activation.state.settled(message_ids, left=left)
+
+    def loaded(self, activation: Activation) -> None:
+        """The object has its state."""
+        message_ids = self._left.pop(activation, None)
+        if message_ids and isinstance(activation.state, ObjectState):
+            activation.state.settled(message_ids, left=True)
 
     def _unpark(self, activation: Activation) -> None:
         if activation.parked:
@@ -213,6 +226,7 @@ class Residents:
     def _forget(self, activation: Activation, reason: EvictionReason) -> None:
         activation.phase = Phase.CLOSED
         activation.idle = False
+        self._left.pop(activation, None)
         if self.by_address.get(activation.address) is activation:
             del self.by_address[activation.address]
         if activation.in_flight:

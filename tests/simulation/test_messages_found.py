@@ -1,0 +1,88 @@
+"""Faults that reviews have found in messages, each with the test that fails without its mend."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from shared.objects.address import Address
+from shared.objects.courier import Courier
+from shared.storage.interface import LoadOrder, Loads, ObjectWrite
+from shared.testing.clock import LoopClock, run_virtual
+from shared.testing.faults import FaultKind, FaultyStore
+from shared.testing.store import MemoryStore
+from tests.simulation.test_messages import DESK, KINDS, Desk, Office, QuickDesk, filed, office, outbox
+from tests.support.simulated import core, memory
+
+
+@pytest.mark.parametrize("busy_s", [0.01, 13.15], ids=["buried behind it", "buried ahead of it"])
+def test_a_dead_letter_stays_dead_though_its_sender_stores_anew_what_it_has_sent(
+    busy_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knew whether the checkpoint that sent it had arrived: it had, and the letter was refused meanwhile."""
+    bury, buried = Courier._bury, []
+
+    def counted(*args: Any) -> ObjectWrite:
+        buried.append(args)
+        return bury(*args)
+
+    monkeypatch.setattr(Courier, "_bury", counted)
+
+    async def main() -> None:
+        store = FaultyStore(memory())
+        quick = Address("quick_desk", "acme", "one")
+        async with core(store, kinds=KINDS) as a:
+            await a.host.call(office("n"), Office.set, "closed", True)  # As above.
+            resting = asyncio.ensure_future(a.host.call(office("n"), Office.rest, busy_s))
+            await a.host.call(quick, QuickDesk.issue, ["n"])
+            store.next("commit", FaultKind.REPLY_LOST)
+            await asyncio.sleep(0.3)
+            store.away = True
+            await asyncio.sleep(10)  # The lease is over, and the verdict unknown.
+            store.away = False
+            for nth in (
+                1,
+                2,
+                3,
+            ):  # The next checkpoint fails for certain, and one 250 ms later carries all of it again.
+                store.next("commit", FaultKind.REQUEST_LOST, nth=nth)
+            await asyncio.sleep(2.9)
+            await resting
+            await a.host.call(office("n"), Office.set, "closed", busy_s < 1)  # As above.
+            await asyncio.sleep(60)
+            assert [True] == [message.dead_ms > 0 for message in await outbox(store, quick)]
+            assert ([], 1, 0) == (await filed(a, "n"), len(buried), a.host.courier.held)
+        store.check()
+
+    run_virtual(main)
+
+
+class SlowToTell(MemoryStore):
+    """What it answers to a load is old when it arrives."""
+
+    slow_s = 0.0
+
+    async def load(self, orders: Sequence[LoadOrder]) -> Loads:
+        loads = await super().load(orders)
+        await asyncio.sleep(self.slow_s)
+        return loads
+
+
+def test_a_message_that_leaves_while_its_sender_is_loaded_makes_room() -> None:
+    """What the load has read is of before."""
+
+    async def main() -> None:
+        store = SlowToTell(LoopClock(asyncio.get_running_loop()), latency_ms=5)
+        async with core(store, kinds=KINDS) as a:
+            resting = asyncio.ensure_future(a.host.call(office("n"), Office.rest, 2))
+            await a.host.call(DESK, Desk.issue, ["n"])
+            await asyncio.sleep(1.5)
+            assert a.host.residents.passivate(DESK)
+            store.slow_s = 1
+            await a.host.call(DESK, Desk.issue, [])
+            await resting
+            assert [] == await outbox(store)
+            assert set() == a.host.residents.by_address[DESK].state.kept.outstanding  # type: ignore[union-attr]  # No native kind.
+
+    run_virtual(main)
