@@ -106,7 +106,8 @@ async def _import(
         documents = [*_records(archive, DocumentRecord)] if with_documents else []
         fresh = await new_documents(bulk, documents)
         objects = 0
-        for prefix, store in stores.items():
+        present = {record.service for record in _records(archive, ObjectRecord)}
+        for prefix, store in ((prefix, store) for prefix, store in stores.items() if prefix in present):
             await fix_configuration(bulk.one, prefix, shards=settings.shards)
             objects += await _import_objects(archive, store, prefix, settings)
         for document in fresh:
