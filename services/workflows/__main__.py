@@ -15,7 +15,9 @@ def main() -> int:
     try:
         settings = read_settings(WorkflowsSettings, os.environ)
         service = Service(settings.env())
-        run_service(settings, service=SERVICE, prefix=PREFIX, kinds=service.kinds, build=service.build)
+        run_service(
+            settings, service=SERVICE, prefix=PREFIX, kinds=service.kinds, build=service.build, around=service.running
+        )
     except ConfigurationError as exc:
         sys.stderr.write(f"tenure: {exc}\n")
         return 2

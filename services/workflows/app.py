@@ -4,11 +4,14 @@ Kinds are made before there is a node, and senders need what a node has. So the 
 gets its senders when the node is there; no run can have woken it before.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from litestar.di import Provide
 
+from services.workflows.auditor import Auditor
 from services.workflows.book import DefinitionBook, UnknownDefinitionError
 from services.workflows.bounds import REQUEST_BYTES_MAX
 from services.workflows.carrier import Carrier
@@ -71,6 +74,14 @@ class Service:
         self.carrier = Carrier({CallObject, StartChild, SendTask, AskFor, Report})
         installation = Installation(env=env, carried=self.carrier.carried, wake=self.carrier.wake)
         self.kinds: list[type[DurableObject]] = [hosted(installation), TaskQueue, InboxEntry]
+
+    @asynccontextmanager
+    async def running(self, node: Node) -> AsyncIterator[None]:
+        """What the applications of a node need while they are served."""
+        async with asyncio.TaskGroup() as tasks:
+            auditing = tasks.create_task(Auditor(node.host, node.shared_documents).run())
+            yield
+            auditing.cancel()
 
     def build(self, node: Node) -> tuple[ASGIApp, ASGIApp]:
         """The public and the admin application of a node."""

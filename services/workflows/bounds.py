@@ -52,6 +52,9 @@ COMPENSATION_TIMEOUT_MS = 3_600_000  # A worker may have to be started first; th
 # Requests. A payload with the names around it.
 REQUEST_BYTES_MAX = 128 * 1024
 WAIT_S_MAX = 60  # Of a caller who waits for news; gateways cut off what is silent for longer.
+STREAM_PAGE = 100  # Turns read at once for somebody who watches a run.
+STREAM_SILENCE_MS = 15_000  # Then a comment says that the stream lives; proxies cut off after 30 or 60 s.
+STREAM_MS_MAX = 600_000  # Whoever watches on connects anew, and the key is looked at again.
 LISTING_SCAN_ROWS = 10_000  # Looked at for one page, where no index serves all that is asked for.
 assert PAYLOAD_BYTES_MAX < REQUEST_BYTES_MAX
 assert DEFINITION_BYTES_MAX * 2 < DOCUMENT_BYTES_MAX
@@ -67,6 +70,8 @@ ERRANDS_TURN_BYTES_MAX = 24 * 1024  # What is kept of the calls that 200 steps m
 ERRANDS_AT_ONCE = 256  # Of one node, so that errands leave room for calls; an answer takes its place within seconds.
 RESEND_MS = 10_000  # After which an errand of which nothing was heard is carried out again: its node may have died.
 RESEND_MS_MAX = 300_000
+AUDIT_RUNS = 20  # Looked at in one go; each may have to be loaded.
+AUDIT_PAUSE_MS = 10_000  # So 120 a minute: 10,000 open runs are seen in an hour and a half, at no cost worth a word.
 ATTRIBUTES_MAX = 10  # Each is an index row of the run; the others are its status, its definition and its trouble.
 ATTRIBUTE_BYTES_MAX = 256
 ATTRIBUTE_NAME_BYTES_MAX = 48

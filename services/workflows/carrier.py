@@ -22,6 +22,7 @@ from shared.objects.address import Address
 from shared.objects.calls import current_chain
 from shared.objects.host import Host
 from shared.telemetry import logs
+from shared.telemetry.metrics import ErrandOutcome
 
 Sender: TypeAlias = Callable[[Host, Address, Any], Awaitable[AnyEvent | None]]
 """Carries out one errand of the run at the address: returns its answer, or None where that comes later or never.
@@ -95,16 +96,22 @@ class Carrier:
 
     async def _carry(self, line: _Line, errands: Sequence[Errand]) -> None:
         host, run, _ = line
+        outcome: ErrandOutcome = "ok"
+        began_ms = host.store_clock.monotonic_ms()
         try:
             async with self._slots:
                 for errand in errands:
                     event = await self._senders[type(errand.intent)](host, run, errand.intent)
                     await host.call(run, WorkflowRun.settle, errand.number, event)
         except TenureError as error:
+            outcome = "delayed"
             _log.info(logs.ERRAND_DELAYED, run=str(run), errand=type(errands[0].intent).__name__, error=str(error))
         except Exception as error:  # noqa: BLE001  # Whatever it is, the errand stays and is carried out again.
+            outcome = "failed"
             _log.error(logs.ERRAND_FAILED, run=str(run), errand=type(errands[0].intent).__name__, exc_info=error)
         finally:
+            seconds = (host.store_clock.monotonic_ms() - began_ms) / 1000
+            host.metrics.workflow_errand(type(errands[0].intent).__name__, outcome, seconds)
             if 0 in self._lines.pop(line):
                 self.wake(host, run)
 

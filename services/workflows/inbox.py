@@ -11,7 +11,8 @@ from typing import ClassVar
 import msgspec
 
 from services.workflows.intents import AskFor
-from services.workflows.run import Look, WorkflowRun
+from services.workflows.run import WorkflowRun
+from services.workflows.standing import Look
 from services.workflows.state import Activity
 from shared.bounds import MOMENT_MS_MAX
 from shared.errors import NotFoundError

@@ -11,7 +11,9 @@ import msgspec
 from services.workflows.beginning import is_attribute_name
 from services.workflows.bounds import LISTING_SCAN_ROWS
 from services.workflows.cursors import read_cursor, written_cursor
-from services.workflows.run import (
+from services.workflows.run import WorkflowRun
+from services.workflows.schemas import IncidentList, IncidentView, RunCount, RunList, RunSummary
+from services.workflows.standing import (
     ALL,
     BY_BOTH,
     BY_DEFINITION,
@@ -20,10 +22,8 @@ from services.workflows.run import (
     STATUSES,
     Look,
     Status,
-    WorkflowRun,
     attribute_index,
 )
-from services.workflows.schemas import IncidentList, IncidentView, RunCount, RunList, RunSummary
 from services.workflows.views import incident_views, summary_view
 from shared.errors import InvalidInputError, NotFoundError
 from shared.objects.host import Host

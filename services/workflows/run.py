@@ -17,24 +17,25 @@ that is run again after a crash draws the same.
 
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar
 
 import msgspec
 
 from services.workflows.beginning import Beginning, attributes_of, check_run_id, program_of
 from services.workflows.bounds import ENDED_KEPT_MS, RESEND_MS, RESEND_MS_MAX
+from services.workflows.counting import count
 from services.workflows.draft import Surroundings
 from services.workflows.errands import Errand, Errands, Parent
 from services.workflows.events import AnyEvent, Cancelled, Completed, Failed, Leased, StepEvent, TimerDue
 from services.workflows.handing import Handed, freed, hand, task_of
 from services.workflows.intents import Intent
 from services.workflows.keeping import Happened, load, store, tell
-from services.workflows.liveness import incidents, stuck
+from services.workflows.liveness import stuck
 from services.workflows.machine import advance, start
 from services.workflows.program import Json, Program
 from services.workflows.refusals import PayloadTooLargeError, RunExistsError, RunTooLargeError, SupersededError
+from services.workflows.standing import INCIDENT, Look, Status, Summary, place_of, rows_of, status_of
 from services.workflows.state import Run
-from shared.bounds import MOMENT_MS_MAX
 from shared.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError, RefusedError
 from shared.objects.address import Address
 from shared.objects.handler import Alarm, DurableObject, readonly
@@ -42,21 +43,7 @@ from shared.objects.host import Host
 from shared.objects.journal import JournalEntry
 from shared.objects.parking import Park
 
-Status: TypeAlias = Literal["running", "paused", "stalled", "undoing", "succeeded", "failed", "cancelled", "terminated"]
-STATUSES: tuple[Status, ...] = (
-    "running",
-    "paused",
-    "stalled",
-    "undoing",
-    "succeeded",
-    "failed",
-    "cancelled",
-    "terminated",
-)
-ENDED: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled", "terminated"})
 TIMERS, ERRANDS = "timers", "errands"
-ALL, BY_STATUS, BY_DEFINITION, BY_BOTH, INCIDENT = "all", "status", "definition", "both", "incident"
-"""The indexes in which runs are listed, newest first. Of `BY_BOTH` the value is `definition/status`."""
 _DEFINITION, _HEAD, _PARENT, _ATTRIBUTES = "definition", "head", "parent", "attributes"
 _TOO_LATE = (ConflictError, ForbiddenError, InvalidInputError, NotFoundError, RefusedError)
 
@@ -74,24 +61,6 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     seq: int
     status: Status
     resends: int = 0
-
-
-class Summary(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """What a listing shows of a run."""
-
-    version: int
-    status: Status
-    definition: str = ""
-
-
-class Look(msgspec.Struct, frozen=True, kw_only=True):
-    """A run as it is seen: `seq` rises with every change."""
-
-    run: Run
-    seq: int
-    status: Status
-    attributes: dict[str, str]
-    parent: Parent | None = None
 
 
 class Installation(msgspec.Struct, frozen=True, kw_only=True):
@@ -316,6 +285,7 @@ class WorkflowRun(DurableObject):
         effects = tuple(effects)
         store(self.storage, run)
         tell(self.journal, effects, at_ms=at_ms)
+        count(self._activation.host.metrics, effects)
         parent = self.storage.get(_PARENT, Parent)
         fresh = self._errands.take(self._run, run, effects, answered=answered, parent=parent)
         self._arm(run, at_ms)
@@ -340,21 +310,15 @@ class WorkflowRun(DurableObject):
             self.installation.wake(self._activation.host, self.address)
 
     def _list(self, run: Run) -> None:
-        """Count the change, and bring the index up to date; rows that are as they were are not written.
-
-        Listings go upwards, and people look for the newest first: so rows are sorted by what is left of all time.
-        """
+        """Count the change, and bring the index up to date; rows that are as they were are not written."""
         status = status_of(run)
         self.storage.put(_HEAD, Head(seq=self._head().seq + 1, status=status))
-        summary = msgspec.msgpack.encode(Summary(version=run.version, status=status, definition=run.definition))
-        rows = {ALL: ALL, BY_STATUS: status, BY_DEFINITION: run.definition, BY_BOTH: f"{run.definition}/{status}"}
-        rows |= {attribute_index(name): value for name, value in self._attributes().items()}
-        if incidents(run):
-            rows[INCIDENT] = "open"
-        else:
+        sort_ms, summary = place_of(run), Summary(version=run.version, status=status, definition=run.definition)
+        rows = rows_of(run, status, self._attributes())
+        if INCIDENT not in rows:
             self.index.clear(INCIDENT)
         for name, value in rows.items():
-            self.index.set(name, value, MOMENT_MS_MAX - run.started_ms, summary)
+            self.index.set(name, value, sort_ms, msgspec.msgpack.encode(summary))
 
     def _attributes(self) -> dict[str, str]:
         stored = self.storage.get(_ATTRIBUTES, bytes, default=b"{}")
@@ -382,19 +346,3 @@ def hosted(installation: Installation) -> type[WorkflowRun]:
 
     HostedRun.installation = installation
     return HostedRun
-
-
-def attribute_index(name: str) -> str:
-    """The index in which runs are found by an attribute."""
-    return f"attr.{name}"
-
-
-def status_of(run: Run) -> Status:
-    """What a listing says of the run: how it ended, or what it is at. One that needs help is stalled, or paused."""
-    if run.phase == "ended" and run.ending is not None:
-        return run.ending.status
-    if run.paused:
-        return "paused"
-    if incidents(run):
-        return "stalled"
-    return "undoing" if run.phase == "undoing" else "running"

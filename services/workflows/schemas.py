@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from services.workflows.bounds import ATTRIBUTES_MAX, RUN_ID_BYTES_MAX
 from services.workflows.program import Json
-from services.workflows.run import Status
+from services.workflows.standing import Status
 
 DefinitionName = Annotated[str, Meta(min_length=1, max_length=64)]
 Version = Annotated[int, Meta(ge=1, le=2**31)]

@@ -7,7 +7,6 @@ import msgspec
 from services.workflows.intents import AskFor
 from services.workflows.keeping import Happened
 from services.workflows.liveness import incidents
-from services.workflows.run import Look, Summary
 from services.workflows.schemas import (
     EndView,
     HistoryLine,
@@ -18,9 +17,9 @@ from services.workflows.schemas import (
     StepView,
     WaitView,
 )
+from services.workflows.standing import Look, Summary, started_ms_at
 from services.workflows.state import ROOT, Activity, Ending, Undo
 from services.workflows.values import error_seen
-from shared.bounds import MOMENT_MS_MAX
 from shared.objects.journal import JournalEntry
 from shared.objects.listings import Found
 
@@ -57,7 +56,7 @@ def summary_view(found: Found) -> RunSummary:
         definition=summary.definition,
         version=summary.version,
         status=summary.status,
-        started_ms=MOMENT_MS_MAX - found.sort_ms,
+        started_ms=started_ms_at(found.sort_ms),
     )
 
 

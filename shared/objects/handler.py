@@ -62,6 +62,16 @@ def public(method: F) -> F:
     return method
 
 
+def public_as(name: str) -> Callable[[F], F]:
+    """Mark a handler as `public` does, to be reached by a name that every object has for itself, such as `commit`."""
+
+    def mark(method: F) -> F:
+        method.__tenure_public__ = name  # type: ignore[attr-defined]  # As above.
+        return method
+
+    return mark
+
+
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     """A named alarm that has come due. `attempts` counts the failed tries before this one."""
 

@@ -3,7 +3,7 @@
 import msgspec
 
 from shared.objects.handler import Kind
-from shared.objects.published import public_names
+from shared.objects.published import shown_names
 
 
 class KindReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,5 +23,5 @@ def kind_report(kind: Kind) -> KindReport:
         durability=kind.cls.durability,
         listed=kind.indexed,
         schema=kind.schema,
-        public=sorted(public_names(kind.cls)),
+        public=shown_names(kind.cls),
     )

@@ -22,6 +22,7 @@ from shared.objects.parking import reply_type
 
 # A kind stands in a path as it is, so that nobody has to encode it.
 _KIND = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{KIND_BYTES_MAX - 1}}}")
+_SHOWN = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _RESERVED = frozenset(dir(DurableObject))
 
@@ -84,10 +85,17 @@ def public_names(cls: type[DurableObject]) -> Iterator[str]:
             yield name
 
 
+def shown_names(cls: type[DurableObject]) -> list[str]:
+    """The names by which callers outside reach what is marked, sorted."""
+    return sorted(_shown_name(name, inspect.getattr_static(cls, name)) for name in public_names(cls))
+
+
 def _public_method(cls: type[DurableObject], name: str) -> PublicMethod:
     function = inspect.getattr_static(cls, name)
+    shown = _shown_name(name, function)
     try:
         _check_function(name, function)
+        _check_shown_name(cls, name, shown)
         hints = _hints(function)
         reply = reply_type(hints["return"])
         _check_type(reply, "its return type")
@@ -95,12 +103,30 @@ def _public_method(cls: type[DurableObject], name: str) -> PublicMethod:
     except _UnsuitableError as exc:
         raise ConfigurationError(f"{cls.__module__}.{cls.__name__}.{name} cannot be public: {exc}.") from exc
     return PublicMethod(
-        name=name,
+        name=shown,
         function=function,
         parameters=parameters,
         reply=reply,
         readonly=hasattr(function, "__tenure_readonly__"),
     )
+
+
+def _shown_name(name: str, function: Any) -> str:
+    """The name by which callers reach it: its own, or the one that `public_as` says."""
+    mark = getattr(function, "__tenure_public__", True)
+    return mark if isinstance(mark, str) else name
+
+
+def _check_shown_name(cls: type[DurableObject], name: str, shown: str) -> None:
+    if shown == name:
+        return
+    if not _SHOWN.fullmatch(shown):
+        raise _UnsuitableError(
+            f"{shown!r} is no name in a path: ASCII letters, digits and '_', beginning with a letter"
+        )
+    others = (other for other in public_names(cls) if other != name)
+    if any(_shown_name(other, inspect.getattr_static(cls, other)) == shown for other in others):
+        raise _UnsuitableError(f"another method is reached as {shown!r}")
 
 
 class _UnsuitableError(Exception):

@@ -14,7 +14,7 @@ import gc
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -367,8 +367,11 @@ def run_service(
     prefix: str,
     kinds: Sequence[type[DurableObject]],
     build: Callable[[Node], tuple[AsgiApp, AsgiApp]],
+    around: Callable[[Node], AbstractAsyncContextManager[None]] = lambda _: nullcontext(),
 ) -> None:
     """Run a service until it is told to stop. `build` makes its public and its admin application.
+
+    `around` holds what they need, from before they are built until nobody is served any more.
 
     Raises:
         ConfigurationError: it cannot start as it is configured.
@@ -381,7 +384,8 @@ def run_service(
     gc.set_threshold(*_GC_THRESHOLDS)
 
     async def main() -> None:
-        async with open_node(settings, service=service, prefix=prefix, kinds=kinds, objects=objects) as node:
+        opening = open_node(settings, service=service, prefix=prefix, kinds=kinds, objects=objects)
+        async with opening as node, around(node):
             await serve(node, *build(node))
 
     with suppress(KeyboardInterrupt):

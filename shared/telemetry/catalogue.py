@@ -167,6 +167,34 @@ OUTBOUND_DURATION: Final = Family(
     help="Time of a call to an address outside; error.type where there is no answer, status 0 then. Whose address it "
     "was is in no label: tenants choose them.",
 )
+WORKFLOW_RUNS: Final = Family(
+    name="tenure.workflow.runs",
+    type="counter",
+    unit="{run}",
+    labels={"event": ("started", "succeeded", "failed", "cancelled", "terminated", "reset")},
+    help="Runs of workflows that began or ended, as their turns ran.",
+)
+WORKFLOW_STEPS: Final = Family(
+    name="tenure.workflow.steps",
+    type="counter",
+    unit="{step}",
+    labels={"event": ("entered", "completed", "retried", "caught", "stalled", "failed", "withdrawn")},
+    help="What became of steps; stalled: an incident was opened.",
+)
+WORKFLOW_ERRANDS: Final = Family(
+    name="tenure.workflow.errand.duration",
+    type="histogram",
+    unit="s",
+    labels={"errand": None, "outcome": ("ok", "delayed", "failed")},
+    bounds=FAST_SECONDS,
+    help="Time to carry out what a run wants done and to bring its answer back; delayed, failed: it is done again.",
+)
+WORKFLOW_REPAIRED: Final = Family(
+    name="tenure.workflow.repaired",
+    type="counter",
+    unit="{run}",
+    help="Open runs that the auditor found waiting for nothing, and armed again; anything but 0 is a fault to report.",
+)
 DECISIONS_MADE: Final = Family(
     name="tenure.ratelimit.decisions",
     type="counter",

@@ -37,6 +37,7 @@ OwnershipReason = Literal["acquired", "lost", "released"]
 AlarmOutcome = Literal["ok", "retry", "dead"]
 MigrationOutcome = Literal["ok", "failed", "refused"]
 MessageOutcome = Literal["delivered", "retry", "dead"]
+ErrandOutcome = Literal["ok", "delayed", "failed"]
 _Read: TypeAlias = Callable[[], float]
 
 _log = logs.get_logger()
@@ -85,6 +86,10 @@ class Metrics:
         self._alarm_lag = Histograms(catalogue.ALARM_LAG, clock)
         self._messages = Counters(catalogue.MESSAGES)
         self._outbound = Histograms(catalogue.OUTBOUND_DURATION, clock)
+        self._runs = Counters(catalogue.WORKFLOW_RUNS)
+        self._steps = Counters(catalogue.WORKFLOW_STEPS)
+        self._errands = Histograms(catalogue.WORKFLOW_ERRANDS, clock)
+        self._repaired = Counters(catalogue.WORKFLOW_REPAIRED)
         self._eventloop = Histograms(catalogue.EVENTLOOP_LAG, clock)
         self._blocked = Counters(catalogue.EVENTLOOP_BLOCKED)
         self._checks: dict[str, CheckHandle] = {}
@@ -205,6 +210,26 @@ class Metrics:
         """A call to an address outside has ended: with a status, or with a failure and status 0."""
         self._outbound.of((method, str(status), failure)).observe(seconds)
 
+    # Workflows.
+
+    def workflow_run(self, event: str) -> None:
+        """A run began or ended so."""
+        self._runs.add((event,))
+
+    def workflow_step(self, event: str) -> None:
+        """This became of a step."""
+        self._steps.add((event,))
+
+    def workflow_errand(self, errand: str, outcome: ErrandOutcome, seconds: float) -> None:
+        """What a run wants done was carried out, or not yet."""
+        self._errands.of((errand, outcome)).observe(seconds)
+
+    def workflow_repaired(self) -> None:
+        """A run was found waiting for nothing."""
+        self._repaired.add(())
+
+    # The process.
+
     def eventloop_lag(self, seconds: float) -> None:
         """How late the event loop ran a timer."""
         self._eventloop.of(()).observe(seconds)
@@ -241,7 +266,8 @@ class Metrics:
             yield Snapshot(family=group.family, points=group.points())
         yield Snapshot(family=self._alarm_lag.family, points=self._alarm_lag.points())
         yield Snapshot(family=self._messages.family, points=self._messages.points())
-        yield Snapshot(family=self._outbound.family, points=self._outbound.points())
+        for group in (self._outbound, self._runs, self._steps, self._errands, self._repaired):
+            yield Snapshot(family=group.family, points=group.points())
         yield from self._check_families()
         yield Snapshot(family=self._eventloop.family, points=self._eventloop.points())
         yield Snapshot(family=self._blocked.family, points=self._blocked.points())

@@ -26,7 +26,13 @@ FED_BY_TROUBLE = {
     catalogue.EVENTLOOP_BLOCKED.name,
 }
 """What a limiter in good health has no series of: `tests/simulation/test_core_telemetry.py` feeds each of them."""
-FED_BY_OTHERS = {catalogue.OUTBOUND_DURATION.name}
+FED_BY_OTHERS = {
+    catalogue.OUTBOUND_DURATION.name,
+    catalogue.WORKFLOW_RUNS.name,
+    catalogue.WORKFLOW_STEPS.name,
+    catalogue.WORKFLOW_ERRANDS.name,
+    catalogue.WORKFLOW_REPAIRED.name,
+}
 """What a limiter never has any series of."""
 
 

@@ -1,6 +1,6 @@
 """Runs whose errands are carried out, in virtual time: objects that they call, children, and what each object heard."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -58,13 +58,19 @@ class Shelf(DurableObject):
 class Installed:
     """A kind of runs with its carrier; `definitions` are what children are started from."""
 
-    def __init__(self, definitions: Mapping[str, str] | None = None, env: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        definitions: Mapping[str, str] | None = None,
+        env: dict[str, Any] | None = None,
+        objects: Sequence[type[DurableObject]] = (),
+    ) -> None:
+        kinds: list[type[DurableObject]] = [Shelf, *objects]
         documents = SimpleNamespace(subscribe=lambda _, listener: self._tell(listener, definitions or {}))
         book = DefinitionBook(cast("Documents", documents))
         self.carrier = Carrier({CallObject, StartChild, SendTask, AskFor, Report})
         self.carrier.begin(
             {
-                CallObject: ObjectSender([published(Shelf)]),
+                CallObject: ObjectSender([published(cls) for cls in kinds]),
                 StartChild: ChildSender(book),
                 SendTask: offer_task,
                 AskFor: show_wait,
@@ -73,7 +79,7 @@ class Installed:
             recalls={StartChild: recall_child, SendTask: recall_task, AskFor: take_away_wait},
         )
         installation = Installation(env=env or {}, carried=self.carrier.carried, wake=self.carrier.wake)
-        self.kinds: list[type[DurableObject]] = [hosted(installation), TaskQueue, InboxEntry, Shelf]
+        self.kinds: list[type[DurableObject]] = [hosted(installation), TaskQueue, InboxEntry, *kinds]
 
     @staticmethod
     def _tell(listener: Any, definitions: Mapping[str, str]) -> None:

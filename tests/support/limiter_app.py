@@ -135,21 +135,27 @@ class Service:
         bare = path
         if query is None:
             bare, _, query = path.partition("?")
-        scope: dict[str, Any] = {
+        scope = self.scope(method, bare, sent, query=query, raw_path=raw_path)
+        return await _run(app or self.app, scope, raw)
+
+    def scope(
+        self, method: str, path: str, headers: list[tuple[bytes, bytes]], *, query: str = "", raw_path: bytes = b""
+    ) -> dict[str, Any]:
+        """The ASGI scope of a request."""
+        return {
             "type": "http",
             "asgi": {"version": "3.0"},
             "http_version": "1.1",
             "method": method,
             "scheme": "http",
-            "path": bare,
-            "raw_path": raw_path or quote(bare).encode(),
+            "path": path,
+            "raw_path": raw_path or quote(path).encode(),
             "root_path": "",
             "query_string": query.encode(),
-            "headers": sent,
+            "headers": headers,
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 2),
         }
-        return await _run(app or self.app, scope, raw)
 
     async def check(self, subject: str, policy: str = "api", **rest: Any) -> Any:
         """The body of one check, which must be answered with 200."""

@@ -74,6 +74,10 @@ def recorded() -> Metrics:
     metrics.message("limiter", "delivered")
     metrics.outbound_request("POST", 200, "", 0.25)
     metrics.outbound_request("POST", 0, "Unreachable", 3.0)
+    metrics.workflow_run("started")
+    metrics.workflow_step("completed")
+    metrics.workflow_errand("CallObject", "ok", 0.004)
+    metrics.workflow_repaired()
     metrics.eventloop_lag(0.0001)
     metrics.eventloop_blocked("limiter")
     for family in catalogue.READ_AT_COLLECTION:

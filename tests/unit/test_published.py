@@ -8,8 +8,8 @@ import pytest
 from msgspec import Meta
 
 from shared.errors import ConfigurationError
-from shared.objects.handler import DurableObject, public, readonly
-from shared.objects.published import published
+from shared.objects.handler import DurableObject, public, public_as, readonly
+from shared.objects.published import published, shown_names
 
 
 class Closed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -220,6 +220,48 @@ def test_names_that_cannot_stand_are_refused(name: str) -> None:
     cls = type("Wrong", (DurableObject,), {"kind": "wrong", name: public(method)})
     with pytest.raises(ConfigurationError, match=rf"\.Wrong\.{name} cannot be public: "):
         published(cls)
+
+
+def test_a_method_can_be_reached_by_a_name_that_is_taken() -> None:
+    """As `commit`, which every object has for itself."""
+
+    class Deal(DurableObject):
+        kind = "deal"
+
+        @public_as("commit")
+        def seal(self, count: int) -> int:
+            return count
+
+    (method,) = published(Deal).methods
+    assert ["commit"] == shown_names(Deal)
+    assert ("commit", Deal.seal) == (method.name, method.function)
+
+
+@pytest.mark.parametrize(
+    ("shown", "why"),
+    [
+        ("", "'' is no name"),
+        ("a/b", "'a/b' is no name"),
+        ("_a", "'_a' is no name"),
+        ("other", "another method is reached"),
+    ],
+)
+def test_a_name_that_cannot_be_reached_is_refused(shown: str, why: str) -> None:
+    """It stands in a path as it is, and stands for one method."""
+
+    class Wrong(DurableObject):
+        kind = "wrong"
+
+        @public_as(shown)
+        def method(self) -> int:
+            return 1
+
+        @public
+        def other(self) -> int:
+            return 2
+
+    with pytest.raises(ConfigurationError, match=rf"Wrong\.method cannot be public: {why}"):
+        published(Wrong)
 
 
 @pytest.mark.parametrize("kind", ["", "a" * 65, "a/b", "a b", "ä", "..", "-a", None, 7])

@@ -1,10 +1,11 @@
 """The documented routes of the workflow service, one module for each thing that they are about."""
 
-from services.workflows.routes import control, definitions, inbox, incidents, runs, signals, steps, tasks
+from services.workflows.routes import control, definitions, events, inbox, incidents, runs, signals, steps, tasks
 
 HANDLERS = (
     *definitions.HANDLERS,
     *runs.HANDLERS,
+    *events.HANDLERS,
     *signals.HANDLERS,
     *steps.HANDLERS,
     *control.HANDLERS,

@@ -27,8 +27,9 @@ from services.workflows.routes.access import (
     TheRuns,
     idempotency_key,
 )
-from services.workflows.run import Look, Status, WorkflowRun
+from services.workflows.run import WorkflowRun
 from services.workflows.schemas import HistoryPage, RunCount, RunList, RunView, StartRun
+from services.workflows.standing import Look, Status
 from services.workflows.views import history_page, run_view
 from shared.errors import ConflictError
 from shared.http.auth import Caller, require

@@ -84,6 +84,10 @@ def test_a_run_calls_objects_and_waits_for_children() -> None:
         child = kit.at(WorkflowRun, "acme", "t-1/hotel:1")
         assert "succeeded" == (await child.look(0)).status
         assert {} == kit.alarms(child)
+        metrics = kit.node.host.metrics.render_prometheus().decode()
+        assert 'tenure_workflow_runs_total{event="succeeded"} 2.0' in metrics
+        assert 'tenure_workflow_steps_total{event="completed"} 6.0' in metrics
+        assert 'tenure_workflow_errand_duration_seconds_count{errand="StartChild",outcome="ok"} 1.0' in metrics
 
     run_with_kit(scenario, kinds=Installed({"hotel": HOTEL}).kinds)
 

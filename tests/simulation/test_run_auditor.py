@@ -1,0 +1,86 @@
+"""The auditor of open runs: what it finds is armed again and counted, and of right runs it changes nothing."""
+
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from services.workflows.auditor import Auditor
+from services.workflows.events import Paused, Terminated
+from services.workflows.run import WorkflowRun
+from shared.objects.address import Address
+from shared.objects.config import Documents
+from shared.objects.operations import cancel_alarm
+from shared.testing.kit import Kit, run_with_kit
+from tests.support.runs import begin
+
+NAP = "workflow: nap\nstart: a\nsteps: { a: { sleep: 1h, end: true } }"
+
+
+def auditor_of(kit: Kit, *tenants: str) -> Auditor:
+    """The auditor of the node, which has these tenants."""
+    found = [SimpleNamespace(name=name) for name in tenants]
+    return Auditor(kit.node.host, cast("Documents", SimpleNamespace(list_all=lambda _: found)))
+
+
+async def round_of(kit: Kit, auditor: Auditor, looks: int = 12) -> int:
+    """How many runs are seen in so many looks, more than a round takes."""
+    return sum([await kit.node.run(auditor.look()) for _ in range(looks)])
+
+
+def repaired(kit: Kit) -> float:
+    """How many runs were counted as repaired."""
+    text = kit.node.host.metrics.render_prometheus().decode()
+    found = [line for line in text.splitlines() if line.startswith("tenure_workflow_repaired_total ")]
+    return float(found[0].split()[1]) if found else 0.0
+
+
+def test_a_run_that_waits_for_nothing_is_armed_again() -> None:
+    """Whoever cancelled its alarm: it wakes when it should, is counted, and the others are left alone."""
+
+    async def scenario(kit: Kit) -> None:
+        for name in ("a", "b"):
+            await kit.at(WorkflowRun, "acme", name).start(begin(NAP))
+        armed = kit.alarms(kit.at(WorkflowRun, "acme", "a"))
+        await kit.node.call(Address("run", "acme", "a"), cancel_alarm, "timers")
+        assert 2 == await round_of(kit, auditor_of(kit, "other", "acme"))
+        assert (armed, 1.0) == (kit.alarms(kit.at(WorkflowRun, "acme", "a")), repaired(kit))
+        await kit.advance(3_600_000)
+        assert "succeeded" == (await kit.at(WorkflowRun, "acme", "a").look(0)).status
+
+    run_with_kit(scenario, kinds=[WorkflowRun], limit_ms=7_200_000)
+
+
+def test_right_runs_are_looked_at_and_nothing_is_written() -> None:
+    """Also paused ones; those that have ended are not looked at, and a round begins when the last has ended."""
+
+    async def scenario(kit: Kit) -> None:
+        for number in range(25):
+            await kit.at(WorkflowRun, "acme", f"r{number}").start(begin(NAP))
+        await kit.at(WorkflowRun, "acme", "r0").happen(Paused())
+        await kit.at(WorkflowRun, "acme", "r1").happen(Terminated())
+        auditor = auditor_of(kit, "acme")
+        commits = kit.faults.calls["commit"]
+        seen = [await kit.node.run(auditor.look()) for _ in range(6)]
+        assert [20, 3, 1, 0, 0, 0] == seen
+        assert 24 == await round_of(kit, auditor, looks=6)
+        assert (commits, 0.0) == (kit.faults.calls["commit"], repaired(kit))
+
+    run_with_kit(scenario, kinds=[WorkflowRun])
+
+
+def test_a_store_that_is_away_does_not_end_the_auditor(capsys: pytest.CaptureFixture[str]) -> None:
+    """It says so and looks again."""
+
+    async def scenario(kit: Kit) -> None:
+        await kit.at(WorkflowRun, "acme", "a").start(begin(NAP))
+        task = kit.node.process.spawn(auditor_of(kit, "acme").run())
+        kit.faults.away = True
+        await kit.advance(10_500)
+        kit.faults.away = False
+        await kit.advance(30_000)
+        assert not task.done()
+        task.cancel()
+
+    run_with_kit(scenario, kinds=[WorkflowRun])
+    assert "store.unreached" in capsys.readouterr().out
