@@ -1,0 +1,202 @@
+"""The desk: it makes tokens and reads them, and asks the principals that they lead to.
+
+Secrets are here and nowhere else: a principal gets verifiers, and says what a token is to be made of. A token is looked
+at in this order, so that garbage costs nobody anything: its form and its check, its tenant, and only then its
+principal.
+"""
+
+import secrets
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any, Protocol
+
+import msgspec
+
+from services.sessions.directory import Directory
+from services.sessions.policy import Rules
+from services.sessions.principal import Principal
+from services.sessions.records import Authentication, Denied, Issued, NewSession, Presence, SessionView
+from services.sessions.refusals import SupersededError
+from services.sessions.session import Material
+from services.sessions.tokens import Token, Tokens, new_nonce, new_session_id, session_bytes, session_text
+from shared.objects.address import Address
+from shared.objects.once import KeyedRequest
+
+_TRIES = 4
+ANONYMOUS = "anon-"
+
+
+class Call(Protocol):
+    """`Host.call`, as far as it is needed here."""
+
+    async def __call__(
+        self, address: Address, method: Callable[..., Any], *args: Any, once: KeyedRequest | None = None
+    ) -> Any:
+        """The reply of the object."""
+        ...
+
+
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
+    """A token, to be handed out once, and the session that it is of."""
+
+    token: str
+    session: SessionView
+
+    def __repr__(self) -> str:
+        return f"Grant(session={self.session!r})"
+
+
+class Located(msgspec.Struct, frozen=True):
+    """A token that was issued here, by its check, with the tenant and the object that it leads to."""
+
+    token: Token
+    tenant: str
+    address: Address
+    session_id: str
+
+
+class Desk:
+    """Makes and reads tokens for one service."""
+
+    __slots__ = ("_call", "_directory", "_tokens")
+
+    def __init__(self, tokens: Tokens, directory: Directory, call: Call) -> None:
+        self._tokens = tokens
+        self._directory = directory
+        self._call = call
+
+    def address(self, tenant: str, principal: str) -> Address:
+        """The object of a principal."""
+        return _address(tenant, self._tokens.principal_ref(tenant, principal))
+
+    def located(self, text: bytes) -> Located | None:
+        """Where a token leads; None if it was never issued, or its tenant is not let in. Asks nobody.
+
+        Raises:
+            UnavailableError: the view of tenants is too old to say.
+        """
+        token = self._tokens.read(text)
+        if token is None:
+            return None
+        tenant = self._directory.tenant(token.tenant_ref)
+        if tenant is None:
+            return None
+        return Located(token, tenant, _address(tenant, token.principal_ref), session_text(token.session))
+
+    def verifier(self, located: Located) -> bytes:
+        """What the principal compares."""
+        return self._tokens.verifier(located.token)
+
+    def rules(self, tenant: str) -> Rules:
+        """See `Directory.rules`."""
+        return self._directory.rules(tenant)
+
+    async def create(self, tenant: str, order: NewSession, *, key: str | None = None) -> Grant:
+        """Begin a session.
+
+        Raises:
+            TenureError: as `Principal.create`, `Host.call`.
+        """
+        address = self.address(tenant, order.principal)
+        asked = msgspec.structs.replace(order, data=b"", replaces=None)  # What may differ when it is asked again.
+        session, nonce = new_session_id(), new_nonce()
+        token = self._first(address, self._tokens.signing_id, session, 1, nonce)
+        order = msgspec.structs.replace(order, session_id=session_text(session), material=self._material(token, nonce))
+        once = None if key is None else KeyedRequest(key, Principal.create, (asked,))
+        issued: Issued = await self._call(address, Principal.create, order, self.rules(tenant), once=once)
+        return self._granted(address, issued)
+
+    async def stand(self, located: Located, client_address: str = "") -> Presence | Denied:
+        """What a token is worth.
+
+        Raises:
+            TenureError: as `Host.call`: nobody can say.
+        """
+        args = (located.session_id, located.token.generation, self.verifier(located), client_address)
+        reply: Presence | Denied = await self._call(located.address, Principal.stand, *args, self.rules(located.tenant))
+        return reply
+
+    async def rotate(self, located: Located) -> Grant | Denied:
+        """The token that takes the place of this one: the same for all who ask in its window.
+
+        Raises:
+            TenureError: as `Host.call`.
+        """
+        token, nonce = located.token, new_nonce()
+        material = self._material(self._tokens.successor(token, key_id=self._tokens.signing_id, nonce=nonce), nonce)
+        args = (located.session_id, token.generation, self.verifier(located), material, self.rules(located.tenant))
+        issued: Issued | Denied = await self._call(located.address, Principal.rotate, *args)
+        if isinstance(issued, Denied):
+            return issued
+        successor = self._tokens.successor(token, key_id=issued.key_id, nonce=issued.nonce)
+        return _grant(self._tokens.text(successor), issued)
+
+    async def authenticate(
+        self, tenant: str, principal: str, session_id: str, authentication: Authentication, *, key: str | None = None
+    ) -> Grant:
+        """Note that the user has authenticated anew; the token of before counts no longer.
+
+        Raises:
+            TenureError: as `Principal.authenticate`, `Host.call`.
+        """
+        address, rules = self.address(tenant, principal), self.rules(tenant)
+        once = None if key is None else KeyedRequest(key, Principal.authenticate, (session_id, authentication))
+        for _ in range(_TRIES - 1):
+            try:
+                return await self._authenticate(address, session_id, authentication, rules, once)
+            except SupersededError:  # Rotated since we looked.
+                continue
+        return await self._authenticate(address, session_id, authentication, rules, once)
+
+    async def _authenticate(
+        self,
+        address: Address,
+        session_id: str,
+        authentication: Authentication,
+        rules: Rules,
+        once: KeyedRequest | None,
+    ) -> Grant:
+        view: SessionView = await self._call(address, Principal.look, session_id, rules)
+        session = session_bytes(session_id)
+        assert session is not None, "a session that is there has an id that we made"
+        nonce = new_nonce()
+        token = self._first(address, self._tokens.signing_id, session, view.generation + 1, nonce)
+        args = (session_id, view.generation, authentication, self._material(token, nonce), rules)
+        issued: Issued = await self._call(address, Principal.authenticate, *args, once=once)
+        return self._granted(address, issued)
+
+    def _granted(self, address: Address, issued: Issued) -> Grant:
+        """The token of a session that has begun, or whose user has authenticated, now or when it was asked first."""
+        session = session_bytes(issued.session_id)
+        assert session is not None, "we made it"
+        token = self._first(address, issued.key_id, session, issued.generation, issued.nonce)
+        return _grant(self._tokens.text(token), issued)
+
+    def _first(self, address: Address, key_id: int, session: bytes, generation: int, nonce: bytes) -> Token:
+        return self._tokens.first(
+            key_id,
+            tenant_ref=self._tokens.tenant_ref(address.tenant),
+            principal_ref=bytes.fromhex(address.name),
+            session=session,
+            generation=generation,
+            nonce=nonce,
+        )
+
+    def _material(self, token: Token, nonce: bytes) -> Material:
+        return Material(token.key_id, nonce, self._tokens.verifier(token))
+
+
+def anonymous_name(key: str | None) -> str:
+    """The name of a new anonymous principal: nobody's, or the same for a request that is repeated with its key."""
+    raw = secrets.token_bytes(16) if key is None else sha256(b"anonymous\0" + key.encode()).digest()[:16]
+    return ANONYMOUS + urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def _grant(text: str, issued: Issued) -> Grant:
+    assert issued.view is not None, "what leaves the object has it"
+    return Grant(token=text, session=issued.view)
+
+
+def _address(tenant: str, principal_ref: bytes) -> Address:
+    return Address(Principal.kind, tenant, principal_ref.hex())

@@ -1,0 +1,188 @@
+"""What a principal holds - sessions, their last uses, marks of those that ended, the feed - and how it lets go of it.
+
+Handlers are in `services.sessions.principal`. Stored: `p` the principal; for each session `s/<id>`, its last use
+`u/<id>` (softly) and its data `d/<id>`; `x/<id>` for those that ended; `feed`, the number of the last event, written
+with each so that watchers are served.
+"""
+
+from typing import Any
+
+import msgspec
+
+from services.sessions.bounds import FEED_ENTRIES, FEED_SLACK, TOMBSTONES_MAX
+from services.sessions.expiry import ends, lifetime_from
+from services.sessions.policy import Policy, Rules
+from services.sessions.records import Event, EventKind, Issued, PrincipalRecord, view_of
+from services.sessions.refusals import SessionEndedError, UnknownSessionError
+from services.sessions.session import (
+    Actor,
+    Assurance,
+    Material,
+    Previous,
+    Reason,
+    Seen,
+    Session,
+    Tombstone,
+    ended_by,
+)
+from shared.objects.handler import Alarm, DurableObject
+
+TIDY = "tidy"
+_EVENTS: dict[Reason, EventKind] = {
+    "evicted": "session.evicted",
+    "idle_timeout": "session.expired",
+    "absolute_timeout": "session.expired",
+}
+
+
+class Holding(DurableObject):
+    """The part of a principal that keeps order in what is stored. Its methods run within turns."""
+
+    kind = "principal"
+
+    def on_alarm(self, alarm: Alarm) -> None:  # noqa: ARG002  # There is one.
+        """Tell of sessions that have ended by themselves, and forget what need not be known any more."""
+        self.settle(None)
+        now_ms = self.clock.now_ms()
+        for key in self.storage.list("x/"):
+            if self.storage.get(key, Tombstone).kept_until_ms <= now_ms:
+                self.storage.delete(key)
+        record = self.record()
+        known = record is not None and (record.disabled_ms or record.kept_until_ms > now_ms)
+        if known or self.storage.list("s/", limit=1) or self.storage.list("x/", limit=1):
+            self.arm()
+        else:
+            self.storage.delete_all()
+
+    def keep_reply(self, method: str, reply: Any) -> Any:  # noqa: ARG002  # All of them.
+        """Of a token that was issued: what it is made of, and nothing that will have changed."""
+        return msgspec.structs.replace(reply, view=None) if isinstance(reply, Issued) else reply
+
+    def recall_reply(self, method: str, kept: Any) -> Any:  # noqa: ARG002  # As above.
+        """The same, with the session as it is now. Raises SessionEndedError."""
+        if not isinstance(kept, Issued):
+            return kept
+        session = self.storage.get(f"s/{kept.session_id}", Session)
+        if session is None:
+            raise SessionEndedError(self.why_ended(kept.session_id) or "revoked")
+        return self.issued(kept.session_id, session, None, of=kept)
+
+    def record(self) -> PrincipalRecord | None:
+        """The principal, if anything is known of it."""
+        record: PrincipalRecord | None = self.storage.get("p", PrincipalRecord)
+        return record
+
+    def sessions(self) -> dict[str, Session]:
+        """The sessions that nobody has ended, by id, those that are over by themselves among them."""
+        return {key[2:]: self.storage.get(key, Session) for key in self.storage.list("s/")}
+
+    def seen(self, session_id: str) -> Seen:
+        """The last use of a session."""
+        seen: Seen = self.storage.get(f"u/{session_id}", Seen, default=Seen(0))
+        return seen
+
+    def live(self, session_id: str, rules: Rules) -> Session:
+        """A session that has not ended. Raises UnknownSessionError or SessionEndedError."""
+        session: Session | None = self.storage.get(f"s/{session_id}", Session)
+        over = self.why_ended(session_id) if session is None else self.over(session_id, session, rules)
+        if over:
+            raise SessionEndedError(over)
+        if session is None:
+            raise UnknownSessionError
+        return session
+
+    def settle(self, rules: Rules | None) -> None:
+        """End the sessions that are over by themselves."""
+        for session_id, session in self.sessions().items():
+            if (reason := self.over(session_id, session, rules)) is not None:
+                self.end(session_id, reason, rules)
+
+    def end(self, session_id: str, reason: Reason, rules: Rules | None = None) -> None:
+        """End a session, tell of it, and keep that it was there."""
+        session = self.storage.get(f"s/{session_id}", Session)
+        retention_ms = session.retention_ms if rules is None else rules.policy.retention_ms
+        for part in "sud":
+            self.storage.delete(f"{part}/{session_id}")
+        now_ms = self.clock.now_ms()
+        if retention_ms:
+            tombstone = Tombstone(
+                reason=reason,
+                ended_ms=now_ms,
+                created_ms=session.created_ms,
+                kept_until_ms=now_ms + retention_ms,
+                client=session.client,
+                actor=session.actor,
+            )
+            self._bury(session_id, tombstone)
+        self.tell(_EVENTS.get(reason, "session.revoked"), session_id, reason=reason, actor=session.actor)
+
+    def tell(self, kind: EventKind, session_id: str = "", *, reason: str = "", actor: Actor | None = None) -> None:
+        """Add an event to the feed."""
+        event = Event(kind=kind, at_ms=self.clock.now_ms(), session=session_id, reason=reason, actor=actor)
+        self.storage.put("feed", self.journal.append(event))
+        if len(self.journal) > FEED_ENTRIES + FEED_SLACK:
+            self.journal.trim(keep=FEED_ENTRIES)
+
+    def arm(self) -> None:
+        """Have the alarm ring when the next session may end or the next mark may be forgotten; not later."""
+        moments = [ends(session.lifetime, self.seen(key).at_ms)[0] for key, session in self.sessions().items()]
+        moments += [self.storage.get(key, Tombstone).kept_until_ms for key in self.storage.list("x/")]
+        record = self.record()
+        if record is not None and record.kept_until_ms:
+            moments.append(record.kept_until_ms)
+        if not moments:  # Nothing is left to be known of it, but that nobody may sign in.
+            moments = [] if record is not None and record.disabled_ms else [self.clock.now_ms()]
+        due_ms = self.alarms.due_ms(TIDY)
+        if not moments:
+            self.alarms.cancel(TIDY)
+        elif due_ms is None or due_ms > min(moments) or due_ms <= self.clock.now_ms():
+            self.alarms.set(TIDY, at_ms=min(moments))
+
+    def over(self, session_id: str, session: Session, rules: Rules | None) -> Reason | None:
+        """What has ended the session without anybody saying so; without `rules`, what did for certain."""
+        return ended_by(session, self.seen(session_id), rules, self.clock.upper_ms())
+
+    def why_ended(self, session_id: str) -> Reason | None:
+        """Why a session has ended, if that is still known."""
+        tombstone = self.storage.get(f"x/{session_id}", Tombstone)
+        return None if tombstone is None else tombstone.reason
+
+    def _bury(self, session_id: str, tombstone: Tombstone) -> None:
+        buried = self.storage.list("x/")
+        if len(buried) >= TOMBSTONES_MAX:
+            self.storage.delete(min(buried, key=lambda key: self.storage.get(key, Tombstone).ended_ms))
+        self.storage.put(f"x/{session_id}", tombstone)
+
+    def renew(
+        self, session_id: str, assurance: Assurance, material: Material, rules: Rules, *, elevated: bool
+    ) -> Session:
+        """Make the next generation the current one; if it is by an authentication, the time-outs begin anew."""
+        session: Session = self.storage.get(f"s/{session_id}", Session)
+        now_ms = self.clock.now_ms()
+        previous = Previous(
+            verifier=session.material.verifier, replaced_ms=now_ms, elevated=elevated, assurance=session.assurance
+        )
+        renewed = msgspec.structs.replace(
+            session,
+            assurance=assurance,
+            material=material,
+            previous=previous,
+            generation=session.generation + 1,
+            lifetime=lifetime_from(now_ms, rules.policy, impersonated=False) if elevated else session.lifetime,
+        )
+        self.storage.put(f"s/{session_id}", renewed)
+        return renewed
+
+    def issued(self, session_id: str, session: Session, policy: Policy | None, *, of: Issued | None = None) -> Issued:
+        """What its token is made of: of the current generation, or of the one that was remembered."""
+        view = view_of(session_id, session, self.seen(session_id), policy)
+        if of is not None:
+            return msgspec.structs.replace(of, view=view)
+        material = session.material
+        return Issued(
+            session_id=session_id,
+            key_id=material.key_id,
+            nonce=material.nonce,
+            generation=session.generation,
+            view=view,
+        )

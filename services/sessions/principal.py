@@ -1,0 +1,350 @@
+"""The principal: one user with all their sessions, in one object, so that nothing about them can disagree.
+
+What is promised, and why one turn is enough for each:
+
+- a limit is exact, because who counts is who inserts;
+- "revoked" is answered when it is stored, and from then on no token of the session counts, whatever was under way:
+  there is no copy of a session that could be written back;
+- of two rotations at once both get the same successor; a token that was replaced long ago is noticed;
+- what happened is one sequence without gaps: the journal, written with what it tells of.
+
+The object never sees a secret. Whoever makes tokens sends verifiers, and gets back what the token is made of.
+"""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from services.sessions.bounds import DATA_BYTES_MAX, IMPERSONATIONS_MAX, TOUCH_MS
+from services.sessions.expiry import lifetime_from
+from services.sessions.holding import Holding
+from services.sessions.limits import Candidate, room_for
+from services.sessions.merge_patch import merged
+from services.sessions.policy import Rules
+from services.sessions.records import (
+    Authentication,
+    Data,
+    Denied,
+    Ended,
+    Event,
+    Export,
+    Feed,
+    Issued,
+    NewSession,
+    Presence,
+    PrincipalRecord,
+    SessionView,
+    assurance_of,
+    view_of,
+)
+from services.sessions.refusals import (
+    DataTooLargeError,
+    ImpersonationError,
+    PrincipalDisabledError,
+    PrincipalErasedError,
+    SessionLimitError,
+    StaleDataError,
+    SupersededError,
+)
+from services.sessions.session import Assurance, Material, Reason, Seen, Session, Standing, Tombstone, judge, used
+from shared.bounds import JOURNAL_READ_ENTRIES
+from shared.objects.handler import readonly
+from shared.objects.parking import Park
+
+
+class Principal(Holding):
+    """See the module. `rules` are those of the tenant, as whoever calls knows them."""
+
+    indexed = False
+
+    # Beginning.
+
+    def create(self, order: NewSession, rules: Rules) -> Issued:
+        """Begin a session.
+
+        Raises:
+            PrincipalDisabledError, PrincipalErasedError: nobody may.
+            SessionLimitError: there are as many as the policy allows.
+        """
+        record = self.record() or PrincipalRecord(
+            name=order.principal, anonymous=order.anonymous, created_ms=self.clock.now_ms()
+        )
+        if record.erased_ms:
+            raise PrincipalErasedError
+        if record.disabled_ms:
+            raise PrincipalDisabledError
+        live = {key: session for key, session in self.sessions().items() if not self.over(key, session, rules)}
+        evicted = _room(order, live, self.seen, rules)
+        self.settle(rules)
+        for session_id in evicted:
+            self.end(session_id, "evicted", rules)
+        now_ms = max(self.clock.now_ms(), rules.not_before_ms + 1)
+        session = Session(
+            created_ms=now_ms,
+            lifetime=lifetime_from(now_ms, rules.policy, impersonated=order.actor is not None),
+            assurance=assurance_of(order, now_ms),
+            generation=1,
+            material=order.material,
+            retention_ms=rules.policy.retention_ms,
+            client=order.client,
+            label=order.label,
+            address=order.address,
+            user_agent=order.user_agent,
+            actor=order.actor,
+        )
+        self.storage.put("p", record)
+        self.storage.put(f"s/{order.session_id}", session)
+        if order.data != Data().body:
+            self.storage.put(f"d/{order.session_id}", Data(1, order.data))
+        self.tell("session.created", order.session_id, actor=order.actor)
+        if order.replaces is not None:
+            self.send(Principal, self.address.tenant, order.replaces[0]).revoke(order.replaces[1], "upgraded")
+        self.arm()
+        return self.issued(order.session_id, session, rules.policy)
+
+    # Using.
+
+    @readonly
+    def stand(self, session_id: str, generation: int, verifier: bytes, address: str, rules: Rules) -> Presence | Denied:
+        """What a token is worth; if it counts, its session was used. Nothing is waited for but earlier changes."""
+        session = self.storage.get(f"s/{session_id}", Session)
+        if session is None:
+            return Denied(self.why_ended(session_id) or "unknown")
+        seen = self.seen(session_id)
+        verdict = judge(
+            session, seen, generation=generation, verifier=verifier, rules=rules, now_ms=self.clock.upper_ms()
+        )
+        if not isinstance(verdict, Standing):
+            return Denied(verdict)
+        now_ms = self.clock.now_ms()
+        if now_ms - seen.at_ms >= TOUCH_MS or generation > seen.generation:
+            seen = used(session, seen, generation=generation, address=address, now_ms=now_ms)
+            self.storage.put_soft(f"u/{session_id}", seen)
+        record = self.storage.get("p", PrincipalRecord)
+        return Presence(record.name, record.anonymous, session_id, verdict)
+
+    # Changing.
+
+    def rotate(
+        self, session_id: str, generation: int, verifier: bytes, material: Material, rules: Rules
+    ) -> Issued | Denied:
+        """Replace a token by its successor, which is the same for all who ask in the window.
+
+        One that was replaced before that is told from a retry: it ends the session, or is denied, as the policy says.
+        """
+        session = self.storage.get(f"s/{session_id}", Session)
+        if session is None:
+            return Denied(self.why_ended(session_id) or "unknown")
+        now_ms = self.clock.upper_ms()
+        verdict = judge(
+            session, self.seen(session_id), generation=generation, verifier=verifier, rules=rules, now_ms=now_ms
+        )
+        if verdict == "superseded":
+            return self._reused(session_id, session, rules)
+        if not isinstance(verdict, Standing):
+            return Denied(verdict)
+        if generation == session.generation:
+            session = self.renew(session_id, session.assurance, material, rules, elevated=False)
+            self.tell("session.rotated", session_id, actor=session.actor)
+        elif session.previous is not None and session.previous.elevated:
+            return Denied("superseded")
+        return self.issued(session_id, session, rules.policy)
+
+    def authenticate(
+        self, session_id: str, generation: int, authentication: Authentication, material: Material, rules: Rules
+    ) -> Issued:
+        """Note that the user has authenticated anew: another token, and both time-outs begin again.
+
+        Raises:
+            UnknownSessionError, SessionEndedError: there is none to renew.
+            SupersededError: `generation` is not the current one.
+            ImpersonationError: it is in somebody else's name.
+        """
+        session = self.live(session_id, rules)
+        if session.actor is not None:
+            raise ImpersonationError
+        if generation != session.generation:
+            raise SupersededError
+        now_ms = self.clock.now_ms()
+        assurance = Assurance(
+            acr=authentication.acr,
+            amr=authentication.amr,
+            roles=session.assurance.roles if authentication.roles is None else authentication.roles,
+            auth_ms=now_ms if authentication.auth_ms is None else min(authentication.auth_ms, now_ms),
+        )
+        session = self.renew(session_id, assurance, material, rules, elevated=True)
+        self.tell("session.elevated", session_id)
+        self.arm()
+        return self.issued(session_id, session, rules.policy)
+
+    # Ending.
+
+    def revoke(self, session_id: str, reason: Reason = "revoked") -> bool:
+        """End one session; False: there is none that could be ended."""
+        if self.storage.get(f"s/{session_id}", Session) is None:
+            return False
+        self.end(session_id, reason)
+        self.arm()
+        return True
+
+    def revoke_all(self, except_id: str = "", reason: Reason = "revoked") -> int:
+        """End all sessions, or all but one; how many those were."""
+        going = [session_id for session_id in self.sessions() if session_id != except_id]
+        for session_id in going:
+            self.end(session_id, reason)
+        self.arm()
+        return len(going)
+
+    def disable(self, name: str) -> int:
+        """End all sessions and let nobody begin one; how many those were."""
+        record = self.record() or PrincipalRecord(name=name, created_ms=self.clock.now_ms())
+        ended = self.revoke_all(reason="disabled")
+        if not record.disabled_ms:
+            self.storage.put("p", msgspec.structs.replace(record, disabled_ms=self.clock.now_ms()))
+            self.tell("principal.disabled")
+        self.arm()
+        return ended
+
+    def enable(self, name: str) -> bool:
+        """Let sessions begin again, also of a principal that was erased; False: nothing kept them from it."""
+        record = self.record()
+        if record is None or not (record.disabled_ms or record.erased_ms):
+            return False
+        created_ms = self.clock.now_ms() if record.erased_ms else record.created_ms
+        self.storage.put("p", PrincipalRecord(name=name, anonymous=record.anonymous, created_ms=created_ms))
+        self.tell("principal.enabled")
+        self.arm()
+        return True
+
+    def erase(self, kept_ms: int) -> int:
+        """Forget everything but that it was erased, which is known for `kept_ms`; how many sessions ended."""
+        ended = len(self.sessions())
+        now_ms = self.clock.now_ms()
+        self.storage.delete_all()
+        self.storage.put("p", PrincipalRecord(name="", erased_ms=now_ms, kept_until_ms=now_ms + kept_ms))
+        self.tell("principal.erased")
+        self.arm()
+        return ended
+
+    # Looking.
+
+    @readonly
+    def listing(self, rules: Rules) -> tuple[SessionView, ...]:
+        """The sessions that count, oldest first."""
+        views = [
+            view_of(session_id, session, self.seen(session_id), rules.policy)
+            for session_id, session in self.sessions().items()
+            if not self.over(session_id, session, rules)
+        ]
+        return tuple(sorted(views, key=lambda view: (view.created_ms, view.id)))
+
+    @readonly
+    def look(self, session_id: str, rules: Rules) -> SessionView:
+        """One session. Raises UnknownSessionError or SessionEndedError."""
+        return view_of(session_id, self.live(session_id, rules), self.seen(session_id), rules.policy)
+
+    @readonly
+    async def export(self) -> Export:
+        """Everything that is held of the principal."""
+        record = self.record() or PrincipalRecord(name="")
+        sessions = self.sessions().items()
+        buried = [(key[2:], self.storage.get(key, Tombstone)) for key in self.storage.list("x/")]
+        return Export(
+            principal=record.name,
+            anonymous=record.anonymous,
+            created_ms=record.created_ms,
+            disabled_ms=record.disabled_ms,
+            erased_ms=record.erased_ms,
+            sessions=tuple(
+                view_of(session_id, session, self.seen(session_id), None) for session_id, session in sessions
+            ),
+            data={session_id: msgspec.Raw(self.data_of(session_id).body) for session_id, _ in sessions},
+            ended=tuple(Ended(id=session_id, tombstone=tombstone) for session_id, tombstone in buried),
+            events=tuple(await self.journal.read(0, JOURNAL_READ_ENTRIES, type_=Event)),
+        )
+
+    @readonly
+    async def events(self, after: int, limit: int, until_ms: int) -> Feed | Park:
+        """What has happened after the event of that number; where nothing has, what happens until that moment."""
+        entries = await self.journal.read(after, limit, type_=Event)
+        if not entries and after == self.journal.last and self.clock.lower_ms() < until_ms:
+            return Park("feed", until_ms)
+        return Feed(first=self.journal.first, last=self.journal.last, events=tuple(entries))
+
+    # Session data.
+
+    @readonly
+    def data(self, session_id: str, rules: Rules) -> Data:
+        """What the application keeps with a session. Raises UnknownSessionError or SessionEndedError."""
+        self.live(session_id, rules)
+        return self.data_of(session_id)
+
+    def put_data(self, session_id: str, body: bytes, expected: int | None, rules: Rules) -> Data:
+        """Replace it, if its version is `expected` (None: any).
+
+        Raises:
+            UnknownSessionError, SessionEndedError: there is no session.
+            StaleDataError: it has another version.
+            DataTooLargeError: it has over 16 KiB.
+        """
+        return self._change_data(session_id, lambda _: body, expected, rules)
+
+    def patch_data(self, session_id: str, patch: bytes, expected: int | None, rules: Rules) -> Data:
+        """Merge a patch into it, as `put_data` does. The patch is JSON of at most 32 objects in each other."""
+
+        def patched(body: bytes) -> bytes:
+            decode = msgspec.json.decode
+            return msgspec.json.encode(merged(decode(body), decode(patch)))
+
+        return self._change_data(session_id, patched, expected, rules)
+
+    def data_of(self, session_id: str) -> Data:
+        """What is stored of it, or what there is before anything is."""
+        data: Data = self.storage.get(f"d/{session_id}", Data, default=Data())
+        return data
+
+    def _change_data(
+        self, session_id: str, change: Callable[[bytes], bytes], expected: int | None, rules: Rules
+    ) -> Data:
+        session = self.live(session_id, rules)
+        data = self.data_of(session_id)
+        if expected is not None and expected != data.version:
+            raise StaleDataError(data.version)
+        body = change(data.body)
+        if len(body) > DATA_BYTES_MAX:
+            raise DataTooLargeError(len(body))
+        changed = Data(data.version + 1, body)
+        self.storage.put(f"d/{session_id}", changed)
+        self.tell("session.data_changed", session_id, actor=session.actor)
+        return changed
+
+    def _reused(self, session_id: str, session: Session, rules: Rules) -> Denied:
+        """A token came for rotation that was replaced long ago: somebody has a copy of it."""
+        if rules.policy.on_reuse == "revoke":
+            self.tell("session.reuse_detected", session_id, actor=session.actor)
+            self.end(session_id, "reuse_detected", rules)
+            self.arm()
+            return Denied("reuse_detected")
+        if session.reuse_told != session.generation:
+            told = msgspec.structs.replace(session, reuse_told=session.generation)
+            self.storage.put(f"s/{session_id}", told)
+            self.tell("session.reuse_detected", session_id, actor=session.actor)
+        return Denied("superseded")
+
+
+def _room(order: NewSession, live: Mapping[str, Session], seen: Callable[[str], Seen], rules: Rules) -> tuple[str, ...]:
+    """The sessions that end so that the new one fits. Raises SessionLimitError."""
+    impersonated = [session_id for session_id, session in live.items() if session.actor is not None]
+    if order.actor is not None:
+        if len(impersonated) >= IMPERSONATIONS_MAX:
+            raise SessionLimitError(tuple(impersonated))
+        return ()
+    own = [
+        Candidate(session_id, session.client, session.created_ms, max(seen(session_id).at_ms, session.created_ms))
+        for session_id, session in live.items()
+        if session.actor is None
+    ]
+    room = room_for(order.client, own, rules.policy.limits)
+    if room.refuse:
+        raise SessionLimitError(tuple(candidate.session_id for candidate in own))
+    return room.evict
