@@ -187,11 +187,11 @@ def test_every_container_states_its_resources(manifests: list[Manifest]) -> None
 
 
 def test_disruption_budget_selects_the_node(manifests: list[Manifest]) -> None:
-    """Where there is a budget it selects the node's pods and spares pods that do not answer."""
+    """Where there is a budget it selects the pods of one node and spares pods that do not answer."""
+    nodes = {m["metadata"]["name"]: m["spec"]["template"]["spec"] for m in _of_kind(manifests, "StatefulSet")}
     for budget in _of_kind(manifests, "PodDisruptionBudget"):
-        assert [_node(manifests)["spec"]["template"]["spec"]] == _selected(
-            manifests, budget["spec"]["selector"]["matchLabels"]
-        )
+        selector = budget["spec"]["selector"]["matchLabels"]
+        assert [nodes[budget["metadata"]["name"]]] == _selected(manifests, selector)
         assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
 
 
@@ -214,6 +214,6 @@ def test_service_monitor_finds_the_admin_service_alone(manifests: list[Manifest]
     for monitor in _of_kind(manifests, "ServiceMonitor"):
         selector = monitor["spec"]["selector"]["matchLabels"]
         found = [s for s in _of_kind(manifests, "Service") if selector.items() <= s["metadata"]["labels"].items()]
-        assert [service["metadata"]["name"] for service in found] == ["rel-tenure-ratelimiter-admin"]
+        assert [service["metadata"]["name"] for service in found] == [f"{monitor['metadata']['name']}-admin"]
         [endpoint] = monitor["spec"]["endpoints"]
         assert (endpoint["port"], endpoint["path"]) == (found[0]["spec"]["ports"][0]["name"], "/metrics")

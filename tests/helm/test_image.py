@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from helm_python import Chart
 
+from services.ratelimiter.settings import RatelimiterSettings
+from services.workflows.settings import WorkflowsSettings
 from shared.settings import NodeSettings, read_settings
 
 _NODE = "tenure/templates/statefulset.yaml"
@@ -21,10 +23,18 @@ def dockerfile(root: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def pod(render: Callable[..., dict[str, str]], load_yaml: Callable[[str], list[dict[str, Any]]]) -> dict[str, Any]:
-    """The node's pod, as the chart renders it."""
-    [node] = load_yaml(render({"redis": {"existingSecret": "store"}})[_NODE])
-    return dict(node["spec"]["template"]["spec"])
+def pods(
+    render: Callable[..., dict[str, str]], load_yaml: Callable[[str], list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """The pods of the nodes, as the chart renders them: the limiter's first."""
+    nodes = load_yaml(render({"redis": {"existingSecret": "store"}})[_NODE])
+    return [dict(node["spec"]["template"]["spec"]) for node in nodes]
+
+
+@pytest.fixture(scope="session")
+def pod(pods: list[dict[str, Any]]) -> dict[str, Any]:
+    """The limiter's pod."""
+    return pods[0]
 
 
 def test_image_runs_as_the_chart_s_numeric_user(dockerfile: str, pod: dict[str, Any]) -> None:
@@ -33,10 +43,12 @@ def test_image_runs_as_the_chart_s_numeric_user(dockerfile: str, pod: dict[str, 
     assert re.findall(r"^USER (.+)$", dockerfile, re.MULTILINE) == [f"{context['runAsUser']}:{context['runAsGroup']}"]
 
 
-def test_image_exposes_the_ports_of_the_chart(dockerfile: str, pod: dict[str, Any]) -> None:
-    """Public and admin port, and no other."""
+def test_image_exposes_the_ports_of_the_chart(dockerfile: str, pods: list[dict[str, Any]]) -> None:
+    """Public and admin port of every service, and no other."""
     [exposed] = re.findall(r"^EXPOSE (.+)$", dockerfile, re.MULTILINE)
-    assert exposed.split() == [str(port["containerPort"]) for port in pod["containers"][0]["ports"]]
+    assert exposed.split() == sorted(
+        str(port["containerPort"]) for pod in pods for port in pod["containers"][0]["ports"]
+    )
 
 
 def test_image_starts_the_limiter_by_default(dockerfile: str, pod: dict[str, Any]) -> None:
@@ -44,6 +56,16 @@ def test_image_starts_the_limiter_by_default(dockerfile: str, pod: dict[str, Any
     assert 'ENTRYPOINT ["tenure"]' in dockerfile
     assert 'CMD ["serve", "ratelimiter"]' in dockerfile
     assert pod["containers"][0]["args"] == ["serve", "ratelimiter"]
+
+
+def test_each_service_is_served_where_its_settings_say(pods: list[dict[str, Any]]) -> None:
+    """The ports of the chart are the defaults of the services."""
+    served = {
+        pod["containers"][0]["args"][1]: tuple(port["containerPort"] for port in pod["containers"][0]["ports"])
+        for pod in pods
+    }
+    defaults = {"ratelimiter": RatelimiterSettings(), "workflows": WorkflowsSettings()}
+    assert {name: (settings.port, settings.admin_port) for name, settings in defaults.items()} == served
 
 
 def test_image_takes_its_base_and_pinned_dependencies(dockerfile: str) -> None:

@@ -128,7 +128,7 @@ def test_grace_period_is_the_sum_of_the_shutdown_phases(render: Render, load_yam
     """Kubernetes waits as long as draining, finishing, telemetry and the margin take together."""
 
     def grace(values: Values) -> object:
-        [node] = load_yaml(render(values)[_NODE])
+        node, *_ = load_yaml(render(values)[_NODE])
         return node["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
 
     assert grace(_STORE) == 25 + 15 + 5 + 15
@@ -137,15 +137,21 @@ def test_grace_period_is_the_sum_of_the_shutdown_phases(render: Render, load_yam
 
 def test_node_can_be_stopped_by_replicas_0(render: Render, load_yaml: LoadYaml) -> None:
     """Zero replicas stops the limiter and keeps everything else."""
-    [node] = load_yaml(render(_at(f"{_RATELIMITER}/replicas", 0))[_NODE])
+    node, *_ = load_yaml(render(_at(f"{_RATELIMITER}/replicas", 0))[_NODE])
     assert node["spec"]["replicas"] == 0
+
+
+def test_what_nobody_uses_can_be_left_out(render: Render, load_yaml: LoadYaml) -> None:
+    """Zero replicas of the workflow service, and the limiter is as it was."""
+    limiter, workflows = load_yaml(render(_at("/components/workflows/replicas", 0))[_NODE])
+    assert (1, 0) == (limiter["spec"]["replicas"], workflows["spec"]["replicas"])
 
 
 def test_changed_store_url_restarts_the_node(render: Render, load_yaml: LoadYaml) -> None:
     """A pod does not notice a new Secret; the annotation makes a new pod of a new URL."""
 
     def annotations(url: str) -> object:
-        [node] = load_yaml(render({"redis": {"url": url}})[_NODE])
+        node, *_ = load_yaml(render({"redis": {"url": url}})[_NODE])
         return node["spec"]["template"]["metadata"]["annotations"]
 
     assert annotations("redis://one") != annotations("redis://two")
@@ -154,14 +160,14 @@ def test_changed_store_url_restarts_the_node(render: Render, load_yaml: LoadYaml
 def test_names_stay_within_what_kubernetes_allows(chart: Chart, load_yaml: LoadYaml) -> None:
     """A set's name is at most 52 characters long (its pods' labels add 11), a Service's at most 63."""
     rendered = chart.render({"devValkey": {"enabled": True}}, name="r" * 53, namespace="prod")
-    [node] = load_yaml(rendered[_NODE])
+    node, *_ = load_yaml(rendered[_NODE])
     assert len(node["metadata"]["name"]) <= 52
     assert len(node["spec"]["serviceName"]) <= 63
 
 
 def test_release_named_by_a_number_keeps_text_in_its_labels(chart: Chart, load_yaml: LoadYaml) -> None:
     """Labels are text, also where YAML would read a number."""
-    [node] = load_yaml(chart.render(_STORE, name="2026", namespace="1")[_NODE])
+    node, *_ = load_yaml(chart.render(_STORE, name="2026", namespace="1")[_NODE])
     assert node["spec"]["selector"]["matchLabels"]["app.kubernetes.io/instance"] == "2026"
 
 
@@ -169,7 +175,8 @@ def test_notes_say_how_to_go_on_and_warn(render: Render) -> None:
     """The notes name the address and the limit of one node, and warn of what is not for production."""
     plain = render(_STORE)[_NOTES]
     assert "http://rel-tenure-ratelimiter.prod:7101" in plain
-    assert "Never scale the StatefulSet above one replica" in plain
+    assert "http://rel-tenure-workflows.prod:7102" in plain
+    assert "Never scale a StatefulSet above one replica" in plain
     assert "WARNING" not in plain
     risky = {"devValkey": {"enabled": True}, "networkPolicy": {"enabled": False}}
     assert render(risky)[_NOTES].count("WARNING") == 2

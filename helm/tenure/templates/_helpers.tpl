@@ -52,7 +52,7 @@ app.kubernetes.io/component: {{ .component }}
 
 {{/* The ports a component listens on, as a YAML map. They are fixed: only the Service's may change. */}}
 {{- define "tenure.ports" -}}
-{{- get (dict "ratelimiter" "{public: 7101, admin: 7201}") . }}
+{{- get (dict "ratelimiter" "{public: 7101, admin: 7201}" "workflows" "{public: 7102, admin: 7202}") . }}
 {{- end }}
 
 {{- define "tenure.image" -}}
