@@ -9,7 +9,6 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -38,12 +37,13 @@ def service(tmp_path: Path) -> Iterator[Limiter]:
 
 
 def test_an_object_that_spins_kills_its_node_once(service: Limiter) -> None:
-    """It is refused by the node that comes back, others go on, and it stays so over a further kill of the node."""
+    """Its caller is told nothing; the node that comes back refuses it, others go on, also over a further kill."""
     assert 200 == service.call("POST", f"{PATH}/good/count")[0]
     former = service.run.pid_of("services.ratelimiter")
-    send(service, "bad/spin")
+    heard = send(service, "bad/spin")
     back = eventually(lambda: count(service, "good", after=former), within_s=KILLED_WITHIN_S)
     assert 2 == back
+    assert ["no answer"] == eventually(lambda: heard, within_s=KILLED_WITHIN_S)
     status, fields, problem = service.call("POST", f"{PATH}/bad/count")
     assert (503, "quarantined", False) == (status, problem["code"], problem["started"])
     assert 40 <= int(fields["retry-after"]) <= 60
@@ -103,14 +103,18 @@ def test_a_stopped_process_puts_nobody_into_quarantine(turn: str, service: Limit
     assert 0.0 == metric(service, "tenure_object_quarantined")
 
 
-def send(service: Limiter, call: str, body: Any = None) -> None:
-    """Send a call whose answer nobody waits for."""
+def send(service: Limiter, call: str, body: Any = None) -> list[str]:
+    """Send a call whose answer nobody waits for; what its caller hears comes into the list."""
+    heard: list[str] = []
 
     def ask() -> None:
-        with suppress(OSError, HTTPException):
-            service.call("POST", f"{PATH}/{call}", body)
+        try:
+            heard.append(str(service.call("POST", f"{PATH}/{call}", body)[0]))
+        except (OSError, HTTPException):
+            heard.append("no answer")
 
     threading.Thread(target=ask, daemon=True).start()
+    return heard
 
 
 def count(service: Limiter, name: str, *, after: int = 0) -> int | None:
