@@ -29,6 +29,8 @@ class Beginning(msgspec.Struct, frozen=True, kw_only=True):
     input: Json = None
     attributes: dict[str, str] = {}
     parent: Parent | None = None
+    begins_ms: int = 0
+    """When the first step is entered; 0, or what has passed, for at once."""
 
 
 @lru_cache(maxsize=PROGRAMS_KEPT)

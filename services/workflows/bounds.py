@@ -59,6 +59,8 @@ LISTING_SCAN_ROWS = 10_000  # Looked at for one page, where no index serves all 
 assert PAYLOAD_BYTES_MAX < REQUEST_BYTES_MAX
 assert DEFINITION_BYTES_MAX * 2 < DOCUMENT_BYTES_MAX
 
+BULK_RUNS_MAX = 100  # Changed by one request; whoever has more goes on where it ended.
+
 # One run.
 RUN_BYTES_MAX = 320 * 1024  # All that it keeps. Any turn may change all of it, and writes it whole in one commit.
 PIECE_BYTES = 64 * 1024  # It is written in pieces; those that are as they were are not written again.

@@ -4,7 +4,7 @@ One filter is served by an index; what else is asked for is looked at in the row
 a page, so a page may be short although there are more.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -48,6 +48,15 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
             InvalidInputError: it names two.
         """
         named = [(name.removeprefix(_ATTRIBUTE), value) for name, value in query if name.startswith(_ATTRIBUTE)]
+        return cls.by(named, status=status, definition=definition)
+
+    @classmethod
+    def by(cls, named: Sequence[tuple[str, str]], *, status: Status | None, definition: str | None) -> "Asked":
+        """With these attributes, of which there may be one.
+
+        Raises:
+            InvalidInputError: there are two, or it has a name that none can have.
+        """
         if len(named) > 1:
             raise InvalidInputError("Runs are found by one attribute at a time", f"query.{_ATTRIBUTE}{named[1][0]}")
         if named and not is_attribute_name(named[0][0]):

@@ -108,8 +108,8 @@ _FROM_OUTSIDE = (Completed, Signalled, Skipped)
 """Events whose sender can be told that they are too large."""
 
 
-def start(program: Program, *, run_id: str, run_input: Any, around: Surroundings) -> Transition:
-    """A new run, as far as it comes at once.
+def start(program: Program, *, run_id: str, run_input: Any, around: Surroundings, begins_ms: int = 0) -> Transition:
+    """A new run, as far as it comes at once. One that begins later enters its first step then.
 
     Raises:
         WrongAnswerError: the input is not as the definition's schema says.
@@ -124,11 +124,14 @@ def start(program: Program, *, run_id: str, run_input: Any, around: Surroundings
         definition=program.name,
         version=program.version,
         started_ms=around.now_ms,
+        begins_ms=begins_ms if begins_ms > around.now_ms else 0,
         input=run_input,
         scopes={ROOT: root},
     )
     draft = Draft(program, run, around)
     draft.record("run.started")
+    if run.begins_ms:
+        draft.arm(run.begins_ms, "continue", 0)
     if program.deadline is not None:
         draft.arm(_deadline_ms(draft, root), "deadline", 0)
     _work(draft)
@@ -210,8 +213,15 @@ def _has_room(draft: Draft) -> bool:
     return not draft.paused and draft.steps < STEPS_PER_TURN_MAX
 
 
+def _has_begun(draft: Draft) -> bool:
+    """Whether the time has come to enter the first step; a reset does not wait for it."""
+    return draft.now_ms >= draft.run.begins_ms or draft.entries > 0 or draft.generation > 1
+
+
 def _may_enter(draft: Draft) -> bool:
     """Whether another step may begin in this transition; if it is only too many, the next one goes on."""
+    if not _has_begun(draft):
+        return False
     if _has_room(draft):
         return True
     if not draft.paused and not any(timer.what == "continue" for timer in draft.timers):
@@ -252,6 +262,6 @@ def _check_payload(value: Any) -> None:
 def _deadline_ms(draft: Draft, root: Scope) -> int:
     assert draft.program.deadline is not None, "asked only where there is one"
     try:
-        return draft.now_ms + Values(draft, root).span_ms(draft.program.deadline.after)
+        return max(draft.now_ms, draft.run.begins_ms) + Values(draft, root).span_ms(draft.program.deadline.after)
     except StepError as error:
         raise WrongAnswerError(str(error.failure.cause), "/input") from error

@@ -26,14 +26,20 @@ from services.workflows.bounds import ENDED_KEPT_MS, RESEND_MS, RESEND_MS_MAX
 from services.workflows.counting import count
 from services.workflows.draft import Surroundings
 from services.workflows.errands import Errand, Errands, Parent
-from services.workflows.events import AnyEvent, Cancelled, Completed, Failed, Leased, StepEvent, TimerDue
+from services.workflows.events import AnyEvent, Cancelled, Completed, Failed, Leased, Retried, StepEvent, TimerDue
 from services.workflows.handing import Handed, freed, hand, task_of
 from services.workflows.intents import Intent
 from services.workflows.keeping import Happened, load, store, tell
-from services.workflows.liveness import stuck
+from services.workflows.liveness import incidents, stuck
 from services.workflows.machine import advance, start
 from services.workflows.program import Json, Program
-from services.workflows.refusals import PayloadTooLargeError, RunExistsError, RunTooLargeError, SupersededError
+from services.workflows.refusals import (
+    NotWaitingError,
+    PayloadTooLargeError,
+    RunExistsError,
+    RunTooLargeError,
+    SupersededError,
+)
 from services.workflows.standing import INCIDENT, Look, Status, Summary, place_of, rows_of, status_of
 from services.workflows.state import Run
 from shared.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError, RefusedError
@@ -103,7 +109,9 @@ class WorkflowRun(DurableObject):
         around = self._around(self.clock.now_ms(), serial=0)
         attributes = attributes_of(program, beginning, now_ms=around.now_ms)
         run_id = check_run_id(self.address.name)
-        run, effects = start(program, run_id=run_id, run_input=beginning.input, around=around)
+        run, effects = start(
+            program, run_id=run_id, run_input=beginning.input, around=around, begins_ms=beginning.begins_ms
+        )
         self.storage.put(_DEFINITION, Kept(text=beginning.text, version=beginning.version))
         if attributes:
             self.storage.put(_ATTRIBUTES, msgspec.json.encode(attributes))
@@ -141,6 +149,22 @@ class WorkflowRun(DurableObject):
             PayloadTooLargeError, RunTooLargeError: what it brings is too large.
         """
         return status_of(self._advance(event, self.clock.now_ms()))
+
+    def retry_all(self) -> Status:
+        """Try every stalled step and compensation again; the status after it.
+
+        Raises:
+            NotFoundError: there is no such run.
+            NotWaitingError: none has stalled.
+        """
+        run, _ = self._known()
+        stalled = incidents(run)
+        if not stalled:
+            raise NotWaitingError(self.address.name)
+        now_ms = self.clock.now_ms()
+        for one in stalled:
+            run = self._advance(Retried(path=one.path), now_ms)
+        return status_of(run)
 
     def settle(self, number: int, event: AnyEvent | None) -> None:
         """The errand is carried out, and this is what came of it; None where that will come later, or nothing will.

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from services.workflows.bounds import ATTRIBUTES_MAX, RUN_ID_BYTES_MAX
+from services.workflows.bounds import ATTRIBUTES_MAX, BULK_RUNS_MAX, DURATION_MS_MAX, RUN_ID_BYTES_MAX
 from services.workflows.program import Json
 from services.workflows.standing import Status
+from shared.bounds import MOMENT_MS_MAX
 
 DefinitionName = Annotated[str, Meta(min_length=1, max_length=64)]
 Version = Annotated[int, Meta(ge=1, le=2**31)]
@@ -33,6 +34,10 @@ class StartRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     input: Json = None
     attributes: Annotated[dict[str, str], Meta(max_length=ATTRIBUTES_MAX)] = {}
     """Beside those of the definition; these count more."""
+    start_at_ms: Annotated[int, Meta(ge=0, le=MOMENT_MS_MAX)] = 0
+    """When the first step is entered, Unix ms; until then it is `scheduled`, takes signals, and can be cancelled."""
+    delay_ms: Annotated[int, Meta(ge=0, le=DURATION_MS_MAX)] = 0
+    """The same from now on."""
     on_conflict: Literal["fail", "use_existing"] = "fail"
     """What to do where there is a run of the id that was started otherwise."""
 
@@ -41,6 +46,49 @@ class Because(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Why."""
 
     reason: Reason = ""
+
+
+class RestartRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A new run with the definition, input and attributes of this one."""
+
+    id: RunId | None = None
+    """Of the new run; a random one if not given."""
+    version: Version | None = None
+    """Of the definition; the same as before if not given."""
+
+
+class RunFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which runs are meant: all that is said holds for each of them."""
+
+    status: Status | None = None
+    definition: DefinitionName | None = None
+    attribute: tuple[str, str] | None = None
+    """A name and a value."""
+
+
+class ChangeRuns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Do the same to many runs, newest first."""
+
+    op: Literal["cancel", "terminate", "pause", "resume", "retry", "purge"]
+    filter: RunFilter
+    limit: Annotated[int, Meta(ge=1, le=BULK_RUNS_MAX)] = BULK_RUNS_MAX
+    cursor: str | None = None
+    dry_run: bool = False
+    """Only say which runs they are."""
+    reason: Reason = ""
+
+
+class SignalRuns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A signal to the open runs of a definition that have an attribute: by what it is about, and not by their ids."""
+
+    definition: DefinitionName
+    attribute: tuple[str, str]
+    """A name and a value, such as `["order", "o-17"]`."""
+    name: Annotated[str, Meta(min_length=1, max_length=512)]
+    payload: Json = None
+    cursor: str | None = None
+    require_match: bool = False
+    """Refuse, with 404, where no run is meant."""
 
 
 class ResetRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -264,6 +312,22 @@ class RunChanged(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     status: Status
+
+
+class RunNotChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that was not changed, and why."""
+
+    id: str
+    code: str
+    detail: str
+
+
+class RunsChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the runs. With a `next_cursor` there may be more: ask again with it."""
+
+    changed: list[str]
+    refused: list[RunNotChanged]
+    next_cursor: str | None
 
 
 class IncidentView(msgspec.Struct, frozen=True, kw_only=True):

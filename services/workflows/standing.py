@@ -12,8 +12,11 @@ from services.workflows.liveness import incidents
 from services.workflows.state import Run
 from shared.bounds import MOMENT_MS_MAX
 
-Status: TypeAlias = Literal["running", "paused", "stalled", "undoing", "succeeded", "failed", "cancelled", "terminated"]
+Status: TypeAlias = Literal[
+    "scheduled", "running", "paused", "stalled", "undoing", "succeeded", "failed", "cancelled", "terminated"
+]
 STATUSES: tuple[Status, ...] = (
+    "scheduled",
     "running",
     "paused",
     "stalled",
@@ -77,4 +80,6 @@ def status_of(run: Run) -> Status:
         return "paused"
     if incidents(run):
         return "stalled"
+    if run.begins_ms and not run.entries and run.phase == "open":
+        return "scheduled"
     return "undoing" if run.phase == "undoing" else "running"

@@ -140,6 +140,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     definition: str
     version: int
     started_ms: int
+    begins_ms: int = 0
+    """When it may enter its first step, where that is later than its start."""
     input: Json = None
     phase: Literal["open", "undoing", "ended"] = "open"
     paused: bool = False

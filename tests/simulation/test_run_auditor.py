@@ -61,9 +61,9 @@ def test_right_runs_are_looked_at_and_nothing_is_written() -> None:
         await kit.at(WorkflowRun, "acme", "r1").happen(Terminated())
         auditor = auditor_of(kit, "acme")
         commits = kit.faults.calls["commit"]
-        seen = [await kit.node.run(auditor.look()) for _ in range(6)]
-        assert [20, 3, 1, 0, 0, 0] == seen
-        assert 24 == await round_of(kit, auditor, looks=6)
+        seen = [await kit.node.run(auditor.look()) for _ in range(7)]
+        assert [0, 20, 3, 1, 0, 0, 0] == seen
+        assert 24 == await round_of(kit, auditor, looks=7)
         assert (commits, 0.0) == (kit.faults.calls["commit"], repaired(kit))
 
     run_with_kit(scenario, kinds=[WorkflowRun])

@@ -1,6 +1,6 @@
 """The documented routes of the workflow service, one module for each thing that they are about."""
 
-from services.workflows.routes import control, definitions, events, inbox, incidents, runs, signals, steps, tasks
+from services.workflows.routes import bulk, control, definitions, events, inbox, incidents, runs, signals, steps, tasks
 
 HANDLERS = (
     *definitions.HANDLERS,
@@ -9,6 +9,7 @@ HANDLERS = (
     *signals.HANDLERS,
     *steps.HANDLERS,
     *control.HANDLERS,
+    *bulk.HANDLERS,
     *incidents.HANDLERS,
     *tasks.HANDLERS,
     *inbox.HANDLERS,

@@ -1,13 +1,28 @@
-"""What can be done to a whole run: cancel, terminate, pause, resume, reset."""
+"""What can be done to a whole run: cancel, terminate, pause, resume, retry, restart, reset."""
 
-from litestar import post
+import secrets
+
+from litestar import Response, post
+from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
+from services.workflows.beginning import Beginning
+from services.workflows.book import DefinitionBook, UnknownDefinitionError
 from services.workflows.events import Cancelled, Paused, Reset, Resumed, Terminated
-from services.workflows.refusals import PastPivotError, UnknownStepError
+from services.workflows.paths import run_path
+from services.workflows.refusals import (
+    NotWaitingError,
+    PastPivotError,
+    RunExistsError,
+    UnknownStepError,
+    WrongAnswerError,
+)
 from services.workflows.routes.access import ADMIN, EVENT_PROBLEMS, WRITE, AnyRequest, TheRun, TheRuns
-from services.workflows.schemas import Because, ResetRun, RunChanged
+from services.workflows.run import Kept, WorkflowRun
+from services.workflows.schemas import Because, ResetRun, RestartRun, RunChanged
+from services.workflows.standing import Look
 from shared.http.auth import require
+from shared.objects.address import Address
 
 _RUN = "/v1/runs/{run_id:str}"
 
@@ -73,6 +88,47 @@ async def resume_run(run: TheRun, runs: TheRuns, request: AnyRequest) -> RunChan
 
 
 @post(
+    _RUN + "/retry",
+    status_code=202,
+    guards=[require(WRITE)],
+    problems=(*EVENT_PROBLEMS, NotWaitingError),
+    durable=True,
+    of_object=True,
+    tags=["runs"],
+)
+async def retry_run(run: TheRun, runs: TheRuns, request: AnyRequest) -> RunChanged:
+    """Try every step of a run that has stalled again: the same visits with the same keys, and with fresh retries."""
+    return RunChanged(id=run.name, status=await runs.call(request, run, WorkflowRun.retry_all))
+
+
+@post(
+    _RUN + "/restart",
+    status_code=201,
+    guards=[require(WRITE)],
+    problems=(*EVENT_PROBLEMS, RunExistsError, UnknownDefinitionError, WrongAnswerError),
+    durable=True,
+    of_object=True,
+    tags=["runs"],
+)
+async def restart_run(
+    run: TheRun, runs: TheRuns, book: NamedDependency[DefinitionBook], data: JSONBody[RestartRun], request: AnyRequest
+) -> Response[RunChanged]:
+    """Start a new run with the definition, input and attributes of this one, which stays as it is."""
+    look: Look = await runs.call(request, run, WorkflowRun.look, 0)
+    kept: Kept = await runs.call(request, run, WorkflowRun.text)
+    if data.version is not None:
+        definition = book.definition(run.tenant, look.run.definition, data.version)
+        kept = Kept(text=definition.text, version=definition.version)
+    beginning = Beginning(text=kept.text, version=kept.version, input=look.run.input, attributes=look.attributes)
+    fresh = Address(run.kind, run.tenant, data.id or f"{look.run.definition}-{secrets.token_hex(8)}")
+    if not await runs.call(request, fresh, WorkflowRun.start, beginning):
+        raise RunExistsError(fresh.name)
+    begun: Look = await runs.call(request, fresh, WorkflowRun.look, 0)
+    changed = RunChanged(id=fresh.name, status=begun.status)
+    return Response(changed, headers={"location": run_path(fresh.name)})
+
+
+@post(
     _RUN + "/reset",
     status_code=202,
     guards=[require(ADMIN)],
@@ -87,4 +143,4 @@ async def reset_run(run: TheRun, runs: TheRuns, data: JSONBody[ResetRun], reques
     return await runs.change(request, run, Reset(step=data.to_step, keep_signals=data.keep_signals))
 
 
-HANDLERS = (cancel_run, terminate_run, pause_run, resume_run, reset_run)
+HANDLERS = (cancel_run, terminate_run, pause_run, resume_run, retry_run, restart_run, reset_run)

@@ -11,7 +11,7 @@ from litestar.params import FromQuery, JSONBody, QueryParameter
 
 from services.workflows.beginning import Beginning, program_of, run_id_of
 from services.workflows.book import Definition, DefinitionBook, UnknownDefinitionError
-from services.workflows.bounds import WAIT_S_MAX
+from services.workflows.bounds import DURATION_MS_MAX, WAIT_S_MAX
 from services.workflows.listing import Asked, count_runs, list_runs
 from services.workflows.paths import run_path
 from services.workflows.refusals import PayloadTooLargeError, RunExistsError, RunTooLargeError, WrongAnswerError
@@ -72,8 +72,13 @@ async def start_run(
     """Start a run (201). Of one id there is one run: the same start once more is answered with the run (200)."""
     definition = book.definition(credential.tenant, data.definition, data.version)
     run = Address(WorkflowRun.kind, credential.tenant, _run_id(request, runs, credential.tenant, definition, data))
+    now_ms = runs.host.store_clock.now_ms()
     beginning = Beginning(
-        text=definition.text, version=definition.version, input=data.input, attributes=data.attributes
+        text=definition.text,
+        version=definition.version,
+        input=data.input,
+        attributes=data.attributes,
+        begins_ms=min(data.start_at_ms or now_ms + data.delay_ms, now_ms + DURATION_MS_MAX),
     )
     try:
         started = await runs.call(request, run, WorkflowRun.start, beginning)

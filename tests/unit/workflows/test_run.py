@@ -405,6 +405,23 @@ def test_a_run_whose_alarm_was_taken_away_is_armed_by_the_auditor() -> None:
     run_with_kit(scenario, kinds=[WorkflowRun])
 
 
+def test_a_run_that_begins_later_is_never_stuck() -> None:
+    """It has an alarm for its beginning, and nothing is entered before, whatever happens to it; nor after a crash."""
+
+    async def scenario(kit: Kit) -> None:
+        run = kit.at(WorkflowRun, "acme", "o-1")
+        await run.start(begin(ORDER, begins_ms=kit.now_ms() + MINUTE_MS))
+        for happens in (Signalled(name="seen"), Paused(), Resumed()):
+            await run.happen(happens)
+            assert 0 == (await look(run)).entries
+        await kit.kill()
+        assert 0 == (await look(run)).entries
+        await kit.advance(MINUTE_MS)
+        assert 1 == (await look(run)).entries
+
+    run_with_kit(scenario, kinds=[WorkflowRun])
+
+
 def test_only_a_run_that_has_ended_can_be_forgotten() -> None:
     """Then nothing of it is left, and its name is free."""
 

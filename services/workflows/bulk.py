@@ -1,0 +1,90 @@
+"""The same for many runs: found by what they have in common, and changed one after another.
+
+Each run stands alone: what does not fit one is told in its place and hinders no other. A request changes so many and
+says where it ended, so nothing goes on in the background that nobody watches; whoever asks again with the same filter
+and no cursor begins with those that are newest now.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from services.workflows.bounds import BULK_RUNS_MAX
+from services.workflows.events import AnyEvent, Cancelled, Paused, Resumed, Signalled, Terminated
+from services.workflows.listing import Asked, list_runs
+from services.workflows.run import WorkflowRun
+from services.workflows.schemas import ChangeRuns, RunNotChanged, RunsChanged, SignalRuns
+from services.workflows.standing import ENDED
+from shared.errors import NotFoundError, TenureError
+from shared.objects.address import Address
+from shared.objects.host import Host
+from shared.objects.once import KeyedRequest
+
+Change = Callable[[Address], Awaitable[Any]]
+
+
+async def change_runs(host: Host, tenant: str, asked: ChangeRuns) -> RunsChanged:
+    """Do to the runs what is asked.
+
+    Raises:
+        InvalidInputError: the filter or the cursor cannot be.
+        UnavailableError, OverloadedError: as `Listings.find`.
+    """
+    named = () if asked.filter.attribute is None else (asked.filter.attribute,)
+    meant = Asked.by(named, status=asked.filter.status, definition=asked.filter.definition)
+    page = await list_runs(host, tenant, meant, cursor=asked.cursor, limit=asked.limit)
+    ids = [run.id for run in page.runs]
+    if asked.dry_run:
+        return RunsChanged(changed=ids, refused=[], next_cursor=page.next_cursor)
+    changed, refused = await _each(tenant, ids, _change_of(host, asked))
+    return RunsChanged(changed=changed, refused=refused, next_cursor=page.next_cursor)
+
+
+async def signal_runs(host: Host, tenant: str, asked: SignalRuns, key: str | None) -> RunsChanged:
+    """Send the signal to every open run that is meant, 100 at most; with a key, once to each.
+
+    Raises:
+        NotFoundError: none is meant, and one was required.
+        InvalidInputError: the attribute or the cursor cannot be.
+        UnavailableError, OverloadedError: as `Listings.find`.
+    """
+    meant = Asked.by((asked.attribute,), status=None, definition=asked.definition)
+    page = await list_runs(host, tenant, meant, cursor=asked.cursor, limit=BULK_RUNS_MAX)
+    ids = [run.id for run in page.runs if run.status not in ENDED]
+    if asked.require_match and not ids:
+        raise NotFoundError("open run that this is about")
+    event = Signalled(name=asked.name, payload=asked.payload)
+    once = None if key is None else KeyedRequest(key, WorkflowRun.happen, (event,))
+
+    async def send(run: Address) -> None:
+        await host.call(run, WorkflowRun.happen, event, once=once)
+
+    changed, refused = await _each(tenant, ids, send)
+    return RunsChanged(changed=changed, refused=refused, next_cursor=page.next_cursor)
+
+
+async def _each(tenant: str, ids: list[str], change: Change) -> tuple[list[str], list[RunNotChanged]]:
+    changed: list[str] = []
+    refused: list[RunNotChanged] = []
+    for run_id in ids:
+        try:
+            await change(Address(WorkflowRun.kind, tenant, run_id))
+        except TenureError as error:
+            refused.append(RunNotChanged(id=run_id, code=error.code, detail=str(error)))
+        else:
+            changed.append(run_id)
+    return changed, refused
+
+
+def _change_of(host: Host, asked: ChangeRuns) -> Change:
+    """What is done to each run."""
+    methods: dict[str, Callable[..., Any]] = {"retry": WorkflowRun.retry_all, "purge": WorkflowRun.purge}
+    if (method := methods.get(asked.op)) is not None:
+        return lambda run: host.call(run, method)
+    events: dict[str, AnyEvent] = {
+        "cancel": Cancelled(reason=asked.reason),
+        "terminate": Terminated(reason=asked.reason),
+        "pause": Paused(),
+        "resume": Resumed(),
+    }
+    event = events[asked.op]
+    return lambda run: host.call(run, WorkflowRun.happen, event)
