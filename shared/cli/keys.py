@@ -47,7 +47,7 @@ async def _create(url: str, arguments: argparse.Namespace) -> str:
         return await create_key(
             documents,
             arguments.tenant,
-            scopes=frozenset(arguments.scope),
+            scopes=frozenset(scope for given in arguments.scope for scope in given.split(",")),
             label=arguments.label,
             expires_days=arguments.expires_days,
             clock=SystemClock(),

@@ -94,7 +94,13 @@ def _add_key_commands(key: argparse.ArgumentParser) -> None:
     actions = key.add_subparsers(required=True, metavar="ACTION")
     create = actions.add_parser("create", help="make an API key and print it; it is not shown again")
     create.add_argument("--tenant", required=True)
-    create.add_argument("--scope", action="append", required=True, metavar="SCOPE", help="may be given more than once")
+    create.add_argument(
+        "--scope",
+        action="append",
+        required=True,
+        metavar="SCOPE",
+        help="one, or several with commas; may be given more than once",
+    )
     create.add_argument("--label", default="", help="what the key is for")
     create.add_argument("--expires-days", type=int, metavar="N", help="valid for N days; without it, for ever")
     create.set_defaults(command="shared.cli.keys:create")

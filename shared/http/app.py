@@ -107,7 +107,7 @@ def as_tenure_error(error: Exception) -> Exception:
         case ValidationException():
             return _invalid(error)
         case NotFoundException():
-            return NotFoundError("such path")
+            return NotFoundError("such path; the admin port shows those that there are, at /docs")
         case MethodNotAllowedException():
             allow = (error.headers or {}).get("allow", "")
             return MethodNotAllowedError(allow_of(allow.split(", ")))

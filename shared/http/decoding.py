@@ -13,6 +13,7 @@ Sources: RFC 8259 4 (repeated names), OWASP ASVS 5.0 V1.5.3 and V15.3.5.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, TypeVar
@@ -27,6 +28,8 @@ REPEATED_KEYS = "repeated_keys"
 
 T = TypeVar("T")
 _TRUNCATED = "Input data was truncated"
+_NO_SUCH_VALUE = "Invalid enum value"
+_STEP = re.compile(r"\.([^.\[]+)|\[[^\]]*\]")
 
 
 def strict_decoder(type_: type[T]) -> Callable[[bytes], T]:
@@ -39,15 +42,22 @@ def strict_decoder(type_: type[T]) -> Callable[[bytes], T]:
     decode_bytes = msgspec.json.Decoder(type_).decode
 
     @cache
+    def schema() -> dict[str, Any]:
+        return msgspec.json.schema(type_)
+
+    @cache
     def words() -> dict[str, str]:
-        return dict(_rules_in_words(msgspec.json.schema(type_)))
+        return dict(_rules_in_words(schema()))
 
     def decode(body: bytes) -> T:
         try:
             return decode_bytes(body)
         except msgspec.ValidationError as exc:
-            detail, _, where = str(exc).partition(" - at ")
-            raise InvalidInputError(words().get(detail, detail), where.replace("`", "") or "$") from exc
+            detail, _, place = str(exc).partition(" - at ")
+            where = place.replace("`", "") or "$"
+            if detail.startswith(_NO_SUCH_VALUE) and (values := _values_at(schema(), where)):
+                detail = f"{detail}; there are {', '.join(map(str, values))}"
+            raise InvalidInputError(words().get(detail, detail), where) from exc
         except msgspec.DecodeError as exc:
             raise InvalidInputError(_what_is_broken(str(exc), body), "$") from exc
         except UnicodeDecodeError as exc:
@@ -90,6 +100,22 @@ class StrictRequest(Request[Any, Any, Any]):
 
 class _Members(list[tuple[str, Any]]):
     """An object of JSON as it was written: its members in their order, the repeated ones too."""
+
+
+def _values_at(schema: dict[str, Any], where: str) -> list[Any]:
+    """The values that may stand at a place of what `schema` describes; none if there it says of no such list."""
+    nodes = [schema]
+    for step in _STEP.finditer(where):
+        below = [_resolved(schema, node) for node in nodes]
+        members = (node.get("items", node.get("additionalProperties")) for node in below)
+        inner = (node.get("properties", {}).get(step[1]) for node in below) if step[1] else members
+        nodes = [one for node in inner if isinstance(node, dict) for one in node.get("anyOf", [node])]
+    return [value for node in nodes for value in _resolved(schema, node).get("enum", ())]
+
+
+def _resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = schema["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node
+    return found
 
 
 def _what_is_broken(said: str, body: bytes) -> str:

@@ -102,7 +102,7 @@ async def _answer(scope: Scope, receive: Receive, pages: dict[str, Page], operat
         if operator is not None and scope["path"].startswith(OPERATOR):
             return await operator(scope, receive)
         if page is None:
-            raise NotFoundError("such path")
+            raise NotFoundError(f"such path; here are {', '.join(pages)} and what is below {OPERATOR}")
         if scope["method"] not in ("GET", "HEAD"):
             raise MethodNotAllowedError("GET, HEAD")
         return await page(scope)

@@ -175,10 +175,11 @@ def test_a_key_is_revoked_by_the_digest_that_its_holder_can_make(store: Valkey) 
     """The column of the list, or more of the digest; less of it is no name of a key."""
     here = {"TENURE_REDIS_URL": store.url}
     assert 0 == tenure("tenant", "create", "acme", **here).returncode
-    made = tenure("key", "create", "--tenant", "acme", "--scope", "limits:check", **here)
+    made = tenure("key", "create", "--tenant", "acme", "--scope", "limits:read,limits:check", **here)
     digest = hashlib.sha256(made.stdout.strip().encode()).hexdigest()
     (key,) = json.loads(tenure("key", "list", "-o", "json", **here).stdout)
 
+    assert ["limits:check", "limits:read"] == key["scopes"]
     assert 1 == tenure("key", "revoke", "--tenant", "acme", digest[:11], **here).returncode
     gone = tenure("key", "revoke", "--tenant", "acme", key["digest"].upper(), **here)
     assert (0, f"Key {key['id']} of tenant acme is revoked: every node refuses it within 2 s.\n") == (

@@ -8,7 +8,7 @@ import pytest
 
 from shared.cli.main import REFUSED, WRONG, main, parser
 from tests.docs.test_commands_page import leaves
-from tests.support.launching import free_ports
+from tests.support.launching import free_ports, free_row
 from tests.support.service import Limiter, limiter
 
 pytestmark = pytest.mark.timeout(120)
@@ -49,6 +49,13 @@ ROWS = {
     "messages dead": Row(0, ()),
     "messages resend": Row(REFUSED, (*OBJECT, NOBODY)),
     "messages drop": Row(REFUSED, (*OBJECT, NOBODY)),
+    "workflows list": Row(0, ()),
+    "workflows show": Row(REFUSED, ("none",)),
+    "workflows start": Row(0, ("approval", "--input", '{{"what":"a test"}}')),
+    "workflows signal": Row(REFUSED, ("none", "go")),
+    "workflows complete": Row(REFUSED, ("none", "decide", "--outcome", "yes")),
+    "workflows retry": Row(REFUSED, ("none", "decide")),
+    "workflows watch": Row(REFUSED, ("none",)),
     "backup": Row(0, ("{file}",)),
     "restore": Row(REFUSED, ("{file}.none",)),
     "export": Row(REFUSED, ("{file}", "--kind", "none")),
@@ -66,6 +73,8 @@ CANNOT_BE = (
     ("alarms", "rearm", *OBJECT, "ring", "--at", "2030-01-31T12:00:00"),
     ("alarms", "dead", "--admin", "here"),
     ("messages", "drop", *OBJECT, "first"),
+    ("workflows", "list", "--limit", "0"),
+    ("workflows", "start", "approval", "--input", "{"),
     ("serve", "nothing"),
 )
 
@@ -114,6 +123,7 @@ def test_where_nobody_answers_it_is_1(
 ) -> None:
     """Neither the store nor the node: one sentence, and no traceback."""
     nobody, nobody_either = free_ports(2)
+    monkeypatch.setenv("TENURE_PORT", str(free_row(2)))
     monkeypatch.setenv("TENURE_REDIS_URL", f"redis://127.0.0.1:{nobody}")
     monkeypatch.setenv("TENURE_ADMIN_PORT", str(nobody_either))
     words = (word.format(file=tmp_path / "file") for word in ROWS[name].words)

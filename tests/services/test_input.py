@@ -1,9 +1,12 @@
 """What the limiter says about input that is wrong: the key, the rule in words, and the place, alike on every route."""
 
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import pytest
 
+from shared.errors import InvalidInputError
+from shared.http.decoding import strict_decoder
 from tests.support.limiter_app import Service, with_service
 
 LONG = "ä" * 300  # 600 bytes in fewer characters than a name may have bytes.
@@ -163,3 +166,34 @@ def test_a_body_that_is_too_large_is_told_in_bytes() -> None:
         assert "The request body has 70000 bytes; at most 65536 are allowed." == told["detail"]
 
     with_service(scenario)
+
+
+def test_a_value_that_is_none_of_a_few_is_told_with_those() -> None:
+    """Wherever it stands: in the body itself, in a list of its, or behind a value that may be null."""
+
+    async def scenario(service: Service) -> None:
+        answer = await service.ask("PUT", "/v1/profiles/a", {"policy": "a", "subject_header": "x", "deny_status": 200})
+        assert ("$.deny_status", "Invalid enum value 200; there are 403, 429") == (
+            answer.json()["where"],
+            answer.json()["detail"],
+        )
+
+    with_service(scenario)
+    for type_, body, detail in (
+        (list[Literal["a", "b"]], b'["c"]', "Invalid enum value 'c'; there are a, b"),
+        (_Choice, b'{"inner":[{"one":3}]}', "Invalid enum value 3; there are 1, 2"),
+        (_Choice, b'{"maybe":"c"}', "Invalid enum value 'c'; there are a, b"),
+        (dict[str, Literal[1]], b'{"x":2}', "Invalid enum value 2; there are 1"),
+    ):
+        with pytest.raises(InvalidInputError) as refused:
+            strict_decoder(type_)(body)
+        assert detail == refused.value.detail
+
+
+class _Inner(msgspec.Struct):
+    one: Literal[1, 2] = 1
+
+
+class _Choice(msgspec.Struct):
+    inner: list[_Inner] = []
+    maybe: Literal["a", "b"] | None = None
