@@ -45,6 +45,9 @@ class Desk:
     async def poll(self, queue: Address, worker: str, *, count: int, lease_ms: int, wait_ms: int) -> list[Given]:
         """Lease tasks, so many at most, as soon as there is one; none when the time has passed.
 
+        Cancelled when its worker has gone, it keeps nothing: it leaves the queue, and what was leased already is
+        offered again within seconds. What is leased in that very moment is offered again when its lease ends.
+
         Raises:
             OverloadedError: too many wait for this queue.
         """
@@ -53,7 +56,12 @@ class Desk:
         while True:
             poll = TaskQueue.poll
             taken = await self._host.call(queue, poll, worker, count, lease_ms, until_ms, deadline_ms=patience_ms)
-            handed = await asyncio.gather(*(self._hand(queue, task) for task in taken))
+            try:
+                handed = await asyncio.gather(*(self._hand(queue, task) for task in taken))
+            except asyncio.CancelledError:
+                for task in taken:
+                    await self._host.call(queue, TaskQueue.put_aside, task.lease)
+                raise
             given = [one for one in handed if one is not None]
             if given or (not taken and self._host.store_clock.now_ms() >= until_ms):
                 return given

@@ -6,6 +6,8 @@ from urllib.parse import quote
 
 import pytest
 
+from services.workflows.desk import Desk
+from shared import bounds
 from tests.support.workflows_app import Workflows, code, with_workflows
 
 CHECK = """
@@ -28,11 +30,13 @@ def served(scenario: Any) -> None:
     with_workflows(main)
 
 
-async def poll(service: Workflows, *, queue: str = "kyc.identity", **more: Any) -> Any:
+async def poll(
+    service: Workflows, *, queue: str = "kyc.identity", gone: asyncio.Event | None = None, **more: Any
+) -> Any:
     """The answer to a poll, which waits for 20 s if it is not told otherwise."""
     path = f"/v1/queues/{quote(queue, safe='')}/poll"
     body = {"worker": "host-1", "wait_ms": 20_000, **more}
-    return await service.ask("POST", path, body, raw_path=path.encode())
+    return await service.ask("POST", path, body, raw_path=path.encode(), gone=gone)
 
 
 async def polled(service: Workflows, **more: Any) -> Any:
@@ -103,6 +107,59 @@ def test_a_poll_waits_for_a_task_and_says_when_there_is_none() -> None:
         assert 204 == (await tell(service, task, "release")).status
         assert ("look", 1) == ((await waiting)["step"], (await waiting)["attempt"])
 
+    served(scenario)
+
+
+def test_a_worker_that_goes_away_while_it_waits_gets_no_task() -> None:
+    """The next task is for those who are there, at once."""
+
+    async def scenario(service: Workflows) -> None:
+        task = await polled(service)
+        gone = asyncio.Event()
+        waiting = asyncio.ensure_future(poll(service, gone=gone))
+        await asyncio.sleep(1)
+        gone.set()
+        assert 204 == (await waiting).status
+        await tell(service, task, "release")
+        assert "look" == (await polled(service, wait_ms=0))["step"]
+
+    served(scenario)
+
+
+def test_more_workers_than_a_queue_can_hold_are_told_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """503 with a time, and those who wait are not disturbed."""
+    monkeypatch.setattr(bounds, "PARKED_CALLS_MAX", 1)
+
+    async def scenario(service: Workflows) -> None:
+        await polled(service)
+        waiting = asyncio.ensure_future(poll(service, wait_ms=5_000))
+        await asyncio.sleep(1)
+        refused = await poll(service)
+        assert (503, "overloaded") == code(refused)
+        assert refused.field("retry-after") is not None
+        assert 204 == (await waiting).status
+
+    served(scenario)
+
+
+def test_a_task_that_is_handed_out_as_its_worker_goes_away_is_offered_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within seconds, and nobody counts as lost."""
+    hand_out = Desk._hand
+
+    async def slow(self: Desk, queue: Any, task: Any) -> Any:
+        await asyncio.sleep(0.5)
+        return await hand_out(self, queue, task)
+
+    async def scenario(service: Workflows) -> None:
+        gone = asyncio.Event()
+        waiting = asyncio.ensure_future(poll(service, gone=gone))
+        await asyncio.sleep(0.2)
+        gone.set()
+        assert 204 == (await waiting).status
+        again = await polled(service)
+        assert (1, 0) == (again["attempt"], again["workers_lost"])
+
+    monkeypatch.setattr(Desk, "_hand", slow)
     served(scenario)
 
 

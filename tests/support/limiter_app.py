@@ -116,10 +116,12 @@ class Service:
         app: ASGIApp | None = None,
         query: str | None = None,
         raw_path: bytes = b"",
+        gone: asyncio.Event | None = None,
     ) -> Answer:
         """One request; `body` is sent as JSON unless it is bytes. Without `query`, a "?" in the path begins one.
 
-        `raw_path` is the path as it is on the wire; without it the path is encoded as most clients do.
+        `raw_path` is the path as it is on the wire; without it the path is encoded as most clients do. `gone` is set when
+        the caller goes away before it is answered.
         """
         raw = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
         sent = [(b"host", b"localhost"), *((name.encode(), value.encode("latin-1")) for name, value in headers)]
@@ -136,7 +138,7 @@ class Service:
         if query is None:
             bare, _, query = path.partition("?")
         scope = self.scope(method, bare, sent, query=query, raw_path=raw_path)
-        return await _run(app or self.app, scope, raw)
+        return await _run(app or self.app, scope, raw, gone or asyncio.Event())
 
     def scope(
         self, method: str, path: str, headers: list[tuple[bytes, bytes]], *, query: str = "", raw_path: bytes = b""
@@ -195,12 +197,15 @@ def with_service(
     return run_virtual(main)
 
 
-async def _run(app: ASGIApp, scope: dict[str, Any], body: bytes) -> Answer:
+async def _run(app: ASGIApp, scope: dict[str, Any], body: bytes, gone: asyncio.Event) -> Answer:
     messages: list[Message] = []
     pending = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Message:
-        return pending.pop() if pending else {"type": "http.disconnect"}
+        if pending:
+            return pending.pop()
+        await gone.wait()
+        return {"type": "http.disconnect"}
 
     async def send(message: Message) -> None:
         messages.append(message)

@@ -1,5 +1,7 @@
 """What workers call: poll a queue, say that they live, bring what they made of a task, or give it back."""
 
+import asyncio
+from collections.abc import Coroutine
 from typing import Annotated
 
 from litestar import Response, get, post
@@ -71,7 +73,8 @@ async def poll_queue(
 ) -> Response[TaskList | None]:
     """Lease the oldest tasks of a queue as soon as there is one (200), or none in the time (204)."""
     address = queue_address(credential.tenant, name_in(queue, "queue"))
-    given = await desk.poll(address, data.worker, count=data.max, lease_ms=data.lease_s * 1_000, wait_ms=data.wait_ms)
+    polling = desk.poll(address, data.worker, count=data.max, lease_ms=data.lease_s * 1_000, wait_ms=data.wait_ms)
+    given = await _while_there(request, polling)
     arrival_of(request.scope).object_requests = runs.host.turns_of(address)
     if not given:
         return Response(None, status_code=204)
@@ -189,6 +192,25 @@ async def get_queues(*, credential: Caller, runs: TheRuns, cursor: Cursor = None
     page = await runs.host.listings.find(TaskQueue, credential.tenant, LISTED, "", after=after, limit=limit)
     more = None if page.after is None else written_cursor(page.after)
     return QueueList(queues=[row.address.name for row in page.rows], next_cursor=more)
+
+
+async def _while_there(request: AnyRequest, polling: Coroutine[None, None, list[Given]]) -> list[Given]:
+    """What the poll gives; it ends with nothing when its caller goes away, lest tasks be leased to nobody."""
+
+    async def watch(polled: asyncio.Task[list[Given]]) -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        polled.cancel()
+
+    loop = asyncio.get_running_loop()
+    polled = loop.create_task(polling)
+    watching = loop.create_task(watch(polled))
+    try:
+        await asyncio.wait({polled})
+    finally:
+        polled.cancel()
+        watching.cancel()
+    return [] if polled.cancelled() else polled.result()
 
 
 def _task(given: Given) -> TaskView:
