@@ -1,0 +1,20 @@
+"""Workers, workflow runs and rate limit checks of a Tenure installation."""
+
+from tenure_client.errors import ApiError, TaskCancelledError, TaskFailedError, UnreachableError
+from tenure_client.limiter import Decision, Limiter
+from tenure_client.tasks import Task
+from tenure_client.worker import Worker
+from tenure_client.workflows import Run, Workflows
+
+__all__ = [
+    "ApiError",
+    "Decision",
+    "Limiter",
+    "Run",
+    "Task",
+    "TaskCancelledError",
+    "TaskFailedError",
+    "UnreachableError",
+    "Worker",
+    "Workflows",
+]
