@@ -36,7 +36,7 @@ _log = logs.get_logger()
 
 
 class Carrier:
-    """Carries out the errands of the runs on one node. Errands of one serial go one after another."""
+    """Carries out the errands of the runs on one node: of one serial one after another, of one tenant 256 at a time."""
 
     def __init__(self, carried: Iterable[type[Intent]]) -> None:
         """`carried` are the errands that runs are to keep for it; `begin` says who carries them out."""
@@ -46,7 +46,7 @@ class Carrier:
         self._asking: dict[tuple[Host, Address], bool] = {}
         self._lines: dict[_Line, set[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._slots = asyncio.Semaphore(ERRANDS_AT_ONCE)
+        self._slots: dict[str, asyncio.Semaphore] = {}
 
     def begin(self, senders: Senders, *, recalls: Senders) -> None:
         """Carry errands out from now on: `senders` by what the errand is, `recalls` by what is wanted no more."""
@@ -99,7 +99,7 @@ class Carrier:
         outcome: ErrandOutcome = "ok"
         began_ms = host.store_clock.monotonic_ms()
         try:
-            async with self._slots:
+            async with self._slots.setdefault(run.tenant, asyncio.Semaphore(ERRANDS_AT_ONCE)):
                 for errand in errands:
                     event = await self._senders[type(errand.intent)](host, run, errand.intent)
                     await host.call(run, WorkflowRun.settle, errand.number, event)
@@ -127,6 +127,9 @@ class Carrier:
 
 
 async def _outside(work: Awaitable[None]) -> None:
-    """What was begun within a turn and is no part of it: whom it calls may call the object of that turn."""
+    """What was begun within a turn and is no part of it: whom it calls may call the object of that turn.
+
+    It keeps the trace of that turn, so what a request has done at once belongs to its trace.
+    """
     current_chain.set(())
     await work

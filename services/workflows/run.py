@@ -42,7 +42,14 @@ from services.workflows.refusals import (
 )
 from services.workflows.standing import INCIDENT, Look, Status, Summary, place_of, rows_of, status_of
 from services.workflows.state import Run
-from shared.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError, RefusedError
+from shared.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidInputError,
+    NotFoundError,
+    PreconditionFailedError,
+    RefusedError,
+)
 from shared.objects.address import Address
 from shared.objects.handler import Alarm, DurableObject, readonly
 from shared.objects.host import Host
@@ -140,14 +147,18 @@ class WorkflowRun(DurableObject):
             except ConflictError:
                 return  # It is past its pivot and goes on; nobody waits for it any more.
 
-    def happen(self, event: AnyEvent) -> Status:
+    def happen(self, event: AnyEvent, seq: int | None = None) -> Status:
         """Apply the event; the status after it. A repeat of an answer that was taken changes nothing.
 
         Raises:
             NotFoundError: there is no such run.
+            PreconditionFailedError: with `seq`, the run has changed since it was seen so.
             ConflictError, InvalidInputError, ForbiddenError, RefusedError: the event does not fit.
             PayloadTooLargeError, RunTooLargeError: what it brings is too large.
         """
+        self._known()
+        if seq is not None and self._head().seq != seq:
+            raise PreconditionFailedError(f"The run is at {self._head().seq} by now.")
         return status_of(self._advance(event, self.clock.now_ms()))
 
     def retry_all(self) -> Status:

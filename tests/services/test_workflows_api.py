@@ -268,6 +268,22 @@ def test_a_signal_may_come_before_its_wait() -> None:
     served(scenario)
 
 
+def test_a_change_can_be_made_to_the_run_as_it_was_seen_alone() -> None:
+    """With its entity tag; where it has changed since that is 412, and nothing happens."""
+
+    async def scenario(service: Workflows) -> None:
+        run_id = await service.started("refund", ORDER)
+        tag = (await service.ask("GET", f"/v1/runs/{run_id}")).field("etag")
+        assert tag is not None
+        assert 200 == (await service.tell(run_id, "pause", headers=[("if-match", tag)])).status
+        assert (412, "precondition_failed") == code(await service.tell(run_id, "cancel", headers=[("if-match", tag)]))
+        assert (400, "invalid_input") == code(await service.tell(run_id, "cancel", headers=[("if-match", '"v1"')]))
+        assert "paused" == (await service.run(run_id))["status"]
+        assert 200 == (await service.tell(run_id, "resume", headers=[("if-match", "*")])).status
+
+    served(scenario)
+
+
 def test_a_mailbox_that_is_full_says_when_to_come_again() -> None:
     """429 with Retry-After, and the run goes on."""
 

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from services.workflows.app import Service as WorkflowService
 from shared.objects.handler import DurableObject
 from shared.runtime.node import Node
+from shared.telemetry.traces import Tracer
 from shared.testing.clock import LoopClock, run_virtual
 from shared.testing.store import MemoryStore
 from tests.support.carried import Shelf
@@ -103,14 +104,16 @@ def with_workflows(
     *,
     env: dict[str, Any] | None = None,
     objects: Sequence[type[DurableObject]] = (),
+    tracer: Tracer | None = None,
 ) -> T:
     """Run `scenario` with a service of its own, in virtual time; `objects` are hosted beside runs."""
 
     async def main() -> T:
         store = MemoryStore(LoopClock(asyncio.get_running_loop()))
         service = WorkflowService(env or {})
-        async with core(store, kinds=[*service.kinds, *objects]) as running:
+        async with core(store, kinds=[*service.kinds, *objects], tracer=tracer) as running:
             asked = Workflows(running, store, service, objects)
+            asked.node.tracer = tracer or asked.node.tracer
             await asked.start()
             return await scenario(asked)
 

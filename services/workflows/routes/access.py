@@ -1,5 +1,6 @@
 """What routes share: who may call them, the run that a path names, and how that run is called."""
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, TypeAlias
 
@@ -20,7 +21,7 @@ from services.workflows.refusals import (
 from services.workflows.run import WorkflowRun
 from services.workflows.schemas import RunChanged
 from shared.bounds import CALL_BYTES, HANDLER_DEADLINE_MS
-from shared.errors import InvalidInputError
+from shared.errors import InvalidInputError, PreconditionFailedError
 from shared.http.arrival import arrival_of
 from shared.http.auth import Caller
 from shared.objects.address import Address
@@ -41,7 +42,7 @@ ADMIN = "workflows:admin"
 
 AnyRequest = Request[Any, Any, Any]
 WRITE_PROBLEMS = (DeadlineExceededError, CommitFailedError, OutcomeUnknownError, NoRoomError, KeyReusedError)
-EVENT_PROBLEMS = (*WRITE_PROBLEMS, RunClosedError, RunTooLargeError)
+EVENT_PROBLEMS = (*WRITE_PROBLEMS, PreconditionFailedError, RunClosedError, RunTooLargeError)
 ANSWER_PROBLEMS = (*EVENT_PROBLEMS, NotWaitingError, PayloadTooLargeError, WrongAnswerError)
 SIGNAL_PROBLEMS = (*EVENT_PROBLEMS, MailboxFullError, PayloadTooLargeError)
 
@@ -49,6 +50,7 @@ Limit = Annotated[int, QueryParameter(ge=1, le=1_000, description="At most so ma
 Cursor = Annotated[str | None, QueryParameter(description="`next_cursor` of the page before.")]
 
 
+_TAG = re.compile(rb'"s([0-9]{1,15})"')
 _GRACE_MS = HANDLER_DEADLINE_MS
 
 
@@ -78,14 +80,14 @@ class Runs:
         return await self._call(request, run, method, (until_ms, *args), once=None, patience_ms=left_ms + _GRACE_MS)
 
     async def change(self, request: AnyRequest, run: Address, event: AnyEvent) -> RunChanged:
-        """Let the event happen, once for each `Idempotency-Key`.
+        """Let the event happen, once for each `Idempotency-Key`; with `If-Match`, to the run as it was seen alone.
 
         Raises:
             TenureError: as `WorkflowRun.happen`.
         """
-        key = idempotency_key(request)
-        once = None if key is None else KeyedRequest(key, WorkflowRun.happen, (event,))
-        status = await self._call(request, run, WorkflowRun.happen, (event,), once=once)
+        key, args = idempotency_key(request), (event, _seen_seq(request))
+        once = None if key is None else KeyedRequest(key, WorkflowRun.happen, args)
+        status = await self._call(request, run, WorkflowRun.happen, args, once=once)
         return RunChanged(id=run.name, status=status)
 
     async def _call(
@@ -118,6 +120,21 @@ def provide_run(credential: Caller, run_id: FromPath[str]) -> Address:
         InvalidInputError: the segment is no name.
     """
     return Address(WorkflowRun.kind, credential.tenant, name_in(run_id, "run_id"))
+
+
+def _seen_seq(request: AnyRequest) -> int | None:
+    """Of `If-Match`, the `seq` of the run as the caller has seen it; None where any will do.
+
+    Raises:
+        InvalidInputError: it is no entity tag of a run.
+    """
+    given = arrival_of(request.scope).fields.get(b"if-match", b"*").strip()
+    if given == b"*":
+        return None
+    tag = _TAG.fullmatch(given)
+    if tag is None:
+        raise InvalidInputError('This must be * or an entity tag like "s3"', "header.if-match")
+    return int(tag[1])
 
 
 def idempotency_key(request: AnyRequest) -> str | None:

@@ -9,6 +9,7 @@ from services.workflows.events import AnyEvent, Cancelled, Completed, Signalled,
 from services.workflows.liveness import incidents, stuck
 from services.workflows.refusals import NotWaitingError, RunClosedError, RunExistsError
 from services.workflows.run import ERRANDS, WorkflowRun
+from shared.objects.handler import DurableObject, public
 from shared.testing.cluster import NodeDiedError
 from shared.testing.kit import Kit, Ref, run_with_kit
 from tests.support.carried import Installed, Shelf
@@ -38,6 +39,18 @@ steps:
   take: { object: { type: shelf, id: rooms, call: take, args: { count: "{% $input.n %}" } }, next: rest }
   rest: { sleep: 5s, end: true }
 """
+
+
+class Sloth(DurableObject):
+    """Takes its time."""
+
+    kind = "sloth"
+
+    @public
+    async def think(self) -> int:
+        """Think for 20 seconds."""
+        await asyncio.sleep(20)
+        return 1
 
 
 async def settled(kit: Kit, run: Ref, until: Callable[[str], bool]) -> None:
@@ -207,6 +220,29 @@ def test_an_object_that_is_away_is_called_again_by_the_step() -> None:
         assert 4 == await kit.at(Shelf, "acme", "seats").put_back(0)
 
     run_with_kit(scenario, kinds=Installed({"hotel": HOTEL}).kinds)
+
+
+def test_a_tenant_whose_receivers_are_slow_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With as many errands under way as it may have; its own wait, and are carried out later."""
+    monkeypatch.setattr("services.workflows.carrier.ERRANDS_AT_ONCE", 2)
+    call = "{ object: { type: sloth, id: '{% $input %}', call: think }, end: true }"
+    definition = f"workflow: w\nstart: a\nsteps: {{ a: {call} }}"
+
+    async def scenario(kit: Kit) -> None:
+        for number in range(3):
+            await kit.at(WorkflowRun, "slow", f"s-{number}").start(begin(definition, str(number)))
+        await kit.advance(1_000)
+        await kit.at(WorkflowRun, "acme", "t-1").start(begin(TRIP, {"n": 1}))
+        await at("approve")(kit, kit.at(WorkflowRun, "acme", "t-1"))
+        assert ["running"] * 3 == [
+            (await kit.at(WorkflowRun, "slow", f"s-{number}").look(0)).status for number in range(3)
+        ]
+        await kit.advance(50_000)
+        assert ["succeeded"] * 3 == [
+            (await kit.at(WorkflowRun, "slow", f"s-{number}").look(0)).status for number in range(3)
+        ]
+
+    run_with_kit(scenario, kinds=Installed({"hotel": HOTEL}, objects=[Sloth]).kinds)
 
 
 def test_an_answer_that_comes_too_late_changes_nothing() -> None:
