@@ -117,6 +117,36 @@ assert RECEIVER_DELIVERIES_MAX * 16 <= DELIVERIES_MAX < MAILBOX_CALLS_MAX < MESS
 # Callers that wait for an object to change.
 PARKED_CALLS_MAX = 1_000
 
+# Sockets. What a client sends is a small change; what it gets may be a whole document (a room's has 256 KiB). A client
+# that reads more slowly than it is written to is cut before it costs others memory; all that are cut together may
+# have cost the node's share. An idle one is cut because the server cannot see a peer that has gone without a word.
+SOCKET_FRAME_BYTES_MAX = 64 * 1024
+SOCKET_FRAMES_PER_S = 100  # A hand at a mouse makes 60; a faster sender is read no faster, which TCP tells it.
+SOCKET_BURST_FRAMES = 200
+SOCKET_MESSAGE_BYTES_MAX = 320 * 1024
+SOCKET_QUEUE_FRAMES_MAX = 1_024  # Unsent of one socket. A message to many is kept once.
+SOCKET_QUEUE_BYTES_MAX = 1024 * 1024
+SOCKETS_QUEUED_BYTES_MAX = 128 * 1024 * 1024  # Unsent of a whole node.
+SOCKET_TURN_OUTPUTS_MAX = 10_000  # That one turn says: ten messages to each socket of an object that has all it may.
+SOCKET_ATTACHMENT_BYTES_MAX = 16 * 1024
+SOCKET_REASON_BYTES_MAX = 123  # RFC 6455 5.5: a control frame has 125, and two are the code.
+SOCKET_TAGS_MAX = 10
+SOCKET_TAG_BYTES_MAX = 256
+SOCKETS_PER_OBJECT_MAX = 1_000
+SOCKETS_PER_TENANT_MAX = 16_000
+SOCKETS_MAX = 20_000  # Of one node: about 20 KiB each.
+SOCKET_IDLE_MS = 90_000  # Three times what proxies allow at the least; a client says `ping` within it.
+SOCKET_SWEEP_MS = 500  # How often idle ones, and those whose credential has ended, are looked for.
+SOCKET_RETRY_MS = 10_000  # How long a frame waits for an owner, before it is refused.
+SOCKET_GRACE_MS = 2_000  # How long a closing socket may take for what is under way.
+SOCKET_STOP_MS = 5_000  # How long a stopping node waits for its sockets to have left.
+TICKET_MS = 30_000  # Between asking for one and opening a socket with it there is one round trip.
+TICKETS_PER_TENANT_MAX = 20_000
+assert SOCKET_FRAME_BYTES_MAX < SOCKET_MESSAGE_BYTES_MAX < SOCKET_QUEUE_BYTES_MAX < SOCKETS_QUEUED_BYTES_MAX
+assert SOCKETS_PER_OBJECT_MAX < SOCKETS_PER_TENANT_MAX < SOCKETS_MAX
+assert SOCKETS_PER_OBJECT_MAX * 10 <= SOCKET_TURN_OUTPUTS_MAX
+assert SOCKET_RETRY_MS < HANDLER_DEADLINE_MS < SOCKET_IDLE_MS
+
 # Blocked event loops. A second is beyond what any turn should need, and within what every lease forgives. At four the
 # process ends, before its lease does, or the next owner would not know what its predecessor died of.
 LOOP_WATCH_MS = 250

@@ -20,6 +20,7 @@ from shared.errors import ConfigurationError
 PREFIX = "TENURE_"
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
+_ORIGIN = re.compile(r"https?://[^/\s@]+")
 ADMIN_TOKEN_LENGTH_MIN = 32  # 24 random bytes in base64: nobody guesses it.
 
 Port = Annotated[int, Meta(ge=1, le=65_535)]
@@ -65,6 +66,9 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """
     definition_env: str = ""
     """What workflow definitions see as `$env`: a JSON object, such as {"notify": "https://n.example"}. No secrets."""
+    socket_origins: str = ""
+    """Origins of pages that may open sockets, `https://app.example[,...]`; `*`: of all. Pages of the host that is asked
+    always may."""
     durability: Durability = ""
     """The level that the store is declared to give where it cannot be asked: 0 executed, 1 on disk; empty: ask it.
     2 and 3 want replicas waited for, which this release does not do: it warns and goes on at the level below.
@@ -88,6 +92,11 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigurationError(
                 f"{PREFIX}ADMIN_TOKEN must have at least {ADMIN_TOKEN_LENGTH_MIN} characters, all of ASCII."
             )
+        for origin in filter(None, map(str.strip, self.socket_origins.split(","))):
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ConfigurationError(
+                    f"{PREFIX}SOCKET_ORIGINS has {origin!r}, but an origin is a scheme and a host, as https://app.example."
+                )
         if "/" in self.lock_id:
             raise ConfigurationError(f"{PREFIX}LOCK_ID must be a file name, without a slash.")
 

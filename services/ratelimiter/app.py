@@ -23,6 +23,8 @@ from shared.http.missing_objects import missing_routes
 from shared.http.objectlane import ObjectLane
 from shared.http.objects import object_routes, with_object_names
 from shared.http.problem import ProblemTable, Row
+from shared.http.sockets import socket_door
+from shared.http.tickets import socket_routes
 from shared.runtime.node import Node
 
 TITLE = "Tenure rate limiter"
@@ -43,7 +45,12 @@ def build_app(node: Node) -> tuple[ASGIApp, ASGIApp]:
         title=TITLE,
         version=API_VERSION,
         description=DESCRIPTION,
-        route_handlers=[*HANDLERS, *object_routes(node.host, node.objects), *missing_routes(node.objects)],
+        route_handlers=[
+            *HANDLERS,
+            *object_routes(node.host, node.objects),
+            *missing_routes(node.objects),
+            *socket_routes(node.tickets, keys, node.objects),
+        ],
         keys=keys,
         problems=PROBLEMS,
         dependencies={
@@ -81,6 +88,7 @@ def build_app(node: Node) -> tuple[ASGIApp, ASGIApp]:
         body_bytes_max={BATCH_PATH: BATCH_BYTES_MAX},
         bare=(PREFIX,),
         table=table,
+        sockets=socket_door(node, keys, table, origins=node.settings.socket_origins),
         observe=node.metrics.http_request,
     )
     admin = create_admin_app(

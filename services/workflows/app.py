@@ -46,6 +46,8 @@ from shared.http.missing_objects import missing_routes
 from shared.http.objectlane import ObjectLane
 from shared.http.objects import object_routes, with_object_names
 from shared.http.problem import ProblemTable, Row
+from shared.http.sockets import socket_door
+from shared.http.tickets import socket_routes
 from shared.objects.handler import DurableObject
 from shared.runtime.node import Node
 
@@ -103,7 +105,12 @@ class Service:
             title=TITLE,
             version=API_VERSION,
             description=DESCRIPTION,
-            route_handlers=[*HANDLERS, *object_routes(node.host, node.objects), *missing_routes(node.objects)],
+            route_handlers=[
+                *HANDLERS,
+                *object_routes(node.host, node.objects),
+                *missing_routes(node.objects),
+                *socket_routes(node.tickets, keys, node.objects),
+            ],
             keys=keys,
             problems=PROBLEMS,
             dependencies={
@@ -133,6 +140,7 @@ class Service:
             body_bytes=REQUEST_BYTES_MAX,
             yaml=(DEFINITIONS,),
             table=table,
+            sockets=socket_door(node, keys, table, origins=node.settings.socket_origins),
             observe=node.metrics.http_request,
         )
         admin = create_admin_app(

@@ -97,6 +97,15 @@ class KeyRing:
             return None
         return credential
 
+    def stands(self, credential: Credential) -> bool:
+        """Whether a credential that was authenticated still counts, as far as is known: what is stale ends nothing."""
+        digest = self._digests.get((credential.tenant, credential.key_id))
+        found = None if digest is None else self._by_digest.get(digest)
+        if found is None or credential.tenant not in self._tenants:
+            return False
+        expires_ms = found[1]
+        return expires_ms is None or self._clock.now_ms() < expires_ms
+
     def _tenant_changed(self, tenant: str, name: str, document: Document | None) -> None:
         record = None if document is None else read_document(document, _decode_tenant)
         if record is None or record.disabled:

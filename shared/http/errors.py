@@ -3,6 +3,8 @@
 TenureError
 |- MethodNotAllowedError       the path has no such method
 |- UnsupportedMediaTypeError   a body that is not plain JSON
+|- ForeignOriginError         a socket for a page that may have none
+|- UpgradeRequiredError       a socket asked for without the handshake
 |- AdminOffError              the operator's API has no token, so nobody may use it
 |- BodyTimeoutError            the body did not arrive in time
 `- HeadersTooLargeError        more header fields or bytes than are read
@@ -57,3 +59,21 @@ class AdminOffError(TenureError):
 
     def __init__(self) -> None:
         super().__init__("The operator's API is off: start the node with TENURE_ADMIN_TOKEN.")
+
+
+class ForeignOriginError(TenureError):
+    """A page of another origin asks for a socket, and its origin is not among those that may."""
+
+    code = "foreign_origin"
+
+    def __init__(self) -> None:
+        super().__init__("Pages of this origin may open no sockets: TENURE_SOCKET_ORIGINS names those that may.")
+
+
+class UpgradeRequiredError(TenureError):
+    """The path is that of a socket, and the request is no WebSocket handshake."""
+
+    code = "upgrade_required"
+
+    def __init__(self) -> None:
+        super().__init__("This is a socket: ask for it with a WebSocket handshake (RFC 6455).")

@@ -57,8 +57,8 @@ class Guard:
     """The outermost ASGI callable of a public listener.
 
     `body_bytes` is the ordinary cap, `body_bytes_max` names the paths that have another one. `bare` are the prefixes
-    of paths that gateways call, `yaml` those of paths that take YAML too. `observe` is told of refusals; what the
-    guard lets through is counted by those who answer it.
+    of paths that gateways call, `yaml` those of paths that take YAML too. `sockets` answers WebSockets; without it
+    there are none. `observe` is told of refusals; what the guard lets through is counted by those who answer it.
     """
 
     __slots__ = (
@@ -68,6 +68,7 @@ class Guard:
         "_body_bytes_max",
         "_observe",
         "_reader",
+        "_sockets",
         "_stopwatch",
         "_table",
         "_yaml",
@@ -82,6 +83,7 @@ class Guard:
         bare: tuple[str, ...] = (),
         yaml: tuple[str, ...] = (),
         table: ProblemTable = CORE_TABLE,
+        sockets: ASGIApp | None = None,
         observe: Observe | None = None,
         stopwatch: Callable[[], float] = time.perf_counter,
         body_deadline_ms: int = BODY_DEADLINE_MS,
@@ -92,6 +94,7 @@ class Guard:
         self._body_bytes = body_bytes
         self._body_bytes_max = dict(body_bytes_max or {})
         self._table = table
+        self._sockets = sockets
         self._observe = observe
         self._stopwatch = stopwatch
         self._reader = BodyReader(body_deadline_ms)
@@ -155,11 +158,21 @@ class Guard:
             self._observe(method_label(scope["method"]), UNROUTED, status, seconds, None)
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The server's own life-cycle passes; WebSockets are not offered."""
+        """The server's own life-cycle passes; a WebSocket is as plain as a request, or refused without words."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
-        else:
+            return
+        arrival = Arrival(dict(scope["headers"]), self._stopwatch())
+        put_arrival(scope, arrival)
+        try:
+            _check_header(scope["headers"], arrival.fields)
+        except TenureError:
             await send({"type": "websocket.close", "code": 1008, "reason": ""})
+            return
+        if self._sockets is None:
+            await send({"type": "websocket.close", "code": 1008, "reason": ""})
+        else:
+            await self._sockets(scope, receive, send)
 
 
 def _without_body(send: Send) -> Send:

@@ -25,7 +25,9 @@ Shown = Mapping[str, Sequence[str]]
 
 def missing_routes(kinds: Iterable[PublishedKind]) -> list[HTTPRouteHandler]:
     """Routes for all below `/v1/objects/` that is no public method of `kinds`."""
-    shown = {kind.name: [method.name for method in kind.methods] for kind in kinds if kind.methods}
+    shown = {
+        kind.name: [method.name for method in kind.methods] for kind in kinds if kind.methods or kind.takes_sockets
+    }
     # The router does not look back: where a kind has routes of its own, what is missing below it is missed there.
     parts = ["{kind:str}", *shown]
     paths = [OBJECTS + part + rest for part in parts for rest in ("", "/{name:str}", "/{name:str}/{method:str}")]

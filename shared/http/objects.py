@@ -48,7 +48,8 @@ CALL = "objects:call"
 OBJECTS = "/v1/objects/"
 IDEMPOTENCY_KEY = b"idempotency-key"
 _WHERE_KEY = "header.idempotency-key"
-_NAME = "tenure.object_name"
+NAME = "tenure.object_name"
+"""In a scope: the name of the object in its path, as it was sent."""
 _SEGMENTS = 6  # "", v1, objects, kind, name, method
 _PROBLEMS = (DomainError, DeadlineExceededError)
 _WRITE_PROBLEMS = (*_PROBLEMS, CommitFailedError, OutcomeUnknownError, NoRoomError)
@@ -148,7 +149,7 @@ def _for_route(scope: Scope) -> Scope:
         return scope
     kind, name, method = found
     path = b"/".join((kind, b"any", method)).decode("latin-1")
-    return {**scope, "path": OBJECTS + path, _NAME: name}
+    return {**scope, "path": OBJECTS + path, NAME: name}
 
 
 def _route(kind: PublishedKind, method: PublicMethod, called: ObjectMethod) -> HTTPRouteHandler:
@@ -171,7 +172,7 @@ def _route(kind: PublishedKind, method: PublicMethod, called: ObjectMethod) -> H
     )
     async def call(credential: Caller, request: Request[Any, Any, Any]) -> Response[bytes]:
         arrival = arrival_of(request.scope)
-        segment = request.scope.get(_NAME)
+        segment = request.scope.get(NAME)
         if not isinstance(segment, bytes):  # A path that only looks like one of ours once it is tidied.
             raise NotFoundError("such path")
         reply = await called.run(arrival, called.read(arrival, credential.tenant, segment))

@@ -27,9 +27,11 @@ from shared.errors import (
 )
 from shared.http.errors import (
     BodyTimeoutError,
+    ForeignOriginError,
     HeadersTooLargeError,
     MethodNotAllowedError,
     UnsupportedMediaTypeError,
+    UpgradeRequiredError,
 )
 from shared.objects.errors import (
     CommitFailedError,
@@ -73,6 +75,7 @@ CORE: Rows = {
     InvalidInputError: Row(400, "Invalid input", ("where",)),
     UnauthenticatedError: Row(401, "Authentication required"),
     ForbiddenError: Row(403, "Not allowed", ("scope",)),
+    ForeignOriginError: Row(403, "Foreign origin"),
     NotFoundError: Row(404, "Not found"),
     MethodNotAllowedError: Row(405, "Method not allowed"),
     BodyTimeoutError: Row(408, "Request too slow"),
@@ -82,6 +85,7 @@ CORE: Rows = {
     TooLargeError: Row(413, "Too large", ("size_max",)),
     UnsupportedMediaTypeError: Row(415, "Unsupported media type"),
     KeyReusedError: Row(422, "Key used for another request", (), {"started": False}),
+    UpgradeRequiredError: Row(426, "Upgrade required"),
     HeadersTooLargeError: Row(431, "Header too large"),
     HandlerError: Row(500, "Failed in the object"),
     RefusedError: Row(503, "Not now"),
@@ -193,4 +197,6 @@ def _headers(row: Row, error: BaseException) -> Headers:
         headers.append((b"www-authenticate", scope))
     elif isinstance(error, MethodNotAllowedError):
         headers.append((b"allow", error.allow.encode("ascii")))
+    elif row.status == 426:
+        headers += [(b"upgrade", b"websocket"), (b"connection", b"upgrade")]
     return headers

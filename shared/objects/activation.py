@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from shared.objects.once import Once
     from shared.objects.ownership import Shard
     from shared.objects.parking import ParkedCalls
+    from shared.objects.sockets import Outgoing
 
 
 class Phase(Enum):
@@ -203,9 +204,11 @@ class Activation:
         "lazy",
         "mailbox",
         "object_id",
+        "outgoing",
         "parked",
         "phase",
         "running",
+        "sender",
         "shard",
         "state",
         "touched",
@@ -229,6 +232,8 @@ class Activation:
         self.mailbox: Mailbox | None = None
         self.gated: deque[tuple[int, Call, Any, BaseException | None]] | None = None
         self.parked: ParkedCalls | None = None
+        self.outgoing: Outgoing | None = None  # What the running turn says to sockets.
+        self.sender: tuple[int, int] | None = None  # Who that is, from the first time on.
         self.written = 1  # Turns that wrote, and one for what was loaded.
         self.confirmed = 1  # Those of them that the store has confirmed.
         self.in_flight = 0  # Up to which of them a commit is on its way; 0 if none is.
@@ -270,6 +275,11 @@ class Activation:
     def clean(self) -> bool:
         """Whether the store has everything and nobody is inside or waiting."""
         return self.idle and not self.dirty and self.written == self.confirmed and not self.state.pending
+
+    def drop_turn(self) -> None:
+        """Forget what the running turn wrote, and what it said to sockets."""
+        self.state.drop_turn()
+        self.outgoing = None
 
     def gate(self, call: Call, reply: Any, error: BaseException | None) -> None:
         """Hold an answer until everything written so far is confirmed."""

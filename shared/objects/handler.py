@@ -30,6 +30,7 @@ from shared.objects.messages import Envelope
 from shared.objects.migrations import migrations_of
 from shared.objects.native import NativeState
 from shared.objects.operations import OPERATIONS
+from shared.objects.sockets import Socket, Sockets, socket_turns
 from shared.storage.codec import AlarmRecord
 from shared.telemetry.context import current_traceparent
 
@@ -183,6 +184,16 @@ class DurableObject:
     def on_alarm(self, alarm: Alarm) -> Any:
         """A named alarm is due. A normal end removes it unless it was set anew; an exception retries it later."""
 
+    def on_socket_open(self, socket: Socket) -> Any:
+        """A client asks for a socket; a DomainError refuses it. What is sent here is the first that the client gets.
+
+        Committed kinds take sockets by defining `on_socket_message(self, socket, message)`; how `message` is annotated
+        says what is taken. See `shared.objects.sockets`.
+        """
+
+    def on_socket_close(self, socket: Socket, code: int) -> Any:
+        """A socket has left, and is none of `sockets` any more. Not called for those that end with their node."""
+
     def keep_reply(self, method: str, reply: Any) -> Any:  # noqa: ARG002  # For those who override it.
         """What to remember of the reply to a request with an idempotency key: it, or what it can be made of again.
 
@@ -228,6 +239,11 @@ class DurableObject:
     def index(self) -> Index:
         """My rows in the indexes of my kind. Raises TypeError for kinds that are not indexed."""
         return Index(self._activation, self.storage)
+
+    @property
+    def sockets(self) -> Sockets:
+        """My live connections."""
+        return Sockets(self._activation.host.sockets, self.address)
 
     @property
     def clock(self) -> "StoreClock":
@@ -289,6 +305,7 @@ class Kind:
         "native",
         "readonly",
         "schema",
+        "sockets",
     )
 
     def __init__(self, cls: type[DurableObject]) -> None:
@@ -304,5 +321,8 @@ class Kind:
         self.schema = cls.schema
         self.migrations = migrations_of(cls)
         methods = [method for _, method in inspect.getmembers(cls, inspect.isfunction)]
-        self.is_async = frozenset(method for method in (*methods, *OPERATIONS) if inspect.iscoroutinefunction(method))
+        self.sockets = socket_turns(cls)
+        assert self.sockets is None or self.durable, f"{cls} takes sockets, so it must be committed"
+        known = (*methods, *OPERATIONS, *(self.sockets or ()))
+        self.is_async = frozenset(method for method in known if inspect.iscoroutinefunction(method))
         self.readonly = frozenset(method.__name__ for method in methods if hasattr(method, "__tenure_readonly__"))

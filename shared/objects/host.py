@@ -34,6 +34,7 @@ from shared.objects.errors import (
 from shared.objects.handler import DurableObject, Kind
 from shared.objects.listings import Listings
 from shared.objects.loader import Loader
+from shared.objects.mirror import Mirror
 from shared.objects.native import NativeState
 from shared.objects.once import Once
 from shared.objects.ownership import Ownership, Shard
@@ -94,6 +95,7 @@ class Host:
         self.backlog = Backlog()
         self._admission = Admission(metrics)
         self._draining = False
+        self.sockets = Mirror(self)
         self._turns = Turns(self)
         self._loader = Loader(self, store, ownership)
         self.reads = TurnReads(self, store, ownership)

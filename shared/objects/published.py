@@ -25,6 +25,8 @@ _KIND = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{KIND_BYTES_MAX - 1}}}")
 _SHOWN = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _RESERVED = frozenset(dir(DurableObject))
+_ON_MESSAGE = "on_socket_message"
+_OF_SOCKETS = frozenset({"socket", "tickets"})  # Paths of a kind that takes sockets.
 
 
 class PublicMethod(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +47,9 @@ class PublishedKind(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     cls: type[DurableObject]
     methods: tuple[PublicMethod, ...]
+    message: Any = None
+    """What its sockets take as the message of a frame."""
+    takes_sockets: bool = False
 
 
 def published(cls: type[DurableObject]) -> PublishedKind:
@@ -55,7 +60,9 @@ def published(cls: type[DurableObject]) -> PublishedKind:
     """
     _check_kind(cls)
     methods = tuple(_public_method(cls, name) for name in sorted(public_names(cls)))
-    return PublishedKind(name=cls.kind, cls=cls, methods=methods)
+    takes_sockets = hasattr(cls, _ON_MESSAGE)
+    message = _message(cls, {method.name for method in methods}) if takes_sockets else None
+    return PublishedKind(name=cls.kind, cls=cls, methods=methods, message=message, takes_sockets=takes_sockets)
 
 
 def _check_kind(cls: type[DurableObject]) -> None:
@@ -129,6 +136,26 @@ def _check_shown_name(cls: type[DurableObject], name: str, shown: str) -> None:
         raise _UnsuitableError(f"another method is reached as {shown!r}")
 
 
+def _message(cls: type[DurableObject], methods: set[str]) -> Any:
+    """The type of a frame's message, by the annotation of `on_socket_message(self, socket, message)`."""
+    named = f"{cls.__module__}.{cls.__name__}"
+    if cls.durability != "committed":
+        raise ConfigurationError(
+            f"{named} takes sockets, so it must be 'committed': nothing is heard before its commit."
+        )
+    if taken := sorted(_OF_SOCKETS & methods):
+        raise ConfigurationError(f"{named} takes sockets, so no public method of it can be named {taken[0]!r}.")
+    function = inspect.getattr_static(cls, _ON_MESSAGE)
+    try:
+        if not inspect.isfunction(function) or len(arguments := _arguments(function)) != 2:
+            raise _UnsuitableError("it must be a plain method that takes a socket and a message")
+        message = _hints(function, returns=False)[arguments[1].name]
+        _check_type(message, f"its parameter {arguments[1].name!r}", incoming=True)
+    except _UnsuitableError as exc:
+        raise ConfigurationError(f"{named}.{_ON_MESSAGE} cannot take messages: {exc}.") from exc
+    return message
+
+
 class _UnsuitableError(Exception):
     """Why a method cannot be public."""
 
@@ -148,7 +175,7 @@ def _check_function(name: str, function: Any) -> None:
         raise _UnsuitableError(f"it is another name for {function.__name__!r}")
 
 
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+def _hints(function: Callable[..., Any], *, returns: bool = True) -> dict[str, Any]:
     """The annotations, of which none is missing."""
     try:
         hints = get_type_hints(function, include_extras=True)
@@ -157,7 +184,7 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     for parameter in _arguments(function):
         if parameter.name not in hints:
             raise _UnsuitableError(f"its parameter {parameter.name!r} has no annotation")
-    if "return" not in hints:
+    if returns and "return" not in hints:
         raise _UnsuitableError("what it returns has no annotation")
     return hints
 

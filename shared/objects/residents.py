@@ -233,6 +233,8 @@ class Residents:
             self._leaving[activation.address] = activation
         self._turns.forget(activation)
         activation.part()
+        if reason in ("failed", "lost"):
+            self._host.sockets.unclean(activation.address)
         self._metrics.evictions(activation.kind.name, reason)
 
     def _passivate(self, activation: Activation) -> None:

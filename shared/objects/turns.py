@@ -183,10 +183,7 @@ class Turns:
             current_trace.reset(outer)
 
     def _settle_earlier(self, activation: Activation, call: Call) -> bool:
-        """Before a turn that may wait: put what earlier ones have changed; False: it cannot be put, and is forgotten.
-
-        So it need not wait for the end of this turn, and what this one makes of it is never stored before its end.
-        """
+        """Before a turn that may wait: put what earlier ones have changed, and this one not; False: it cannot be."""
         return self._method(activation, call) not in activation.kind.is_async or self.checkpoint(activation)
 
     def _due_alarm(self, activation: Activation, name: str) -> AlarmRecord | None:
@@ -307,7 +304,7 @@ class Turns:
     ) -> BaseException:
         """Drop what the turn wrote, and what it left in memory if that may differ; what its caller is to hear."""
         wrote = activation.state.overlay_used
-        activation.state.drop_turn()
+        activation.drop_turn()
         alarm = self._rung(activation, call) if call is not None else None
         if alarm is not None:
             self._retry_alarm(activation, *alarm, error)
@@ -377,6 +374,8 @@ class Turns:
                 )
         elif state.soft is not None:
             self._host.committer.soft.mark(activation)
+        if activation.outgoing is not None:
+            self._host.sockets.let_out(activation)
 
     def check_writes(self, activation: Activation, method: Callable[..., Any]) -> None:
         """Raises TypeError if a handler marked `@readonly` has written what has to be stored."""

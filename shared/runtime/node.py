@@ -3,10 +3,11 @@
 Start order: lock file, store checks, documents, leases, listeners. Stop order, on SIGTERM or Ctrl-C:
 
   1. not ready (load balancers look elsewhere), new calls still answered until the listener closes
-  2. public listener: no new connections, requests under way are answered
-  3. objects: running turns end (5 s), everything is stored
-  4. leases released, so that a successor need not wait
-  5. admin listener, telemetry flushed, connections closed
+  2. sockets: what waits is sent, clients are told to connect again (1012), objects hear of it (5 s)
+  3. public listener: no new connections, requests under way are answered
+  4. objects: running turns end (5 s), everything is stored
+  5. leases released, so that a successor need not wait
+  6. admin listener, telemetry flushed, connections closed
 """
 
 import asyncio
@@ -28,12 +29,15 @@ from shared.errors import ConfigurationError
 from shared.objects.config import Documents
 from shared.objects.handler import DurableObject
 from shared.objects.host import Host
+from shared.objects.ingress import Ingress, LocalOwners
 from shared.objects.inspection import Inspection
 from shared.objects.ownership import Ownership
 from shared.objects.published import PublishedKind
 from shared.objects.store_clock import StoreClock
 from shared.objects.sweeper import Sweeper
+from shared.objects.tickets import Tickets
 from shared.retry import Backoff, may_retry, retrying
+from shared.runtime.gauges import bind_gauges, bind_socket_gauges
 from shared.runtime.local_call import Endpoint
 from shared.runtime.objects import load_objects
 from shared.runtime.periodic import Periodic
@@ -87,6 +91,8 @@ class Node:
         durability: int,
         objects: Sequence[PublishedKind],
         inspection: Inspection,
+        ingress: Ingress,
+        tickets: Tickets,
     ) -> None:
         self.settings = settings
         self.name = name
@@ -99,6 +105,8 @@ class Node:
         self.durability = durability
         self.objects = objects
         self.inspection = inspection
+        self.ingress = ingress
+        self.tickets = tickets
         self.stopping = False
         self.ownership = ownership
 
@@ -156,7 +164,8 @@ async def open_node(
         )
         stack.callback(node.tracer.shutdown)
         host, ownership = node.host, node.ownership
-        _bind_gauges(node.metrics, host, ownership, store_clock)
+        bind_gauges(node.metrics, host, ownership, store_clock)
+        bind_socket_gauges(node.metrics, node.ingress)
         await _patiently(node.documents.poll, clock)
         await _patiently(node.shared_documents.poll, clock)
         periodic = _housekeeping(host, Sweeper(store, ownership, host.committer.sweep))
@@ -186,6 +195,7 @@ def _loops(node: Node) -> Sequence[Coroutine[Any, Any, None]]:
         *node.host.loops(),
         node.documents.run(),
         node.shared_documents.run(),
+        node.ingress.run(),
         watch_loop(node.metrics),
     )
 
@@ -239,6 +249,8 @@ def _compose(
         durability=durability,
         objects=objects,
         inspection=Inspection(host, store, ownership),
+        ingress=Ingress(LocalOwners(host), clock, metrics),
+        tickets=Tickets(clock),
     )
     return node, store_clock
 
@@ -251,8 +263,8 @@ async def serve(node: Node, public: AsgiApp, admin: AsgiApp) -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
     servers = [
-        _server(public, settings.host, settings.port, backlog=1_024),
-        _server(admin, settings.admin_host, settings.admin_port, backlog=128),
+        _server(public, settings.host, settings.port, backlog=1_024, sockets=True),
+        _server(admin, settings.admin_host, settings.admin_port, backlog=128, sockets=False),
     ]
     serving = [asyncio.create_task(server.serve()) for server in servers]
     stopped = asyncio.create_task(stop.wait())
@@ -261,6 +273,7 @@ async def serve(node: Node, public: AsgiApp, admin: AsgiApp) -> None:
         node.stopping = True
     finally:
         stopped.cancel()
+        await node.ingress.stop()
         for server, task in zip(servers, serving, strict=True):
             if task.done():
                 task.result()
@@ -273,7 +286,7 @@ def _node_name(settings: NodeSettings) -> str:
     return settings.node_name or f"{socket.gethostname()}:{settings.port}"
 
 
-def _server(app: AsgiApp, host: str, port: int, *, backlog: int) -> Server:
+def _server(app: AsgiApp, host: str, port: int, *, backlog: int, sockets: bool) -> Server:
     return Server(
         app,
         address=host,
@@ -281,7 +294,7 @@ def _server(app: AsgiApp, host: str, port: int, *, backlog: int) -> Server:
         interface=Interfaces.ASGINL,
         backlog=backlog,
         backpressure=4_096,
-        websockets=False,
+        websockets=sockets,
         http=HTTPModes.http1,  # Left to tell HTTP/2 by its first bytes, the server waits for those for ever.
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_DEADLINE_MS),
         log_dictconfig=logs.SERVER_LOGGING,
@@ -346,18 +359,6 @@ def _housekeeping(host: Host, sweeper: Sweeper) -> Periodic:
     periodic.every(_SWEEP_SECONDS, sweeper.tick)
     periodic.start()
     return periodic
-
-
-def _bind_gauges(metrics: Metrics, host: Host, ownership: Ownership, store_clock: StoreClock) -> None:
-    metrics.gauge("tenure.object.queue.pending", lambda: host.backlog.calls)
-    metrics.gauge("tenure.object.quarantined", host.quarantines.met)
-    metrics.gauge("tenure.object.resident", lambda: host.objects_resident)
-    metrics.gauge("tenure.ownership.owned", lambda: ownership.open_shards)
-    metrics.gauge("tenure.ownership.lease.slack", lambda: ownership.slack_ms() / 1000)
-    metrics.gauge("tenure.message.held", lambda: host.courier.held)
-    metrics.gauge("tenure.alarm.pending", lambda: len(host.alarms.queue))
-    metrics.gauge("tenure.alarm.overdue.age", lambda: host.alarms.overdue_ms() / 1000)
-    metrics.gauge("tenure.store.skew", lambda: store_clock.skew_ms / 1000)
 
 
 def run_service(

@@ -17,6 +17,17 @@ SIZE_BYTES: Final = tuple(float(1 << power) for power in range(8, 22, 2))
 COUNTS: Final = tuple(float(1 << power) for power in range(9))
 
 HTTP_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY")
+SOCKET_ENDS: Final = (
+    "peer",
+    "author",
+    "slow",
+    "idle",
+    "revoked",
+    "malformed",
+    "too_large",
+    "stopping",
+    "fault",
+)
 DECISIONS: Final = ("allow", "deny", "peek", "fail_open", "fail_closed")
 
 HTTP_DURATION: Final = Family(
@@ -195,6 +206,35 @@ WORKFLOW_REPAIRED: Final = Family(
     unit="{run}",
     help="Open runs that the auditor found waiting for nothing, and armed again; anything but 0 is a fault to report.",
 )
+SOCKET_MESSAGES: Final = Family(
+    name="tenure.socket.messages",
+    type="counter",
+    unit="{message}",
+    labels={"kind": None, "direction": ("in", "out")},
+    help="Messages of sockets; in: turns of their objects; out: handed over by their objects, after the commit.",
+)
+SOCKET_DROPPED: Final = Family(
+    name="tenure.socket.dropped",
+    type="counter",
+    unit="{frame}",
+    labels={"kind": None},
+    help="Frames that were not sent: their socket had left, or was cut off because its client did not read.",
+)
+SOCKET_RESYNCS: Final = Family(
+    name="tenure.socket.resyncs",
+    type="counter",
+    unit="{resync}",
+    labels={"kind": None},
+    help="Times that a client was told that something may be missing, because a commit failed or an owner changed.",
+)
+SOCKET_CLOSED: Final = Family(
+    name="tenure.socket.closed",
+    type="counter",
+    unit="{socket}",
+    labels={"kind": None, "reason": SOCKET_ENDS},
+    help="Sockets that ended; peer: by the client, author: by the object; slow: the client did not read; "
+    "stopping: the node stopped; fault: of the service.",
+)
 DECISIONS_MADE: Final = Family(
     name="tenure.ratelimit.decisions",
     type="counter",
@@ -251,6 +291,13 @@ READ_AT_COLLECTION: Final = (
         type="gauge",
         unit="{message}",
         help="Messages that this node knows of and that are not settled; at 250,000 no more are read.",
+    ),
+    Family(name="tenure.socket.open", type="gauge", unit="{socket}", help="Sockets that are open on this node."),
+    Family(
+        name="tenure.socket.queued",
+        type="gauge",
+        unit="By",
+        help="What waits to be sent to sockets of this node; at 128 MiB the next that would add to it is cut off.",
     ),
     Family(name="tenure.alarm.pending", type="gauge", unit="{alarm}", help="Alarms due within a minute."),
     Family(

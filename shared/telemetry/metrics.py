@@ -85,6 +85,10 @@ class Metrics:
         self._migrations = Counters(catalogue.MIGRATIONS)
         self._alarm_lag = Histograms(catalogue.ALARM_LAG, clock)
         self._messages = Counters(catalogue.MESSAGES)
+        self._socket_messages = Counters(catalogue.SOCKET_MESSAGES)
+        self._socket_dropped = Counters(catalogue.SOCKET_DROPPED)
+        self._socket_resyncs = Counters(catalogue.SOCKET_RESYNCS)
+        self._socket_closed = Counters(catalogue.SOCKET_CLOSED)
         self._outbound = Histograms(catalogue.OUTBOUND_DURATION, clock)
         self._runs = Counters(catalogue.WORKFLOW_RUNS)
         self._steps = Counters(catalogue.WORKFLOW_STEPS)
@@ -210,6 +214,22 @@ class Metrics:
         """A call to an address outside has ended: with a status, or with a failure and status 0."""
         self._outbound.of((method, str(status), failure)).observe(seconds)
 
+    def socket_message(self, kind: str, direction: Literal["in", "out"]) -> None:
+        """A message of a socket has come, or is to be sent."""
+        self._socket_messages.add((kind, direction))
+
+    def socket_dropped(self, kind: str, count: int = 1) -> None:
+        """Frames will not be sent."""
+        self._socket_dropped.add((kind,), count)
+
+    def socket_resync(self, kind: str) -> None:
+        """A client was told that something may be missing."""
+        self._socket_resyncs.add((kind,))
+
+    def socket_closed(self, kind: str, reason: str) -> None:
+        """A socket has ended."""
+        self._socket_closed.add((kind, reason))
+
     # Workflows.
 
     def workflow_run(self, event: str) -> None:
@@ -265,7 +285,14 @@ class Metrics:
         for group in (self._commit_sections, self._ownership, self._fenced, self._rollbacks, self._alarms):
             yield Snapshot(family=group.family, points=group.points())
         yield Snapshot(family=self._alarm_lag.family, points=self._alarm_lag.points())
-        yield Snapshot(family=self._messages.family, points=self._messages.points())
+        for counters in (
+            self._messages,
+            self._socket_messages,
+            self._socket_dropped,
+            self._socket_resyncs,
+            self._socket_closed,
+        ):
+            yield Snapshot(family=counters.family, points=counters.points())
         for group in (self._outbound, self._runs, self._steps, self._errands, self._repaired):
             yield Snapshot(family=group.family, points=group.points())
         yield from self._check_families()

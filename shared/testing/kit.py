@@ -19,18 +19,24 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
+import msgspec
+
 from shared.bounds import LISTING_ROWS_MAX
 from shared.objects.address import Address, shard_of, split_address
 from shared.objects.handler import DurableObject
+from shared.objects.ingress import STOPPING, Ingress
 from shared.objects.listings import Found, Page
 from shared.objects.native import NativeState
+from shared.objects.sockets import Close
 from shared.objects.state import ObjectState
 from shared.storage.codec import decode
 from shared.storage.interface import NATIVE_FIELD
+from shared.telemetry.metrics import Metrics
 from shared.testing.clock import LIMIT_MS, LoopClock, run_virtual
 from shared.testing.cluster import LEASE_TTL_MS, Node
 from shared.testing.faults import FaultyStore
 from shared.testing.shard import Journal, Shard
+from shared.testing.sockets import GONE, Client, NodeOwners, message_type
 from shared.testing.store import MemoryStore
 
 _ANY_SCHEMA = 1 << 62
@@ -70,6 +76,9 @@ class Kit:
         self._kinds = kinds
         self._shards = shards
         self._nodes: list[Node] = []
+        self._ingress: Ingress | None = None
+        self._sweeping: asyncio.Task[None]
+        self._clients: list[Client] = []
         self.store = MemoryStore(self._clock, latency_ms=latency_ms)
         """What is stored. `store.full = True` lets it run out of memory; `snapshot` and `restore` turn it back."""
         self.faults = FaultyStore(self.store)
@@ -121,6 +130,31 @@ class Kit:
         await self.advance(max(0, armed[0].due_ms - self.now_ms()))
         return armed[0]
 
+    # Live connections.
+
+    async def connect(self, ref: Ref, *, tags: tuple[str, ...] = (), attachment: Any = None) -> Client:
+        """Open a socket of the object; `tags` and `attachment` are what its ticket would carry.
+
+        Raises:
+            DomainError: the object has refused it.
+        """
+        kind = self.node.host.kind(_address(ref).kind)
+        assert kind is not None
+        encoded = msgspec.json.encode(attachment)
+        line = await self.ingress.open(kind, _address(ref), tags=tags, attachment=encoded)
+        client = Client(self.ingress, line, message_type(kind))
+        self._clients.append(client)
+        return client
+
+    @property
+    def ingress(self) -> Ingress:
+        """Where the sockets end; it stands beside the nodes."""
+        if self._ingress is None:
+            metrics = Metrics()
+            self._ingress = Ingress(NodeOwners(lambda: self.node), self._clock, metrics)
+            self._sweeping = asyncio.get_running_loop().create_task(self._ingress.run())
+        return self._ingress
+
     # What is stored.
 
     def alarms(self, ref: Ref) -> dict[str, int]:
@@ -166,15 +200,28 @@ class Kit:
     async def kill(self) -> None:
         """Crash the node as `kill -9` does, and start the next one, which owns the objects when this returns.
 
-        Callers under way get NodeDiedError. The next one runs on the same machine, so it need not wait for leases.
+        Callers under way get NodeDiedError, and sockets end with 1006. The next one runs on the same machine, so it
+        need not wait for leases.
         """
+        await self.node.kill()
+        await self._end_sockets(GONE)
+        await self.start()
+
+    async def kill_owner(self) -> None:
+        """As `kill`, but the sockets end at another node: they stay open, and hear of the change by a `resync`."""
         await self.node.kill()
         await self.start()
 
     async def restart(self) -> None:
-        """Stop the node in good order, as by SIGTERM, and start the next one."""
+        """Stop the node in good order, as by SIGTERM, and start the next one. Sockets end with 1012."""
+        await self._end_sockets(STOPPING)
         await self.node.drain()
         await self.start()
+
+    async def hand_over(self) -> None:
+        """As `restart`, but the sockets end at another node, and stay open."""
+        await self.node.drain()
+        await self.start(clean=True)
 
     async def pause(self) -> Node:
         """Stop the node as SIGSTOP does, until a second one has taken over; the stopped one is returned.
@@ -187,8 +234,10 @@ class Kit:
         await self.start(machine=f"machine {len(self._nodes)}")
         return former
 
-    async def start(self, *, machine: str = "machine") -> Node:
+    async def start(self, *, machine: str = "machine", clean: bool = False) -> Node:
         """Start a node; it owns every object when this returns. On another `machine` it waits for leases to end.
+
+        Sockets that are open are told of the change, unless it was `clean`.
 
         Raises:
             AssertionError: it does not own everything after three lease times.
@@ -198,13 +247,28 @@ class Kit:
         self._nodes.append(node)
         node.start(housekeeping=True)
         await node.run(_claim(node))
+        if self._ingress is not None:
+            self._ingress.reattach(clean=clean)
         return node
 
     async def close(self) -> None:
-        """End all nodes, and what is still on its way to the store."""
+        """End all clients and nodes, and what is still on its way to the store."""
+        for client in self._clients:
+            await client.cut(GONE)
+        if self._ingress is not None:
+            self._sweeping.cancel()
         for node in self._nodes:
             await node.bury()
         await self.faults.settle()
+
+    async def _end_sockets(self, close: Close) -> None:
+        """The ingress goes with its node: its clients see `close`, and the next node knows of none of them."""
+        clients, self._clients = self._clients, []
+        for client in clients:
+            await client.cut(close)
+        if self._ingress is not None:
+            self._sweeping.cancel()
+            self._ingress = None
 
     def _shard(self, object_id: bytes) -> Shard:
         return self.store.snapshot().shards.get(shard_of(object_id, self._shards), Shard())

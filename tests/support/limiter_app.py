@@ -14,8 +14,10 @@ from shared.http.asgi import ASGIApp, Message
 from shared.objects.config import Documents
 from shared.objects.handler import DurableObject
 from shared.objects.host import Host
+from shared.objects.ingress import Ingress, LocalOwners
 from shared.objects.inspection import Inspection
 from shared.objects.published import published
+from shared.objects.tickets import Tickets
 from shared.runtime.node import Node
 from shared.storage.keys import SHARED
 from shared.storage.records import KeyRecord, TenantRecord, key_digest, new_key_id, new_key_text
@@ -74,8 +76,10 @@ class Service:
             durability=1,
             objects=[published(cls) for cls in objects],
             inspection=Inspection(host, store, running.ownership),
+            ingress=Ingress(LocalOwners(host), clock, host.metrics),
+            tickets=Tickets(clock),
             ownership=running.ownership,
-            settings=SimpleNamespace(admin_token=ADMIN_TOKEN),
+            settings=SimpleNamespace(admin_token=ADMIN_TOKEN, socket_origins="https://app.example"),
         )
         self.clock = clock
         self.key = ""

@@ -21,6 +21,7 @@ from shared.objects.errors import (
     QuarantinedError,
     UnavailableError,
 )
+from shared.objects.ingress import TooManySocketsError
 from shared.objects.transactions import TransactionAbortedError, TransactionBusyError
 from shared.outbound.client import TenantBusyError
 from shared.outbound.errors import NoAnswerError, UnreachableError
@@ -44,6 +45,7 @@ NOT_STARTED = {
     QueueFullError,
     TenantBusyError,
     UnreachableError,
+    TooManySocketsError,
 }
 IN_DOUBT = {OutcomeUnknownError, CommitFailedError, NoRoomError, StoreInDoubtError, NoAnswerError}
 

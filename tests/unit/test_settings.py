@@ -48,6 +48,11 @@ def test_an_empty_value_is_the_default() -> None:
         ("TENURE_port", "1", "There is no setting TENURE_port; did you mean TENURE_PORT?"),
         ("TENURE_COLOUR", "red", "There is no setting TENURE_COLOUR."),
         ("TENURE_LOCK_ID", "../x", "TENURE_LOCK_ID must be a file name, without a slash."),
+        (
+            "TENURE_SOCKET_ORIGINS",
+            "https://a.example,b.example/x",
+            "TENURE_SOCKET_ORIGINS has 'b.example/x', but an origin is a scheme and a host, as https://app.example.",
+        ),
     ],
 )
 def test_a_mistake_is_one_sentence(variable: str, value: str, sentence: str) -> None:
