@@ -114,8 +114,10 @@ RECEIVER_DELIVERIES_MAX = 16  # Of these at one receiver, and one while it fails
 assert MESSAGE_BYTES_MAX < TURN_BYTES_MAX
 assert RECEIVER_DELIVERIES_MAX * 16 <= DELIVERIES_MAX < MAILBOX_CALLS_MAX < MESSAGES_HELD_MAX < MESSAGES_KNOWN_MAX
 
-# Callers that wait for an object to change.
+# Callers that wait for an object to change: of one object, and of a node, on which calls have their own room.
 PARKED_CALLS_MAX = 1_000
+NODE_PARKED_MAX = 50_000
+assert PARKED_CALLS_MAX < NODE_PARKED_MAX
 
 # Sockets. What a client sends is a small change; what it gets may be a whole document (a room's has 256 KiB). A client
 # that reads more slowly than it is written to is cut before it costs others memory; all that are cut together may

@@ -51,6 +51,7 @@ class Call:
         "future",
         "method",
         "once",
+        "parked",
         "queued",
         "record",
         "size_bytes",
@@ -59,6 +60,7 @@ class Call:
         "started_ms",
         "started_ns",
         "trace",
+        "waits",
         "written_before",
         "wrote",
     )
@@ -90,6 +92,8 @@ class Call:
         self.size_bytes = size_bytes
         self.once = once  # How a call that was answered before is known.
         self.cold = False  # The object was not in memory.
+        self.waits = False  # Its caller has been counted among those that wait on the node,
+        self.parked = False  # or among those that wait for an object to change.
         self.queued = False  # It had to wait in the mailbox.
         self.wrote = False  # Its turn wrote something; known once it has ended.
         self.written_before = 0  # Writes of the object when the turn started.

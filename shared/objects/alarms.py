@@ -10,7 +10,7 @@ an alarm is the only thing that ends it, so a crash rings twice, never not at al
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from heapq import heappop, heappush
 
 import msgspec
@@ -68,7 +68,8 @@ class AlarmQueue:
 class AlarmClock:
     """Rings the alarms of open shards: calls `ring(address, name)` for each that is due.
 
-    `not_before_ms` says for a member of the index how long it is put off; 0 if it is not.
+    `not_before_ms` says for a member of the index how long it is put off; 0 if it is not. Alarms of objects whose
+    kind is not among `kinds` are left to a node that has it.
     """
 
     def __init__(
@@ -79,12 +80,14 @@ class AlarmClock:
         ring: Callable[[bytes, str], None],
         *,
         not_before_ms: Callable[[bytes], int],
+        kinds: Collection[str],
     ) -> None:
         self._store = store
         self._ownership = ownership
         self._clock = store_clock
         self._ring = ring
         self._not_before_ms = not_before_ms
+        self._kinds = frozenset(kind.encode() for kind in kinds)
         self.queue = AlarmQueue()
         self._ringing: dict[bytes, int] = {}  # Rung and not settled; by the time they were due first.
         self._changed = asyncio.Event()
@@ -128,7 +131,9 @@ class AlarmClock:
         self._changed.set()
 
     def _take(self, due_ms: int, member: bytes) -> bool:
-        """Queue an alarm of the store; say whether it is neither queued nor ringing already."""
+        """Queue an alarm of the store; say whether it is ours, and neither queued nor ringing already."""
+        if member[1 : 1 + member[0]] not in self._kinds:
+            return False
         ringing = member in self._ringing
         return self.queue.push(max(due_ms, self._not_before_ms(member)), member) and not ringing
 

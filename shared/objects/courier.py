@@ -25,11 +25,13 @@ from shared.objects.lines import Letter, Line, LineKey, Places, Post
 from shared.objects.messages import Message
 from shared.objects.once import Delivery
 from shared.objects.ownership import Shard
+from shared.objects.tracing import begin_delivery
 from shared.retry import Backoff
 from shared.storage.codec import UnknownFormatError
 from shared.storage.interface import ObjectWrite, Store, StoreError
 from shared.storage.listings import OutboxRow
 from shared.telemetry import logs
+from shared.telemetry.traces import NO_SPAN, current_trace
 
 if TYPE_CHECKING:
     from shared.objects.host import Host
@@ -221,10 +223,18 @@ class Courier:
         method = None if kind is None else getattr(kind.cls, message.method, None)
         if method is None:
             raise UnavailableError(f"This node has no {address.kind}/{message.method}")
+        args, size_bytes = message.arguments(method), len(message.args)
         once = Delivery(line.sender, epoch=message.epoch, serial=message.serial, expire_at_ms=message.expire_at_ms)
-        await self._host.call(
-            address, method, *message.arguments(method), once=once, durability="committed", size_bytes=len(message.args)
-        )
+        tracer = self._host.tracer
+        span = begin_delivery(tracer, address, line.sender, message) if tracer.enabled else NO_SPAN
+        current_trace.set(span.context)  # Of this task alone.
+        try:
+            await self._host.call(address, method, *args, once=once, durability="committed", size_bytes=size_bytes)
+        except TenureError as exc:
+            span.fail(exc)
+            raise
+        finally:
+            span.finish()
 
     def _bury(self, settled: ObjectWrite, letter: Letter, error: str) -> ObjectWrite:
         message = letter.message

@@ -83,17 +83,22 @@ class Host:
         self.committer = Committer(self, store, ownership, store_clock, metrics)
         self.quarantines = Quarantines(store, ownership, store_clock, metrics)
         self._ringer = Ringer(self, ownership.shards, self._deliver)
+        self._kinds = {cls.kind: Kind(cls) for cls in with_coordinator(kinds)}
         self.alarms = AlarmClock(
-            store, ownership, store_clock, self._ringer.ring, not_before_ms=self.quarantines.not_before_ms
+            store,
+            ownership,
+            store_clock,
+            self._ringer.ring,
+            not_before_ms=self.quarantines.not_before_ms,
+            kinds=self._kinds,
         )
         self.quarantines.on_lift = self.alarms.rescan
         self.quarantined, self.lift_quarantine = self.quarantines.listed, self.quarantines.lift
-        self._kinds = {cls.kind: Kind(cls) for cls in with_coordinator(kinds)}
         self.transactions = partial(Transactions, self)
         self._shards = ownership.shards
         self._ownership = ownership
         self.backlog = Backlog()
-        self._admission = Admission(metrics)
+        self.admission = Admission(metrics)
         self._draining = False
         self.sockets = Mirror(self)
         self._turns = Turns(self)
@@ -175,11 +180,11 @@ class Host:
             return call.future.result()
         patience_ms = bounds.HANDLER_DEADLINE_MS if deadline_ms is None else deadline_ms
         timer = loop.call_later(patience_ms / 1000, self._expire, call)
-        self._admission.enter(call)
+        self.admission.enter(call)
         try:
             return await call.future
         finally:
-            self._admission.leave(call)
+            self.admission.leave(call)
             timer.cancel()
 
     async def call_from_turn(self, address: Address, method: Callable[..., Any], *args: Any) -> Any:
@@ -269,13 +274,13 @@ class Host:
     def _deliver(self, address: Address, call: Call) -> None:
         if self._draining:
             raise UnavailableError("The node is stopping")
-        self._admission.check(address.kind, call)
+        self.admission.check(address.kind, call)
         activation = self._activations.get(address) or self._activate(address, call)
         shard = activation.shard
         if call.arrived_ms >= shard.valid_until_ms:
             raise UnavailableError("This node does not own the object at the moment")
         if shard.in_doubt:
-            self._admission.check_doubt(address.kind, shard)
+            self.admission.check_doubt(address.kind, shard)
         self.begin_anew_if_expired(activation)
         activation.touched = True
         if activation.mailbox is None:

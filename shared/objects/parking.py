@@ -113,34 +113,36 @@ class Parking:
 
     def __init__(self, host: "Host", pump: Callable[[Activation], None]) -> None:
         self._host = host
+        self._admission = host.admission
         self._clock = host.store_clock
         self._pump = pump
         self._served: dict[Call, Callable[[asyncio.Future[Any]], None]] = {}
         """Callers that are served alone for all who share their key, and what happens if they take nothing."""
 
-    def hold(self, activation: Activation, call: Call, park: Park) -> None:
-        """Hold the caller of a turn that has ended with `park`.
+    def hold(self, activation: Activation, call: Call, park: Park) -> DeadlineExceededError | OverloadedError | None:
+        """Hold the caller of a turn that has ended with `park`, or say why not: the moment has come, too many are held.
 
         Raises:
             TypeError: the turn has written something, or answers an alarm.
-            DeadlineExceededError: the moment has come already.
-            OverloadedError: 1,000 are held.
         """
-        again = self._end_service(call)
         if activation.state.overlay_used or call.alarm is not None:
             raise TypeError("a turn that parks its caller writes nothing, and answers no alarm")
         left_ms = park.until_ms - self._clock.lower_ms()
         if left_ms <= 0:
-            raise DeadlineExceededError(started=False)
+            return DeadlineExceededError(started=False)
         parked = activation.parked or ParkedCalls()
         if len(parked) >= bounds.PARKED_CALLS_MAX:
-            raise OverloadedError(
-                f"{bounds.PARKED_CALLS_MAX} callers wait for this object", retry_after_ms=bounds.RETRY_AFTER_MS
-            )
+            why = f"{bounds.PARKED_CALLS_MAX} callers wait for this object"
+            return OverloadedError(why, retry_after_ms=bounds.RETRY_AFTER_MS)
+        if self._admission.parked >= bounds.NODE_PARKED_MAX:
+            return OverloadedError("Too many callers wait on this node", retry_after_ms=bounds.RETRY_AFTER_MS)
+        again = self._end_service(call)
         activation.parked = parked
+        self._admission.park(call)
         timer = asyncio.get_running_loop().call_later(left_ms / 1000, self._time_is_up, activation, call)
         parked.hold(call, park, timer, again=again)
         call.started = False
+        return None
 
     def touched(self, activation: Activation, keys: Container[str] | None) -> None:
         """These keys were written (None: all of them): whoever is parked for one of them is served."""
@@ -176,6 +178,7 @@ class Parking:
     def queue(self, activation: Activation, calls: Iterable[Call]) -> None:
         """Put calls that were parked behind those that wait for a turn."""
         for call in calls:
+            self._admission.unpark(call)
             call.arrived_ms = self._clock.monotonic_ms()
             activation.mailbox = activation.mailbox or Mailbox(self._host.backlog)
             try:

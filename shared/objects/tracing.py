@@ -3,6 +3,7 @@
     request -> turn -> commit     what a call did, and the write that its answer waited for
     request -> activate           the load that a call caused
     alarm -> turn -> commit       a trace of its own, linked to the turn that set the alarm
+    deliver -> turn -> commit     a trace of its own, linked to the turn that sent the message
 
 A commit span belongs to the turns whose writes it carries and whose answers waited for it. A
 checkpoint that nobody waits for carries the writes of many turns, and is part of no trace.
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from shared.objects.activation import Activation, Call
 from shared.objects.address import Address
 from shared.objects.errors import DomainError
+from shared.objects.messages import Message
 from shared.storage.codec import AlarmRecord
 from shared.telemetry.context import TraceContext, parse_traceparent
 from shared.telemetry.metrics import Metrics, TurnOutcome
@@ -94,6 +96,19 @@ def describe_alarm(span: Span | NoSpan | None, record: AlarmRecord, *, now_ms: i
     origin = parse_traceparent(record.trace.encode())
     if origin is not None:
         span.link(origin)
+
+
+def begin_delivery(tracer: Tracer, receiver: Address, sender: bytes, message: Message) -> Span | NoSpan:
+    """A message is handed over: the root of a trace, if the sampler wants it."""
+    span = tracer.span(f"deliver {receiver.kind}", kind="consumer")
+    if span.recording:
+        span.set("tenure.object.kind", receiver.kind)
+        span.set("tenure.object.id", str(receiver))
+        span.set("tenure.message.sender", str(Address.decode(sender)))
+        origin = parse_traceparent(message.trace.encode())
+        if origin is not None:
+            span.link(origin)
+    return span
 
 
 def record_commit(

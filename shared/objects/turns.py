@@ -27,7 +27,7 @@ from shared.objects.errors import (
 from shared.objects.handler import Alarm, DurableObject
 from shared.objects.migrations import migrate
 from shared.objects.native import NativeState
-from shared.objects.once import answered
+from shared.objects.once import Answer, answered
 from shared.objects.parking import Park, Parking
 from shared.objects.tracing import begin_turn, describe_alarm, end_turn, observe_turn
 from shared.storage.codec import AlarmRecord
@@ -203,14 +203,15 @@ class Turns:
 
     def _answered_before(self, activation: Activation, call: Call, once: "Once") -> bool:
         """Give the answer of before, or the error that this call may not run with; say whether it was either."""
+        error = None
         try:
             answer = answered(once, activation.instance, call.method.__name__, self._clock)
         except TenureError as exc:
-            self._answer(activation, call, None, exc)
-            return True
+            answer, error = Answer(None), exc
         if answer is None:
             return False
-        self._answer(activation, call, answer.reply, None)
+        end_turn(call, "ok" if error is None else "error", error)
+        self._answer(activation, call, answer.reply, error)
         return True
 
     def _run(self, activation: Activation, call: Call, args: Sequence[Any]) -> None:
@@ -254,8 +255,10 @@ class Turns:
         if error is None:
             try:
                 if isinstance(reply, Park):
-                    self.parking.hold(activation, call, reply)
-                    observe_turn(self._host.metrics, activation, call, None)
+                    refusal = self.parking.hold(activation, call, reply)
+                    observe_turn(self._host.metrics, activation, call, refusal)
+                    if refusal is not None:
+                        self._answer(activation, call, None, refusal)
                     return
                 self._end_call(activation, call, reply)
             except Exception as exc:  # noqa: BLE001  # The reply may be anything, and `keep_reply` is an author's.
@@ -308,12 +311,9 @@ class Turns:
         alarm = self._rung(activation, call) if call is not None else None
         if alarm is not None:
             self._retry_alarm(activation, *alarm, error)
-        if isinstance(error, _EXPECTED):
-            if wrote:
+        if isinstance(error, TenureError):  # Also one of a call that the handler made: the caller should know why.
+            if wrote or not isinstance(error, _EXPECTED):
                 self._reset(activation)
-            return error
-        if isinstance(error, TenureError):  # A call that the handler made was refused: the caller should know why.
-            self._reset(activation)
             return error
         self._log_failure(activation, method.__name__, error)
         self._reset(activation)

@@ -194,14 +194,22 @@ class ObjectWrite(msgspec.Struct, kw_only=True):
 
     @property
     def needs_room(self) -> bool:
-        """Whether a full store must refuse it: it does not only remove, apart from what is kept about it."""
+        """Whether a full store must refuse it: it does not only remove, apart from what is kept about it.
+
+        A message in the place of one that leaves under the same id is none more: so a dead letter is kept.
+        """
         if self.native is not None:
             return not self.gone
         puts = self.puts.keys() - {RECORD_FIELD, JOURNAL_FIELD}
         adds: tuple[object, ...] = (self.indexed, self.alarm_sets, self.dead_adds, puts)
         removes: tuple[object, ...] = (self.gone, self.sweep, self.deletes, self.alarm_removes)
         if self.has_parts:
-            adds += (self.journal_appends, self.index_sets, self.entries, self.outbox_adds)
+            adds += (
+                self.journal_appends,
+                self.index_sets,
+                self.entries,
+                self.outbox_adds.keys() - set(self.outbox_removes),
+            )
             removes += (self.journal_keep, self.index_clears, self.entry_removes, self.outbox_removes)
         return any(adds) or not any(removes)
 

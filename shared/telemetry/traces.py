@@ -5,7 +5,7 @@ parent of None means "not recorded", and costs a comparison. A commit is recorde
 (`Tracer.record`), once for every turn that it carries.
 
 Span names: `{METHOD} {route}`, `turn {Kind}/{method}`, `commit {Kind}`, `activate {Kind}`,
-`alarm {Kind}` (a trace of its own, linked to the turn that set the alarm).
+`alarm {Kind}` and `deliver {Kind}` (traces of their own, linked to the turn that set the alarm or sent the message).
 """
 
 from collections.abc import Sequence

@@ -2,8 +2,10 @@
 
 import asyncio
 
+from shared import bounds
 from shared.objects.address import Address
 from shared.testing.clock import run_virtual
+from shared.testing.faults import FaultyStore
 from tests.simulation.test_core import SLEEPER, Sleeper
 from tests.support.simulated import Counter, core, memory
 
@@ -23,6 +25,31 @@ def test_an_alarm_fires_once_it_is_due_and_never_early() -> None:
             assert 1 == len(Counter.rung)
             assert 0 <= Counter.rung[0] <= 50
             assert [] == await a.host.call(ONE, Counter.names)
+
+    run_virtual(main)
+
+
+def test_alarms_of_kinds_that_nobody_hosts_are_left_alone() -> None:
+    """They ring at nobody, delay nobody else's, and are asked for no more often than others."""
+
+    async def main() -> None:
+        within = memory()
+        async with core(within, lock_id="L") as a:
+            for number in range(bounds.ALARMS_MAX):
+                await a.host.call(ONE, Counter.arm, f"{number}", 1_000)
+            await a.kill()
+        store = FaultyStore(within)
+        async with core(store, lock_id="L", node="b", kinds=[Sleeper]) as b:
+            await asyncio.sleep(5)
+            asked = store.calls["due_alarms"]
+            await asyncio.sleep(300)
+            assert store.calls["due_alarms"] - asked <= 10
+            assert (0, 0) == (b.host.alarms.overdue_ms(), len(b.host.alarms.queue))
+            await b.kill()
+        Counter.rung.clear()
+        async with core(within, lock_id="L", node="c"):
+            await asyncio.sleep(1)
+            assert bounds.ALARMS_MAX == len(Counter.rung)
 
     run_virtual(main)
 

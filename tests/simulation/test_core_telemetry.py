@@ -1,6 +1,7 @@
 """What the object core tells of itself: every number has a cause that feeds it, every span its parent."""
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine, Iterator
 from typing import Any, ClassVar, TypeVar
 
@@ -11,6 +12,7 @@ from shared.objects.address import Address
 from shared.objects.errors import (
     CommitFailedError,
     HandlerError,
+    KeyReusedError,
     NoRoomError,
     OutcomeUnknownError,
     OverloadedError,
@@ -18,6 +20,7 @@ from shared.objects.errors import (
 )
 from shared.objects.flights import Flight
 from shared.objects.handler import Alarm, DurableObject
+from shared.objects.once import KeyedRequest
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.sampling import Sampler
 from shared.telemetry.series import HistogramPoint
@@ -414,6 +417,47 @@ def test_an_alarm_is_a_root_span_linked_to_the_trace_that_set_it(receiver: OtlpR
     found = attributes(rung.attributes)
     assert ("x", 1) == (found["tenure.alarm.name"], found["tenure.alarm.attempt"])
     assert 0 <= found["tenure.alarm.lag_ms"] < 50
+
+
+def test_a_delivery_is_a_root_span_linked_to_the_trace_that_sent_the_message() -> None:
+    """With its turn inside; one that is tried again has a trace for each try."""
+
+    async def main(kept: Kept) -> None:
+        async with core(memory(), kinds=messages.KINDS, tracer=Tracer(Sampler(ratio=1.0), kept)) as a:
+            await a.host.call(messages.office("n"), messages.Office.set, "broken", True)
+            await sampled(a.host.call(messages.DESK, messages.Desk.issue, ["n"]))
+            await asyncio.sleep(0.5)
+            await a.host.call(messages.office("n"), messages.Office.set, "broken", False)
+            await asyncio.sleep(5)
+
+    kept = Kept()
+    run_virtual(lambda: main(kept))
+    sending = kept.named("turn desk/issue").context
+    tries = [span for span in kept.spans if span.name == "deliver office"]
+    turns = [span for span in kept.spans if span.name == "turn office/file"]
+    assert len(tries) > 1
+    assert ["handler_failed"] * (len(tries) - 1) + [""] == [span.error for span in tries]
+    assert [[sending]] * len(tries) == [list(span.links) for span in tries]
+    assert [span.context for span in tries] == [turn.parent for turn in turns]
+    assert len(tries) == len({span.context.trace_id for span in tries} - {CALLER.trace_id})
+
+
+def test_a_call_that_was_answered_before_ends_its_span() -> None:
+    """The answer of before is a turn of its own trace, and so is the refusal of a key that stands for another request."""
+
+    async def main(kept: Kept) -> None:
+        async with core(memory(), tracer=Tracer(Sampler(ratio=0.0), kept)) as a:
+            for amount in (1, 1, 2):
+                request = KeyedRequest("k", Counter.add, (amount,))
+                with contextlib.suppress(KeyReusedError):
+                    assert 1 == await sampled(a.host.call(ONE, Counter.add, amount, once=request))
+
+    kept = Kept()
+    run_virtual(lambda: main(kept))
+    turns = [span for span in kept.spans if span.name == "turn counter/add"]
+    assert [("ok", ""), ("ok", ""), ("error", "idempotency_key_reused")] == [
+        (span.attributes["tenure.outcome"], span.error) for span in turns
+    ]
 
 
 def test_nothing_is_recorded_of_calls_and_alarms_that_nobody_samples() -> None:

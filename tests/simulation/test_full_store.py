@@ -7,8 +7,10 @@ import pytest
 from shared.objects.address import Address
 from shared.objects.errors import CommitFailedError, NoRoomError, OutcomeUnknownError
 from shared.objects.host import NOT_NOW
+from shared.objects.messages import Message
 from shared.testing.clock import run_virtual
 from shared.testing.faults import Fault, FaultKind, FaultyStore
+from tests.simulation import test_messages as messages
 from tests.support.simulated import Counter, Tally, core, memory
 
 ONE = Address("counter", "acme", "one")
@@ -61,6 +63,30 @@ def test_an_alarm_can_be_disarmed_on_a_full_store() -> None:
             store.full = True
             assert await a.host.call(ONE, Counter.cancel, "x")
         assert not [shard.alarms for shard in store.snapshot().shards.values() if shard.alarms]
+
+    run_virtual(main)
+
+
+def test_a_message_becomes_a_dead_letter_on_a_full_store() -> None:
+    """It is none more, so it does not fail what is taken away in the same step."""
+
+    async def main() -> None:
+        store = memory()
+        desk = messages.DESK
+        async with core(store, kinds=[*messages.KINDS, Counter], shards=1) as a:
+            await a.host.call(ONE, Counter.add, 1)
+            await a.host.call(messages.office("n"), messages.Office.set, "closed", True)
+            resting = asyncio.ensure_future(a.host.call(messages.office("n"), messages.Office.rest, 0.5))
+            await a.host.call(desk, messages.Desk.issue, ["n"], 5)
+            store.full = True
+            await resting
+            await a.host.call(ONE, Counter.vanish)
+            await asyncio.sleep(0.2)
+            (shard,) = store.snapshot().shards.values()
+            letters = [Message.decode(row.sent.message) for row in shard.outbox()]
+            assert 5 == sum(letter.dead_ms > 0 for letter in letters)
+            with pytest.raises(NoRoomError):
+                await a.host.call(desk, messages.Desk.issue, ["n"])
 
     run_virtual(main)
 

@@ -58,6 +58,28 @@ def test_a_dead_letter_stays_dead_though_its_sender_stores_anew_what_it_has_sent
     run_virtual(main)
 
 
+def test_a_message_is_lost_with_the_commit_that_sent_it() -> None:
+    """A checkpointed sender keeps its state over a store that went back in time, but not what it has sent since then."""
+
+    async def main() -> None:
+        store = memory()
+        quick = Address("quick_desk", "acme", "one")
+        async with core(store, kinds=KINDS) as a:
+            resting = asyncio.ensure_future(a.host.call(office("n"), Office.rest, 3))
+            await a.host.call(quick, QuickDesk.issue, ["n"], durability="committed")
+            backup = store.snapshot()
+            await a.host.call(quick, QuickDesk.issue, ["n"], durability="committed")
+            store.restore(backup)
+            await asyncio.sleep(5)
+            await asyncio.gather(resting, return_exceptions=True)
+            assert 3 == await a.host.call(quick, QuickDesk.issue, ["n"])
+            await asyncio.sleep(60)
+            assert [1, 3] == await filed(a, "n")
+            assert [] == await outbox(store, quick)
+
+    run_virtual(main)
+
+
 class SlowToTell(MemoryStore):
     """What it answers to a load is old when it arrives."""
 

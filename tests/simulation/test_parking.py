@@ -72,6 +72,12 @@ class Board(DurableObject):
         assert not isinstance(taken, int)
         return taken
 
+    def read_and_count(self) -> Park:
+        Board.looked += 1
+        self.looks = getattr(self, "looks", 0) + 1
+        assert self.looks == Board.looked
+        return Park("version", FOR_LONG_MS)
+
     def read_in_vain(self) -> Park:
         return Park("version", FOR_LONG_MS)
 
@@ -123,6 +129,48 @@ def test_a_parked_caller_is_answered_at_its_moment() -> None:
         async with core(memory(), kinds=[Board]) as a:
             assert (0, "") == await read(a, until_ms=START_MS + 4_000)
             assert 4_000 <= clock.now_ms() - START_MS <= 4_050
+
+    run_virtual(main)
+
+
+def test_a_caller_that_cannot_be_parked_costs_the_object_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its instance keeps is kept, as the turn has ended well; of a node there is a bound too."""
+    monkeypatch.setattr(bounds, "PARKED_CALLS_MAX", 2)
+    monkeypatch.setattr(bounds, "NODE_PARKED_MAX", 3)
+    monkeypatch.setattr(Board, "looked", 0)
+
+    async def main() -> None:
+        async with core(memory(), kinds=[Board]) as a:
+            calls = [asyncio.ensure_future(a.host.call(ONE, Board.read_and_count)) for _ in range(4)]
+            await asyncio.sleep(0.1)
+            assert [False, False, True, True] == [call.done() for call in calls]
+            assert all(isinstance(call.exception(), OverloadedError) for call in calls[2:])
+            two = Address("board", "acme", "two")
+            others = [asyncio.ensure_future(a.host.call(two, Board.read_in_vain)) for _ in range(2)]
+            await asyncio.sleep(0.1)
+            assert [False, True] == [call.done() for call in others]
+            for call in (*calls, *others):
+                call.cancel()
+            await asyncio.sleep(0.1)
+            assert (0, 0) == (a.host.admission.parked, a.host.admission._calls)
+
+    run_virtual(main)
+
+
+def test_parked_callers_keep_no_call_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They do not count among the calls that a node may hold, and do again while they wait for their turn."""
+    monkeypatch.setattr(bounds, "NODE_CALLS_MAX", 3)
+
+    async def main() -> None:
+        async with core(memory(), kinds=[Board]) as a:
+            waiting = [read(a) for _ in range(3)]
+            await asyncio.sleep(0.1)
+            waiting += [read(a) for _ in range(3)]
+            await asyncio.sleep(0.1)
+            assert (6, 0) == (a.host.admission.parked, a.host.admission._calls)
+            assert 1 == await a.host.call(ONE, Board.write, "hello")
+            assert [(1, "hello")] * 6 == await asyncio.gather(*waiting)
+            assert (0, 0, 0) == (a.host.admission.parked, a.host.admission._calls, a.host.admission._size_bytes)
 
     run_virtual(main)
 
