@@ -217,7 +217,7 @@ class OperatorApi:
         if not declared_size(fields, BODY_BYTES_MAX):
             return _Rearm()
         check_media_type(fields)
-        body = await self._reader.read(receive, BODY_BYTES_MAX)
+        body = await self._reader.read(receive, BODY_BYTES_MAX, fields.get(b"content-length"))
         order = _decode_rearm(body)
         check_keys(body)
         if order.due_ms is not None and not 0 <= order.due_ms <= MOMENT_MS_MAX:

@@ -1,5 +1,8 @@
 """Reading a request's body: whole, within a cap, before a deadline, and only if it is JSON.
 
+Servers send a body in pieces and tell its end in a message of its own, which costs as much as any: so a body
+whose length is announced ends when that much of it is here. What comes behind it is not of this request.
+
 Deadlines cost one dictionary entry each. All have the same length, so the order of arrival is
 the order of expiry, and one timer of the loop serves every body that is on its way.
 """
@@ -33,8 +36,8 @@ class BodyReader:
         self._late: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    async def read(self, receive: Receive, size_max: int) -> bytes:
-        """The whole body.
+    async def read(self, receive: Receive, size_max: int, announced: bytes | None = None) -> bytes:
+        """The whole body; `announced` is the value of Content-Length, which `declared_size` has found to be one.
 
         Raises:
             TooLargeError: more than `size_max` bytes came; the rest is not read.
@@ -47,9 +50,10 @@ class BodyReader:
         try:
             message = await receive()
             body: bytes = message.get("body", b"")
-            if message["type"] == "http.request" and not message.get("more_body") and len(body) <= size_max:
+            size = -1 if announced is None else int(announced)
+            if size == len(body) <= size_max:
                 return body  # Nearly always: the body came in one piece.
-            return await _read_rest(message, receive, size_max)
+            return await _read_rest(message, receive, size_max, size)
         except asyncio.CancelledError:
             if task in self._late and task.uncancel() == 0:
                 raise BodyTimeoutError(self._deadline_ms) from None
@@ -76,7 +80,8 @@ class BodyReader:
             task.cancel()
 
 
-async def _read_rest(message: Message, receive: Receive, size_max: int) -> bytes:
+async def _read_rest(message: Message, receive: Receive, size_max: int, size: int) -> bytes:
+    """All of it, from the first message on, until its end is told or its `size` is here (-1: it is not known)."""
     parts = bytearray()
     while True:
         if message["type"] != "http.request":
@@ -84,7 +89,7 @@ async def _read_rest(message: Message, receive: Receive, size_max: int) -> bytes
         parts += message.get("body", b"")
         if len(parts) > size_max:
             raise TooLargeError("The request body", size=None, size_max=size_max)
-        if not message.get("more_body"):
+        if len(parts) == size or not message.get("more_body"):
             return bytes(parts)
         message = await receive()
 

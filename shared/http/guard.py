@@ -113,7 +113,7 @@ class Guard:
             if scope["path"].startswith(self._bare):
                 _check_bare(headers, arrival.fields)
             elif (size_max := self._admit(scope, headers, arrival.fields)) is not None:
-                arrival.body = await self._reader.read(receive, size_max)
+                arrival.body = await self._reader.read(receive, size_max, arrival.fields.get(b"content-length"))
                 if arrival.body and b"content-length" not in arrival.fields:  # It may not have been announced at all.
                     check_media_type(arrival.fields, yaml=scope["path"].startswith(self._yaml))
                 receive = replay(arrival.body, receive)

@@ -281,6 +281,31 @@ def test_pieces_are_put_together() -> None:
     assert post_chunked(b'{"a"', b":", b"", b"1}").received == b'{"a":1}'
 
 
+@pytest.mark.parametrize("parts", [(b'{"a":1}',), (b'{"a"', b":", b"1}")])
+def test_the_end_of_an_announced_body_is_not_waited_for(parts: tuple[bytes, ...]) -> None:
+    """It ends where its length is reached: the server need not say so, which would cost as much as the body."""
+    left: list[Message] = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
+
+    async def receive() -> Message:
+        return left.pop(0)
+
+    fields = [HOST, JSON, (b"content-length", b"7")]
+    seen = asyncio.run(ask(scope_of("POST", "/v1/check", fields), receive))
+    assert (204, b'{"a":1}', []) == (seen.status, seen.received, left)
+
+
+def test_an_announced_body_that_ends_too_soon_is_nobody_s() -> None:
+    """The client has gone in the middle of it: nothing behind the guard hears of the request."""
+    parts: list[Message] = [{"type": "http.request", "body": b'{"a"', "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive() -> Message:
+        return parts.pop(0)
+
+    fields = [HOST, JSON, (b"content-length", b"7")]
+    seen = asyncio.run(ask(scope_of("POST", "/v1/check", fields), receive))
+    assert (0, None) == (seen.status, seen.arrival)
+
+
 @pytest.mark.parametrize(
     "fields",
     [
