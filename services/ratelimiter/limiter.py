@@ -16,7 +16,7 @@ next to the latest time that the store's clock could show. The next owner goes o
 has surely passed since, by the earliest time the store's clock can show: uncertainty lengthens a
 window, it never shortens one.
 
-Cost: a check of two limits takes about 1.5 us, of which half is the answer. Memory: about 550 bytes
+Cost: a check of two limits takes about 1.5 us, of which half is the answer. Memory: about 450 bytes
 a subject under a policy of two limits, plus 8 for each hit that still counts.
 """
 
@@ -28,7 +28,7 @@ import msgspec
 from services.ratelimiter.compiled import CompiledPolicy, Decision
 from services.ratelimiter.policy import STATE_BYTES_MAX, STORED_OVERHEAD_BYTES, SubjectFullError
 from services.ratelimiter.schemas import LimitState, PolicyUsage
-from services.ratelimiter.window import Window, new_window
+from services.ratelimiter.window import Window
 from shared.objects.handler import Checkpoint, DurableObject, readonly
 
 
@@ -122,7 +122,7 @@ class Limiter(DurableObject):
             used = window.used
             rule = window.rule
             numbers.append(rule.limit - used)
-            numbers.append(window.base_ms + window.runs[window.head] + rule.window_ms - now_ms if used else 0)
+            numbers.append(window.base_ms + window[window.head] + rule.window_ms - now_ms if used else 0)
         if taken:
             self.dirty()
         return Decision(allowed=True, numbers=tuple(numbers))
@@ -170,13 +170,10 @@ class Limiter(DurableObject):
         others = [usage for usage in self._live(now_ms) if usage is not found]
         if found is None or found.policy is not policy:
             before = {} if found is None else dict(zip(found.limit_names, found.windows, strict=True))
-            windows = [
-                before.get(name) or new_window(rule)
-                for name, rule in zip(policy.limit_names, policy.rules, strict=True)
-            ]
-            _check_room(others, windows, policy)
-            for window, rule in zip(windows, policy.rules, strict=True):
-                window.conform(rule, now_ms)
+            titled = zip(policy.limit_names, policy.rules, strict=True)
+            known = [before.get(name) or Window(rule) for name, rule in titled]
+            _check_room(others, known, policy)
+            windows = [window.conformed(rule, now_ms) for window, rule in zip(known, policy.rules, strict=True)]
             found = _Usage(policy.name, policy.version, policy.limit_names, tuple(windows), policy)
         self._keep([found, *others])
         return found

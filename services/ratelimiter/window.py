@@ -9,7 +9,7 @@ with r = window/60 it is 61 buckets of which the oldest counts whole. Both are t
 - a hit counts for at most `window_ms + r`, so at saturation at least L per `window_ms + r` pass.
 
 Pure: no clock is read and nothing waits. Times are milliseconds of one timeline that does not go
-back. A check of two limits costs about a microsecond. A window costs about 180 bytes and 8 more for
+back. A check of two limits costs about a microsecond. A window costs 112 bytes and about 8 more for
 each run, of which there are at most `limit` (log) or 62 (buckets); 16 for windows over 24 days.
 
 A fixed window and the usual estimate from two counters admit up to 2L in some span; a token bucket
@@ -18,11 +18,18 @@ admits its burst on top of its rate. tests/unit/test_window.py checks each sente
 
 import sys
 from array import array
+from functools import lru_cache
 from struct import Struct as Layout
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
 from shared.storage.codec import UnknownFormatError
+
+if TYPE_CHECKING:
+    _Numbers = array[int]
+else:
+    _Numbers = array  # Which takes no parameter before Python 3.12.
 
 LOG_HITS_MAX = 256  # A longer log costs more memory than buckets do.
 BUCKETS = 60
@@ -30,7 +37,9 @@ BUCKET_MS = 10  # Narrower buckets would be rolled more often than they are used
 BUCKETS_MIN = 10  # ... but never so wide that a short window admits a tenth less than it could.
 _NARROW_SPAN_MS = 2**31  # Windows up to this keep 32-bit edges.
 _NARROW_MAX = 2**32 - 1
-_COMPACT_AT = 32  # Dead items at the front before the array is moved up.
+_BASE_STEP_MS = _NARROW_SPAN_MS  # As long as that, or the edges of a narrow window would not fit behind one base.
+_COMPACT_AT = 8  # Dead items at the front before the array is moved up: 64 bytes of a full window at most...
+_COMPACT_SHARE = 32  # ... and a 32nd of a longer one, which is moved that much more seldom.
 
 _FORMAT = 1
 _HEADER = Layout("<B?QQQQI")  # format, log, limit, window_ms, tick_ms, base_ms, runs
@@ -64,19 +73,25 @@ def rule_for(limit: int, window_ms: int, *, log: bool = False) -> Rule:
     return Rule(limit=limit, window_ms=window_ms, tick_ms=tick_ms, log=False)
 
 
-class Window(msgspec.Struct, gc=False):
-    """What one subject has used of one limit.
+class Window(_Numbers):
+    """What one subject has used of one limit: edge, hits, edge, hits... of which what is before `head` counts no more.
 
-    `used` counts the live hits; it may exceed the limit after the limit was lowered. It is zero
-    exactly when `runs` is empty. `runs[head:]` is edge, hits, edge, hits... with edges relative to
-    `base_ms` and not descending.
+    It is the array itself, because an object more would be 48 bytes more. Edges are relative to `base_ms` and do not
+    descend. `used` counts the live hits; it may exceed the limit after the limit was lowered. It is zero exactly when
+    the array is empty.
     """
 
-    rule: Rule
-    runs: "array[int]"
-    base_ms: int = 0
-    used: int = 0
-    head: int = 0
+    __slots__ = ("base_ms", "head", "rule", "used")
+
+    def __new__(cls, rule: Rule) -> Self:
+        """An array of the width that the rule needs."""
+        return super().__new__(cls, "Q" if rule.wide else "I")  # type: ignore[return-value]  # Typeshed: a bare array.
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+        self.base_ms = 0
+        self.used = 0
+        self.head = 0
 
     def fits(self, now_ms: int, cost: int) -> bool:
         """Whether `cost` more would be within the limit now. Takes nothing."""
@@ -84,7 +99,7 @@ class Window(msgspec.Struct, gc=False):
         if used:
             rule = self.rule
             cut = now_ms - rule.window_ms - self.base_ms
-            if self.runs[self.head] <= cut:
+            if self[self.head] <= cut:
                 self._expire(cut)
                 used = self.used
             return used + cost <= rule.limit
@@ -92,18 +107,13 @@ class Window(msgspec.Struct, gc=False):
 
     def take(self, now_ms: int, cost: int) -> None:
         """Record `cost` (>= 1) hits now. The caller has asked `fits` at the same `now_ms`."""
-        rule = self.rule
-        tick_ms = rule.tick_ms
+        tick_ms = self.rule.tick_ms
         edge_ms = now_ms - now_ms % tick_ms + tick_ms
-        runs = self.runs
-        if self.used:
-            edge = edge_ms - self.base_ms
-            last = runs[-2]
-            if edge <= last:  # The same tick; or an edge that a change of rule has moved ahead.
-                runs[-1] += cost
-                self.used += cost
-                return
-        self._append(edge_ms, cost)
+        if self.used and edge_ms - self.base_ms <= self[-2]:
+            self[-1] += cost  # The same tick; or an edge that a change of rule has moved ahead.
+            self.used += cost
+        else:
+            self._append(edge_ms, cost)
 
     def remaining(self, now_ms: int) -> int:
         """What is left of the limit."""
@@ -116,26 +126,25 @@ class Window(msgspec.Struct, gc=False):
         self.fits(now_ms, 0)
         if not self.used:
             return 0
-        return self.base_ms + self.runs[self.head] + self.rule.window_ms - now_ms
+        return self.base_ms + self[self.head] + self.rule.window_ms - now_ms
 
     def retry_after_ms(self, now_ms: int, cost: int) -> int:
         """Milliseconds until `cost` (<= limit) fits, provided nobody else takes; 0 if it fits now. Exact."""
         if self.fits(now_ms, cost):
             return 0
         assert cost <= self.rule.limit, (cost, self.rule)
-        runs = self.runs
         missing = self.used + cost - self.rule.limit
         run = self.head
-        while (missing := missing - runs[run + 1]) > 0:
+        while (missing := missing - self[run + 1]) > 0:
             run += 2
-        return self.base_ms + runs[run] + self.rule.window_ms - now_ms
+        return self.base_ms + self[run] + self.rule.window_ms - now_ms
 
     def drained_at_ms(self) -> int:
         """When the last hit stops counting; 0 if nothing is used. From then on the window may be forgotten."""
-        return self.base_ms + self.runs[-2] + self.rule.window_ms if self.used else 0
+        return self.base_ms + self[-2] + self.rule.window_ms if self.used else 0
 
-    def conform(self, rule: Rule, now_ms: int) -> None:
-        """Go on under another rule with the usage that is known.
+    def conformed(self, rule: Rule, now_ms: int) -> "Window":
+        """The window that goes on under another rule with the usage that is known: this one if it can.
 
         Hits move to the later edge where ticks differ, but never past this tick's: they are not of the future.
         A longer window counts what the shorter one still knew.
@@ -143,20 +152,20 @@ class Window(msgspec.Struct, gc=False):
         old, self.rule = self.rule, rule
         self.fits(now_ms, 0)
         if (old.tick_ms, old.log, old.wide) == (rule.tick_ms, rule.log, rule.wide):
-            return
-        base_ms, runs = self.base_ms, self.runs[self.head :]
-        self._clear()
-        for run in range(0, len(runs), 2):
-            self.take(min(base_ms + runs[run] - 1, now_ms), runs[run + 1])
+            return self
+        window = Window(rule)
+        for run in range(self.head, len(self), 2):
+            window.take(min(self.base_ms + self[run] - 1, now_ms), self[run + 1])
+        return window
 
     def stored_bytes_max(self, rule: Rule) -> int:
         """Bytes that this window takes at most once it is encoded, if it goes on under `rule`."""
-        return rule.stored_bytes_max((len(self.runs) - self.head) // 2)
+        return rule.stored_bytes_max((len(self) - self.head) // 2)
 
     def encode(self) -> bytes:
         """The stored form: a header with the rule, then the runs that count as they are in memory; little-endian."""
         rule, head = self.rule, self.head
-        runs = self.runs[head:] if head else self.runs
+        runs = self[head:] if head else self
         count = len(runs) // 2
         header = _HEADER.pack(_FORMAT, rule.log, rule.limit, rule.window_ms, rule.tick_ms, self.base_ms, count)
         return header + _little(runs).tobytes()
@@ -172,59 +181,53 @@ class Window(msgspec.Struct, gc=False):
         if stored[0] != _FORMAT:
             raise UnknownFormatError(stored[0])
         _, log, limit, window_ms, tick_ms, base_ms, count = _HEADER.unpack_from(stored)
-        window = new_window(Rule(limit=limit, window_ms=window_ms, tick_ms=tick_ms, log=log))
-        runs = window.runs
-        if len(stored) != _HEADER.size + 2 * count * runs.itemsize:
+        window = cls(Rule(limit=limit, window_ms=window_ms, tick_ms=tick_ms, log=log))
+        if len(stored) != _HEADER.size + 2 * count * window.itemsize:
             raise ValueError(f"a stored window should have {count} runs, but has {len(stored) - _HEADER.size} bytes")
-        runs.frombytes(stored[_HEADER.size :])
-        window.runs = _little(runs)
-        window.base_ms, window.used = base_ms, sum(window.runs[1::2])
+        window.extend(_little(array(window.typecode, stored[_HEADER.size :])))
+        window.base_ms, window.used = base_ms, sum(window[1::2])
         return window
 
     def _append(self, edge_ms: int, cost: int) -> None:
-        runs = self.runs
         if not self.used:
-            self.base_ms = edge_ms
+            self.base_ms = _base_of(edge_ms // _BASE_STEP_MS)
         edge = edge_ms - self.base_ms
         if edge > _NARROW_MAX and not self.rule.wide:
             edge = self._rebase(edge_ms)
         self.used += cost
-        runs.append(edge)
-        runs.append(cost)
+        self.append(edge)
+        self.append(cost)
 
     def _expire(self, cut: int) -> None:
-        runs = self.runs
-        if runs[-2] <= cut:
-            self._clear()
+        if self[-2] <= cut:
+            del self[:]
+            self.base_ms = self.used = self.head = 0
             return
         head, used = self.head, self.used
-        while runs[head] <= cut:
-            used -= runs[head + 1]
+        while self[head] <= cut:
+            used -= self[head + 1]
             head += 2
-        if head >= _COMPACT_AT and head * 2 >= len(runs):
-            del runs[:head]
+        if head >= _COMPACT_AT and head * _COMPACT_SHARE >= len(self):
+            del self[:head]
             head = 0
         self.head, self.used = head, used
 
-    def _clear(self) -> None:
-        self.runs = array("Q" if self.rule.wide else "I")
-        self.base_ms = self.used = self.head = 0
-
     def _rebase(self, edge_ms: int) -> int:
-        """Count edges from the oldest live one; say where `edge_ms` is then. Once in 24 days at most."""
-        runs = self.runs
-        del runs[: self.head]
+        """Count edges from the base of the oldest live one; say where `edge_ms` is then. Once in 24 days at most."""
+        del self[: self.head]
         self.head = 0
-        oldest = runs[0]
-        for run in range(0, len(runs), 2):
-            runs[run] -= oldest
-        self.base_ms += oldest
-        return edge_ms - self.base_ms
+        base_ms = _base_of((self.base_ms + self[0]) // _BASE_STEP_MS)
+        step = base_ms - self.base_ms
+        for run in range(0, len(self), 2):
+            self[run] -= step
+        self.base_ms = base_ms
+        return edge_ms - base_ms
 
 
-def new_window(rule: Rule) -> Window:
-    """A window of which nothing is used."""
-    return Window(rule, array("Q" if rule.wide else "I"))
+@lru_cache(maxsize=4)
+def _base_of(step: int) -> int:
+    """When a step began. What windows of the same days have in common is one number, and not 32 bytes in each."""
+    return step * _BASE_STEP_MS
 
 
 def _little(numbers: "array[int]") -> "array[int]":
