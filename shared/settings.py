@@ -21,6 +21,7 @@ PREFIX = "TENURE_"
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 _ORIGIN = re.compile(r"https?://[^/\s@]+")
+_SECRET = ("admin_token", "session_keys")
 ADMIN_TOKEN_LENGTH_MIN = 32  # 24 random bytes in base64: nobody guesses it.
 
 Port = Annotated[int, Meta(ge=1, le=65_535)]
@@ -52,6 +53,9 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     admin_token: str = ""
     """Who sends it as a bearer token to the admin port may see and change every object (`/admin/`); at least 32
     characters. Empty: nobody may. `tenure run` makes one, in `<data_dir>/admin-token`."""
+    session_keys: str = ""
+    """The master keys of session tokens, 32 bytes each, as `0:<base64url>,1:<base64url>`: 0 routes and never changes,
+    the first of the others signs. Wanted by the session manager alone."""
     lease_ttl_ms: LeaseTtl = LEASE_TTL_MS
     """How long a crashed owner's objects stay unavailable, at most."""
     shards: Shards = SHARDS
@@ -102,7 +106,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         shown = (
-            (name, masked_url(value) if name == "redis_url" else "***" if name == "admin_token" and value else value)
+            (name, masked_url(value) if name == "redis_url" else "***" if name in _SECRET and value else value)
             for name in self.__struct_fields__
             for value in (getattr(self, name),)
         )

@@ -40,3 +40,8 @@ LABEL_BYTES_MAX = 128
 USER_AGENT_LENGTH_MAX = 256
 CLIENTS_MAX = 64  # With a limit of their own in a policy.
 ORIGINS_MAX = 32
+
+# Streams of events.
+FEED_PAGE = 100
+STREAM_MS_MAX = 10 * MINUTE_MS
+STREAM_SILENCE_MS = 15_000  # Proxies take a connection that says nothing for a minute for dead.

@@ -68,7 +68,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     absolute_ms: Annotated[int, Meta(ge=MINUTE_MS, le=ABSOLUTE_MS_MAX)] | None = None
     idle_ms: Annotated[int, Meta(ge=0, le=ABSOLUTE_MS_MAX)] | None = None
     """0: none. At least a minute otherwise."""
-    limits: Limits = Limits()
+    limits: Limits = msgspec.field(default_factory=Limits)
     rotation_grace_ms: Window = MINUTE_MS
     """How long a token that was rotated still counts while its successor has not been seen."""
     rotation_overlap_ms: Window = 10_000

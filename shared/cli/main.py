@@ -17,7 +17,7 @@ from shared.cli.operator_arguments import add_operator_commands
 from shared.cli.workflow_arguments import add_workflow_commands
 from shared.errors import ConfigurationError, InvalidInputError, TenureError
 
-SERVICES = ("ratelimiter", "workflows")
+SERVICES = ("ratelimiter", "sessions", "workflows")
 REFUSED, WRONG = 1, 2
 """Exit codes: the store or a node did not do it; or what was said cannot be right, be it an argument or a setting."""
 

@@ -36,6 +36,9 @@ GATEWAY_KEY = b"x-tenure-key"
 ANONYMOUS = "anonymous"
 """Option of a route handler: needs no credential."""
 
+BY_SESSION = "by_session"
+"""Option of a route handler: the credential is a user's session token, which the route itself looks at."""
+
 BY_GATEWAY = "by_gateway"
 """Option of a route handler: the credential is the gateway's, in `X-Tenure-Key`; Authorization is not read."""
 
@@ -153,7 +156,7 @@ class Authenticate:
             UnauthenticatedError: there is none that is valid. Which of its reasons holds is not said.
             UnavailableError: nobody can say at the moment.
         """
-        if handler.opt.get(ANONYMOUS):
+        if handler.opt.get(ANONYMOUS) or handler.opt.get(BY_SESSION):
             return
         fields = arrival_of(connection.scope).fields
         by_gateway = handler.opt.get(BY_GATEWAY)

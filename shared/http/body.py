@@ -18,6 +18,7 @@ from shared.objects.errors import TooLargeError
 
 _JSON = b"application/json"
 YAML = b"application/yaml"
+MERGE_PATCH = b"application/merge-patch+json"
 """RFC 9512. Read where a route says so."""
 
 
@@ -117,8 +118,8 @@ def declared_size(fields: dict[bytes, bytes], size_max: int) -> bool:
     return size > 0
 
 
-def check_media_type(fields: dict[bytes, bytes], *, yaml: bool = False) -> None:
-    """Let only plain `application/json` pass, and `application/yaml` where `yaml`; a charset, if any, must be UTF-8.
+def check_media_type(fields: dict[bytes, bytes], *, yaml: bool = False, patch: bool = False) -> None:
+    """Let only plain JSON pass, with a charset of UTF-8 if any; YAML too where `yaml`, a merge patch where `patch`.
 
     Raises:
         UnsupportedMediaTypeError: anything else, or nothing.
@@ -132,6 +133,8 @@ def check_media_type(fields: dict[bytes, bytes], *, yaml: bool = False) -> None:
     media_type, _, parameters = (given or b"").lower().partition(b";")
     charset = parameters.replace(b" ", b"").replace(b'"', b"")
     if yaml and media_type.strip() == YAML and charset in (b"", b"charset=utf-8"):
+        return
+    if patch and media_type.strip() == MERGE_PATCH and charset in (b"", b"charset=utf-8"):
         return
     if media_type.strip() != _JSON or charset not in (b"", b"charset=utf-8"):
         raise UnsupportedMediaTypeError(f"The body must be application/json{' or application/yaml' if yaml else ''}.")

@@ -115,7 +115,7 @@ class Guard:
             elif (size_max := self._admit(scope, headers, arrival.fields)) is not None:
                 arrival.body = await self._reader.read(receive, size_max, arrival.fields.get(b"content-length"))
                 if arrival.body and b"content-length" not in arrival.fields:  # It may not have been announced at all.
-                    check_media_type(arrival.fields, yaml=scope["path"].startswith(self._yaml))
+                    self._check_media_type(scope, arrival.fields)
                 receive = replay(arrival.body, receive)
         except TenureError as error:
             await self._refuse(scope, send, error, arrival)
@@ -138,9 +138,12 @@ class Guard:
             _check_query(scope["query_string"])
         size_max = self._body_bytes_max.get(path, self._body_bytes)
         if declared_size(fields, size_max):
-            check_media_type(fields, yaml=path.startswith(self._yaml))
+            self._check_media_type(scope, fields)
             return size_max
         return size_max if method in _BODY_METHODS else None
+
+    def _check_media_type(self, scope: Scope, fields: dict[bytes, bytes]) -> None:
+        check_media_type(fields, yaml=scope["path"].startswith(self._yaml), patch=scope["method"] == "PATCH")
 
     async def _refuse(self, scope: Scope, send: Send, error: Exception, arrival: Arrival) -> None:
         """Answer with the problem document of `error`; the connection ends where a body may be left unread."""

@@ -21,7 +21,7 @@ from litestar.typing import FieldDefinition
 from shared.bounds import REQUEST_KEY_BYTES_MAX
 from shared.errors import ForbiddenError, InvalidInputError, NotFoundError, TenureError, UnauthenticatedError
 from shared.http.answers import FIELDS
-from shared.http.auth import ANONYMOUS, BY_GATEWAY, GATEWAY_KEY, required_scopes
+from shared.http.auth import ANONYMOUS, BY_GATEWAY, BY_SESSION, GATEWAY_KEY, required_scopes
 from shared.http.contents import CONTENT, describe
 from shared.http.errors import BodyTimeoutError, UnsupportedMediaTypeError
 from shared.http.problem import MEDIA_TYPE, TYPE_PREFIX, ProblemTable
@@ -75,6 +75,11 @@ _SECURITY_SCHEMES: dict[str, Any] = {
         "description": "An API key, set by a gateway that overwrites what its client sent.",
     },
 }
+_SESSION_SCHEME: dict[str, Any] = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A session token: `Authorization: Bearer tns_...`, or the cookie of it.",
+}
 assert _SECURITY_SCHEMES["gateway"]["name"].lower().encode() == GATEWAY_KEY
 
 
@@ -110,6 +115,8 @@ def complete(document: dict[str, Any], app: Litestar, table: ProblemTable) -> di
         }
     }
     operations = list(_operations(document, app))
+    if any(BY_SESSION in handler.opt for _, handler, _ in operations):
+        components["securitySchemes"] = {**_SECURITY_SCHEMES, "session": _SESSION_SCHEME}
     contents = [(operation, handler.opt[CONTENT]) for operation, handler, _ in operations if CONTENT in handler.opt]
     describe(contents, components["schemas"])
     for operation, handler, path in operations:
@@ -143,6 +150,8 @@ def _complete_operation(
     errors: list[type[TenureError]] = [*_EVERYWHERE, *handler.opt.get(PROBLEMS, ())]
     if handler.opt.get(ANONYMOUS):
         operation["security"] = []
+    elif handler.opt.get(BY_SESSION):
+        operation["security"] = [{"session": []}]
     else:
         scheme = "gateway" if handler.opt.get(BY_GATEWAY) else "bearer"
         operation["security"] = [{scheme: sorted(required_scopes(handler))}]

@@ -183,15 +183,19 @@ def _detail(row: Row, error: BaseException) -> str:
     return str(getattr(error, "detail", "") or error)
 
 
-def _challenge(field: str) -> bytes:
+def _challenge(field: str, more: str) -> bytes:
     """What is wanted, and where. A field of our own has no registered scheme, so it is named in a parameter."""
+    if more:
+        return b"%b, %b" % (_REALM, more.encode("ascii"))
     return _REALM if field == BEARER else b'ApiKey realm="tenure", header="%b"' % field.encode("ascii")
 
 
 def _headers(row: Row, error: BaseException) -> Headers:
     headers: Headers = [(b"content-type", MEDIA_TYPE)]
     if row.status == 401:
-        headers.append((b"www-authenticate", _challenge(getattr(error, "field", BEARER))))
+        headers.append(
+            (b"www-authenticate", _challenge(getattr(error, "field", BEARER), getattr(error, "challenge", "")))
+        )
     elif isinstance(error, ForbiddenError) and error.scope and error.field == BEARER:
         scope = b'%b, error="insufficient_scope", scope="%b"' % (_REALM, error.scope.encode("ascii"))
         headers.append((b"www-authenticate", scope))

@@ -137,6 +137,23 @@ class Host:
         activation.touched = True
         return self._turns.run_plain(activation, method, args)
 
+    def read_now(self, address: Address, method: Callable[..., Any], *args: Any) -> Any:
+        """Run a plain `@readonly` handler at once, or return NOT_NOW: also where what it would see is not all stored.
+
+        Raises:
+            HandlerError, DomainError, TooLargeError: as `call`.
+        """
+        activation = self._activations.get(address)
+        if activation is None or not activation.idle or activation.written > activation.confirmed or activation.dirty:
+            return NOT_NOW
+        now_ms = self._monotonic_ms()
+        if now_ms >= activation.shard.valid_until_ms or self._draining:
+            return NOT_NOW
+        if 0 < activation.state.expire_at_ms <= self.store_clock.upper_at_ms(now_ms) and self._expired(activation):
+            return NOT_NOW
+        activation.touched = True
+        return self._turns.run_plain(activation, method, args)
+
     async def call(
         self,
         address: Address,

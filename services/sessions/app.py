@@ -1,0 +1,103 @@
+"""The session manager put together: guard, whoami's fast lane, documented routes; and the admin application."""
+
+from collections.abc import Mapping
+
+from litestar.di import Provide
+
+from services.sessions.challenges import CrossSiteError, IfMatchRequiredError, SignedOutError, StepUpError
+from services.sessions.desk import Desk
+from services.sessions.directory import Directory
+from services.sessions.front import Front, provide_principal
+from services.sessions.keys import KeySet
+from services.sessions.own import provide_me, provide_my_token
+from services.sessions.paths import with_names
+from services.sessions.refusals import (
+    DataTooLargeError,
+    ImpersonationError,
+    PrincipalDisabledError,
+    PrincipalErasedError,
+    SessionEndedError,
+    SessionLimitError,
+    StaleDataError,
+    SupersededError,
+    UnknownSessionError,
+)
+from services.sessions.routes import HANDLERS
+from services.sessions.tokens import Tokens
+from services.sessions.whoami import PATH, WhoamiLane
+from shared.errors import TenureError
+from shared.http.admin import OperatorApi
+from shared.http.app import asgi, create_app, openapi_json
+from shared.http.asgi import ASGIApp
+from shared.http.auth import KeyRing
+from shared.http.guard import Guard
+from shared.http.health import create_admin_app
+from shared.http.objectlane import ObjectLane
+from shared.http.objects import object_routes, with_object_names
+from shared.http.problem import ProblemTable, Row
+from shared.runtime.node import Node
+
+TITLE = "Tenure sessions"
+API_VERSION = "1.0.0"
+DESCRIPTION = "Who is signed in: exact limits, both time-outs, and revoked means revoked when the call is answered."
+PROBLEMS: Mapping[type[TenureError], Row] = {
+    SignedOutError: Row(401, "Signed out", ("reason",)),
+    StepUpError: Row(401, "Authentication not sufficient", ("acr_values", "max_age")),
+    CrossSiteError: Row(403, "From another site"),
+    PrincipalDisabledError: Row(403, "Disabled"),
+    PrincipalErasedError: Row(403, "Erased"),
+    ImpersonationError: Row(403, "Not in somebody else's name"),
+    UnknownSessionError: Row(404, "Unknown session"),
+    SessionLimitError: Row(409, "Session limit reached", ("sessions",)),
+    SupersededError: Row(409, "Replaced meanwhile"),
+    SessionEndedError: Row(410, "Session ended", ("reason",)),
+    StaleDataError: Row(412, "Precondition failed"),
+    DataTooLargeError: Row(413, "Too large", ("size_max",)),
+    IfMatchRequiredError: Row(428, "Precondition required"),
+}
+
+
+def build_app(node: Node, *, keys: KeySet) -> tuple[ASGIApp, ASGIApp]:
+    """The public and the admin application of a node."""
+    tokens = Tokens(keys)
+    directory = Directory(node.shared_documents, node.documents, tokens)
+    desk = Desk(tokens, directory, node.host.call)
+    front = Front(desk, node.host, node.documents)
+    ring = KeyRing(node.shared_documents, node.clock)
+    documented = create_app(
+        title=TITLE,
+        version=API_VERSION,
+        description=DESCRIPTION,
+        route_handlers=[*HANDLERS, *object_routes(node.host, node.objects)],
+        keys=ring,
+        problems=PROBLEMS,
+        dependencies={
+            "front": Provide(lambda: front, sync_to_thread=False),
+            "principal": Provide(provide_principal, sync_to_thread=False),
+            "my_token": Provide(provide_my_token, sync_to_thread=False),
+            "me": Provide(provide_me),
+        },
+        tracer=node.tracer,
+        observe=node.metrics.http_request,
+        durability=node.durability,
+    )
+    table = ProblemTable(PROBLEMS)
+    objects = ObjectLane(
+        with_object_names(with_names(asgi(documented))),
+        node.host,
+        node.objects,
+        keys=ring,
+        table=table,
+        traced=node.tracer.enabled,
+        observe=node.metrics.http_request,
+        durability=node.durability,
+    )
+    lane = WhoamiLane(objects, desk=desk, host=node.host, table=table, count=node.metrics.bind_http)
+    public = Guard(lane, bare=(PATH,), table=table, observe=node.metrics.http_request)
+    admin = create_admin_app(
+        ready=node.ready,
+        scrape=node.metrics.scrape,
+        openapi=lambda: openapi_json(documented),
+        operator=OperatorApi(node.inspection, token=node.settings.admin_token).answer,
+    )
+    return public, admin

@@ -1,0 +1,42 @@
+"""The cookie that an application hands to the browser, and what comes back in requests.
+
+`__Host-` and `Path=/` bind it to one host over TLS; no script reads it; other sites' pages do not send it with what
+they post. A session of a higher assurance gets no `Max-Age`: it is not to outlive the browser's window.
+
+Sources: RFC 6265bis, OWASP ASVS 5.0 V3.3, NIST SP 800-63B-4 5.1.1.
+"""
+
+from services.sessions.bounds import ABSOLUTE_MS_MAX
+from services.sessions.policy import Policy
+from services.sessions.records import SessionView
+
+HOST_COOKIE = "__Host-sid"
+DOMAIN_COOKIE = "__Secure-sid"
+LOWEST = "aal1"
+_NAMES = (HOST_COOKIE.encode(), DOMAIN_COOKIE.encode())
+
+
+def set_cookie(token: str, session: SessionView, policy: Policy, now_ms: int) -> str:
+    """The value of a `Set-Cookie` field for a token."""
+    name = DOMAIN_COOKIE if policy.cookie_domain else HOST_COOKIE
+    domain = f"; Domain={policy.cookie_domain}" if policy.cookie_domain else ""
+    seconds = max(0, min(session.expires_ms - now_ms, ABSOLUTE_MS_MAX) // 1000)
+    age = f"; Max-Age={seconds}" if session.acr == LOWEST else ""
+    return f"{name}={token}; Path=/; Secure; HttpOnly; SameSite=Lax{domain}{age}"
+
+
+def clear_cookie(policy: Policy) -> str:
+    """The value of a `Set-Cookie` field that takes it away."""
+    name = DOMAIN_COOKIE if policy.cookie_domain else HOST_COOKIE
+    domain = f"; Domain={policy.cookie_domain}" if policy.cookie_domain else ""
+    return f"{name}=; Path=/; Secure; HttpOnly; SameSite=Lax{domain}; Max-Age=0"
+
+
+def cookie_token(field: bytes) -> bytes:
+    """The token in a `Cookie` field; empty where there is none, or more than one."""
+    found = [
+        value.strip()
+        for name, separator, value in (part.partition(b"=") for part in field.split(b";"))
+        if separator and name.strip() in _NAMES
+    ]
+    return found[0] if len(found) == 1 else b""

@@ -1,0 +1,104 @@
+"""What users do about their own sessions, with the token or the cookie: `/v1/session...`, and whoami."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from litestar import Response, get, post
+from litestar.params import JSONBody
+
+from services.sessions.challenges import CrossSiteError, SignedOutError, StepUpError
+from services.sessions.cookies import clear_cookie
+from services.sessions.front import AnyRequest, TheFront
+from services.sessions.own import MyCall, MyToken
+from services.sessions.principal import Principal
+from services.sessions.records import Denied, SessionView, view_of
+from services.sessions.refusals import ImpersonationError
+from services.sessions.schemas import Granted, OwnSession, OwnSessions, Revoked, RevokeOwn, Whoami
+from shared.errors import UnauthenticatedError
+from shared.http.errors import UnsupportedMediaTypeError
+from shared.objects.errors import CommitFailedError, DeadlineExceededError, NoRoomError, OutcomeUnknownError
+
+_WRITE = (DeadlineExceededError, CommitFailedError, OutcomeUnknownError, NoRoomError)
+_MINE = (UnauthenticatedError, SignedOutError)
+_CHANGE = (*_WRITE, *_MINE, CrossSiteError, UnsupportedMediaTypeError)
+_LEAVING = {"clear-site-data": '"cache","cookies","storage"'}
+
+
+@get("/v1/session", by_session=True, problems=(*_MINE, DeadlineExceededError), of_object=True, tags=["own"])
+async def get_own(me: MyCall) -> SessionView:
+    """The session of the token that asks."""
+    standing = me.presence.standing
+    return view_of(me.presence.session_id, standing.session, standing.seen, me.policy)
+
+
+@get("/v1/session/list", by_session=True, problems=(*_MINE, DeadlineExceededError), of_object=True, tags=["own"])
+async def list_own(me: MyCall, front: TheFront, request: AnyRequest) -> OwnSessions:
+    """All sessions of the user who asks. Who acts in the user's name sees that session alone."""
+    current = me.presence.session_id
+    impersonated = me.presence.standing.session.actor is not None
+    views: Sequence[SessionView] = await front.call(
+        request, me.located.address, Principal.listing, front.desk.rules(me.tenant)
+    )
+    shown = [
+        view
+        for view in views
+        if view.id == current or (not impersonated and (view.actor is None or me.policy.show_impersonation))
+    ]
+    return OwnSessions(sessions=tuple(OwnSession(current=view.id == current, session=view) for view in shown))
+
+
+@post("/v1/session/rotate", status_code=200, by_session=True, problems=_CHANGE, durable=True, tags=["own"])
+async def rotate(my_token: MyToken, front: TheFront) -> Granted:
+    """Replace the token. Whoever asks again within the window, or from another tab, gets the same one."""
+    grant = await front.desk.rotate(my_token)
+    if isinstance(grant, Denied):
+        raise SignedOutError(grant.reason)
+    verdict = await front.desk.stand(my_token)
+    if isinstance(verdict, Denied):  # Ended in between, or its windows are 0: the name is that of the successor's.
+        located = front.desk.located(grant.token.encode())
+        assert located is not None, "it was made here"
+        verdict = await front.desk.stand(located)
+    if isinstance(verdict, Denied):
+        raise SignedOutError(verdict.reason)
+    return front.granted(my_token.tenant, verdict.principal, grant)
+
+
+@post(
+    "/v1/session/logout", status_code=204, by_session=True, problems=_CHANGE, durable=True, of_object=True, tags=["own"]
+)
+async def logout(my_token: MyToken, me: MyCall, front: TheFront, request: AnyRequest) -> Response[None]:
+    """End the session of the token that asks."""
+    await front.call(request, my_token.address, Principal.revoke, my_token.session_id, "logout")
+    return Response(None, status_code=204, headers={**_LEAVING, "set-cookie": clear_cookie(me.policy)})
+
+
+@post(
+    "/v1/session/revoke",
+    status_code=200,
+    by_session=True,
+    problems=(*_CHANGE, StepUpError, ImpersonationError),
+    durable=True,
+    of_object=True,
+    tags=["own"],
+)
+async def revoke_own(me: MyCall, front: TheFront, data: JSONBody[RevokeOwn], request: AnyRequest) -> Revoked:
+    """End one of the user's sessions, also this one, or all others. The user must have authenticated lately."""
+    me.check_may_manage(front.host.store_clock.now_ms())
+    address = me.located.address
+    if data.others:
+        count = await front.call(request, address, Principal.revoke_all, me.presence.session_id, "revoked")
+    else:
+        count = int(await front.call(request, address, Principal.revoke, data.session, "revoked"))
+    return Revoked(revoked=count)
+
+
+@get("/v1/whoami", by_session=True, problems=(*_MINE, StepUpError, DeadlineExceededError), tags=["gateways"])
+async def whoami(request: AnyRequest) -> Whoami:
+    """Who the user of a request is, for gateways: any method, any path below, any query. `X-Session-...` fields say it.
+
+    The fast lane answers this before it can come here (`services.sessions.whoami`).
+    """
+    raise AssertionError(f"the fast lane answers {request.url.path}")
+
+
+HANDLERS: Sequence[Any] = (get_own, list_own, rotate, logout, revoke_own, whoami)

@@ -1,0 +1,140 @@
+"""The session manager as a real process on a real store: what it was told survives its death."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.sessions.keys import read_keys
+from shared.clock import SystemClock
+from shared.runtime.documents import open_documents
+from shared.runtime.provision import create_key, create_tenant
+from shared.storage.records import SCOPES
+from shared.testing.valkey import start_valkey
+from tests.architecture.tree import ROOT
+from tests.support.launching import eventually, free_ports
+from tests.support.signing_in import KEYS
+
+pytestmark = pytest.mark.e2e
+COMMAND = (sys.executable, "-m", "services.sessions")
+GUIDE = ROOT / "docs/how-to/keep-users-signed-in.md"
+
+
+class Manager:
+    """A session manager that a test starts and kills."""
+
+    def __init__(self, directory: Path, redis_url: str) -> None:
+        self.port, self.admin_port = free_ports(2)
+        self._log = directory / "sessions.log"
+        self._environ = {
+            **os.environ,
+            "TENURE_REDIS_URL": redis_url,
+            "TENURE_DATA_DIR": str(directory),
+            "TENURE_PORT": str(self.port),
+            "TENURE_ADMIN_PORT": str(self.admin_port),
+            "TENURE_LEASE_TTL_MS": "1000",
+            "TENURE_SESSION_KEYS": KEYS,
+        }
+        self.key = asyncio.run(_new_key(redis_url))
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it is ready."""
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(COMMAND, cwd=ROOT, env=self._environ, stdout=log, stderr=log)
+        eventually(lambda: self._answer("GET", "/health/ready", port=self.admin_port)[0] == 200, within_s=20)
+
+    def kill(self) -> None:
+        """As `kill -9`."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def ask(self, method: str, path: str, body: Any = None, *, token: str = "") -> tuple[int, Any]:
+        """Status and body of an answer, which is waited for while the service starts."""
+        known: list[tuple[int, Any]] = []
+
+        def answered() -> bool:
+            answer = self._answer(method, path, body, secret=token or self.key, port=self.port)
+            known.append(answer)
+            return answer[0] not in (0, 503)
+
+        eventually(answered, within_s=20)
+        return known[-1]
+
+    def status(self, token: str) -> int:
+        """What whoami answers."""
+        return self.ask("GET", "/v1/whoami", token=token)[0]
+
+    def _answer(self, method: str, path: str, body: Any = None, *, secret: str = "", port: int) -> tuple[int, Any]:
+        headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                text = answer.read()
+                return answer.status, json.loads(text) if text[:1] == b"{" else text
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read() or b"{}")
+        except OSError:
+            return 0, None
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    """A running one, on a store of its own that has what it has answered on its disk."""
+    with start_valkey(tmp_path, durable=True) as store:
+        running = Manager(tmp_path, store.url)
+        running.start()
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def test_s19_what_was_acknowledged_survives_kill_9(manager: Manager) -> None:
+    """S-19: the next process denies what was revoked, and lets in whoever is signed in."""
+    kept, gone = (manager.ask("POST", "/v1/principals/ann/sessions", {})[1] for _ in range(2))
+    assert [200, 200] == [manager.status(granted["token"]) for granted in (kept, gone)]
+    assert 204 == manager.ask("DELETE", f"/v1/principals/ann/sessions/{gone['session']['id']}")[0]
+    manager.kill()
+    manager.start()
+    assert [200, 401] == [manager.status(granted["token"]) for granted in (kept, gone)]
+    rotated = manager.ask("POST", "/v1/session/rotate", token=kept["token"])[1]["token"]
+    assert [200, 200] == [manager.status(token) for token in (kept["token"], rotated)]
+
+
+def test_without_keys_it_says_so_in_one_sentence() -> None:
+    """Exit code 2, before it asks for a store; and no key is ever repeated."""
+    for keys, said in (("", "TENURE_SESSION_KEYS must hold"), ("1:AAAA", "TENURE_SESSION_KEYS: item 1")):
+        environ = {**os.environ, "TENURE_REDIS_URL": "redis://127.0.0.1:1", "TENURE_SESSION_KEYS": keys}
+        done = subprocess.run(COMMAND, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+        assert 2 == done.returncode
+        assert done.stderr.startswith(f"tenure: {said}")
+        assert "AAAA" not in done.stderr
+
+
+def test_the_guide_makes_keys_that_can_be_read() -> None:
+    """The lines of docs/how-to/keep-users-signed-in.md, run by a shell."""
+    found = re.search(r"```sh\n(new_key.*?)tenure serve", GUIDE.read_text(), re.DOTALL)
+    assert found is not None
+    script = found[1] + 'printf %s "$TENURE_SESSION_KEYS"'
+    text = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+    assert 1 == read_keys(text).signing_id
+
+
+async def _new_key(redis_url: str) -> str:
+    clock = SystemClock()
+    async with open_documents(redis_url) as documents:
+        await create_tenant(documents, "acme", clock=clock)
+        return await create_key(documents, "acme", scopes=SCOPES, label="", expires_days=None, clock=clock)
