@@ -35,6 +35,8 @@ from shared.http.health import create_admin_app
 from shared.http.objectlane import ObjectLane
 from shared.http.objects import object_routes, with_object_names
 from shared.http.problem import ProblemTable, Row
+from shared.http.sockets import socket_door
+from shared.http.tickets import socket_routes
 from shared.runtime.node import Node
 
 TITLE = "Tenure sessions"
@@ -68,7 +70,11 @@ def build_app(node: Node, *, keys: KeySet) -> tuple[ASGIApp, ASGIApp]:
         title=TITLE,
         version=API_VERSION,
         description=DESCRIPTION,
-        route_handlers=[*HANDLERS, *object_routes(node.host, node.objects)],
+        route_handlers=[
+            *HANDLERS,
+            *object_routes(node.host, node.objects),
+            *socket_routes(node.tickets, ring, node.objects),
+        ],
         keys=ring,
         problems=PROBLEMS,
         dependencies={
@@ -93,7 +99,13 @@ def build_app(node: Node, *, keys: KeySet) -> tuple[ASGIApp, ASGIApp]:
         durability=node.durability,
     )
     lane = WhoamiLane(objects, desk=desk, host=node.host, table=table, count=node.metrics.bind_http)
-    public = Guard(lane, bare=(PATH,), table=table, observe=node.metrics.http_request)
+    public = Guard(
+        lane,
+        bare=(PATH,),
+        table=table,
+        sockets=socket_door(node, ring, table, origins=node.settings.socket_origins),
+        observe=node.metrics.http_request,
+    )
     admin = create_admin_app(
         ready=node.ready,
         scrape=node.metrics.scrape,

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from services.sessions.app import build_app
 from services.sessions.keys import read_keys
 from services.sessions.principal import Principal
+from shared.objects.handler import DurableObject
 from shared.runtime.node import Node
 from shared.testing.clock import LoopClock, run_virtual
 from shared.testing.store import MemoryStore
@@ -58,13 +59,13 @@ class Sessions(Service):
         return (await self.whoami(token)).status
 
 
-def with_sessions(scenario: Callable[[Sessions], Awaitable[T]]) -> T:
-    """Run `scenario` with a service of its own, in virtual time."""
+def with_sessions(scenario: Callable[[Sessions], Awaitable[T]], *, objects: Sequence[type[DurableObject]] = ()) -> T:
+    """Run `scenario` with a service of its own, in virtual time; `objects` are hosted beside the principals."""
 
     async def main() -> T:
         store = MemoryStore(LoopClock(asyncio.get_running_loop()))
-        async with core(store, kinds=[Principal]) as running:
-            service = Sessions(running, store)
+        async with core(store, kinds=[Principal, *objects]) as running:
+            service = Sessions(running, store, objects=objects)
             await service.start()
             return await scenario(service)
 
