@@ -73,6 +73,17 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     socket_origins: str = ""
     """Origins of pages that may open sockets, `https://app.example[,...]`; `*`: of all. Pages of the host that is asked
     always may."""
+    public_url: str = ""
+    """Where those who are called reach the workflow service, `https://workflows.example`: the start of the address that
+    an `http` step with `callback: true` gives them. Empty: they are given its path."""
+    outbound_allow: str = ""
+    """Networks that may be called beside public addresses with TLS, `10.1.0.0/16,fd00::/8`: there on any port, and
+    without TLS too. Whoever may write a definition reaches them. Empty: none; under `tenure run`, loopback."""
+    outbound_ports: str = "443"
+    """Ports of public addresses that may be called, with TLS."""
+    secrets_dir: str = ""
+    """Where the secrets are that definitions name: files `<tenant>/<name>`. Empty: there are none; under `tenure run`,
+    `<data_dir>/secrets`."""
     durability: Durability = ""
     """The level that the store is declared to give where it cannot be asked: 0 executed, 1 on disk; empty: ask it.
     2 and 3 want replicas waited for, which this release does not do: it warns and goes on at the level below.
@@ -101,6 +112,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
                 raise ConfigurationError(
                     f"{PREFIX}SOCKET_ORIGINS has {origin!r}, but an origin is a scheme and a host, as https://app.example."
                 )
+        if self.public_url and not re.fullmatch(r"https?://[!-~]+", self.public_url):
+            raise ConfigurationError(f"{PREFIX}PUBLIC_URL must begin with https:// or http://.")
         if "/" in self.lock_id:
             raise ConfigurationError(f"{PREFIX}LOCK_ID must be a file name, without a slash.")
 

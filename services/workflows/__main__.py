@@ -14,7 +14,7 @@ def main() -> int:
     """Serve; the exit code is 2 where the configuration cannot be right."""
     try:
         settings = read_settings(WorkflowsSettings, os.environ)
-        service = Service(settings.env())
+        service = Service(settings)
         run_service(
             settings, service=SERVICE, prefix=PREFIX, kinds=service.kinds, build=service.build, around=service.running
         )

@@ -7,19 +7,20 @@ gets its senders when the node is there; no run can have woken it before.
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
 
 from litestar.di import Provide
 
 from services.workflows.auditor import Auditor
 from services.workflows.book import DefinitionBook, UnknownDefinitionError
 from services.workflows.bounds import REQUEST_BYTES_MAX
+from services.workflows.callbacks import Callbacks
 from services.workflows.carrier import Carrier
 from services.workflows.definitions import Definitions
 from services.workflows.desk import Desk, offer_task, recall_task
 from services.workflows.errands import Report
 from services.workflows.inbox import InboxEntry, show_wait, take_away_wait
-from services.workflows.intents import AskFor, CallObject, SendTask, StartChild
+from services.workflows.intents import AskFor, CallObject, SendHttp, SendTask, StartChild
+from services.workflows.outside import Calls, HttpSender
 from services.workflows.paths import with_names
 from services.workflows.problems import DefinitionError
 from services.workflows.queue import TaskQueue
@@ -35,6 +36,7 @@ from services.workflows.routes import HANDLERS
 from services.workflows.routes.access import Runs, provide_run
 from services.workflows.run import Installation, hosted
 from services.workflows.sending import ChildSender, ObjectSender, recall_child, report_end
+from services.workflows.settings import WorkflowsSettings
 from shared.errors import TenureError
 from shared.http.admin import OperatorApi
 from shared.http.app import asgi, create_app, openapi_json
@@ -49,6 +51,8 @@ from shared.http.problem import ProblemTable, Row
 from shared.http.sockets import socket_door
 from shared.http.tickets import socket_routes
 from shared.objects.handler import DurableObject
+from shared.outbound.client import open_client
+from shared.outbound.credentials import Secrets
 from shared.runtime.node import Node
 
 TITLE = "Tenure workflows"
@@ -72,15 +76,20 @@ PROBLEMS: Mapping[type[TenureError], Row] = {
 class Service:
     """One node's workflow service. `kinds` are hosted before `build` is called with the node."""
 
-    def __init__(self, env: dict[str, Any]) -> None:
-        self.carrier = Carrier({CallObject, StartChild, SendTask, AskFor, Report})
+    def __init__(self, settings: WorkflowsSettings, calls: Calls | None = None) -> None:
+        """`calls` makes the calls outside; None: a client that lives as long as `running`."""
+        self._settings, self._calls = settings, calls
+        self._networks = settings.networks()
+        env = settings.env()
+        self.carrier = Carrier({CallObject, SendHttp, StartChild, SendTask, AskFor, Report})
         installation = Installation(env=env, carried=self.carrier.carried, wake=self.carrier.wake)
         self.kinds: list[type[DurableObject]] = [hosted(installation), TaskQueue, InboxEntry]
 
     @asynccontextmanager
     async def running(self, node: Node) -> AsyncIterator[None]:
         """What the applications of a node need while they are served."""
-        async with asyncio.TaskGroup() as tasks:
+        calling = open_client(self._networks, node.clock, node.metrics)
+        async with calling as self._calls, asyncio.TaskGroup() as tasks:
             auditing = tasks.create_task(Auditor(node.host, node.shared_documents).run())
             yield
             auditing.cancel()
@@ -91,16 +100,8 @@ class Service:
         book = DefinitionBook(node.documents)
         shelf = Definitions(node.documents, book)
         runs, desk = Runs(node.host), Desk(node.host)
-        self.carrier.begin(
-            {
-                CallObject: ObjectSender(node.objects),
-                StartChild: ChildSender(book),
-                SendTask: offer_task,
-                AskFor: show_wait,
-                Report: report_end,
-            },
-            recalls={StartChild: recall_child, SendTask: recall_task, AskFor: take_away_wait},
-        )
+        callbacks = Callbacks(node.documents)
+        self._begin(node, book, callbacks)
         documented = create_app(
             title=TITLE,
             version=API_VERSION,
@@ -117,6 +118,7 @@ class Service:
                 "runs": Provide(lambda: runs, sync_to_thread=False),
                 "run": Provide(provide_run, sync_to_thread=False),
                 "shelf": Provide(lambda: shelf, sync_to_thread=False),
+                "callbacks": Provide(lambda: callbacks, sync_to_thread=False),
                 "book": Provide(lambda: book, sync_to_thread=False),
                 "desk": Provide(lambda: desk, sync_to_thread=False),
             },
@@ -151,3 +153,21 @@ class Service:
             operator=OperatorApi(node.inspection, token=node.settings.admin_token).answer,
         )
         return public, admin
+
+    def _begin(self, node: Node, book: DefinitionBook, callbacks: Callbacks) -> None:
+        """Say who carries out which errand."""
+        assert self._calls is not None, "`running` comes first"
+        calling = HttpSender(
+            self._calls, Secrets(self._settings.secrets_dir), callbacks, public_url=self._settings.public_url
+        )
+        self.carrier.begin(
+            {
+                CallObject: ObjectSender(node.objects),
+                SendHttp: calling,
+                StartChild: ChildSender(book),
+                SendTask: offer_task,
+                AskFor: show_wait,
+                Report: report_end,
+            },
+            recalls={StartChild: recall_child, SendTask: recall_task, AskFor: take_away_wait},
+        )

@@ -47,6 +47,7 @@ MAP_ITEMS_MAX = 1_000  # Each is a place in the run's state, and its result too.
 
 # Calls out. What takes longer answers 202 and calls back.
 CALL_TIMEOUT_MS = 30_000
+ERROR_BODY_BYTES_MAX = 8 * 1024  # Of an answer that is an error: kept with the step, for its handlers to look at.
 COMPENSATION_TIMEOUT_MS = 3_600_000  # A worker may have to be started first; the next attempt is the same compensation.
 
 # Requests. A payload with the names around it.

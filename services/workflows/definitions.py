@@ -5,7 +5,6 @@ import msgspec
 from services.workflows.book import DEFINITION, Definition, DefinitionBook, DefinitionRecord, document_name
 from services.workflows.bounds import DEFINITIONS_MAX
 from services.workflows.definition import problems_of, read_json, read_yaml
-from services.workflows.hosting import unhosted
 from services.workflows.problems import DefinitionError, Problem
 from services.workflows.reading import Source
 from shared.errors import ConflictError, InvalidInputError
@@ -40,10 +39,10 @@ def checked(body: bytes, media_type: bytes) -> tuple[Source, str, str]:
     """The definition, its text, and the same as JSON.
 
     Raises:
-        DefinitionError: it cannot be run, here or anywhere; it has everything that is wrong.
+        DefinitionError: it cannot be run; it has everything that is wrong.
     """
     source, text = read_definition(body, media_type)
-    _refuse(problems_of(source) or unhosted(source))
+    _refuse(problems_of(source))
     as_json = msgspec.json.encode(source.tree).decode()
     _refuse(problems_of(read_json(as_json)))  # JSON takes more room than YAML, and a run keeps it as JSON.
     return source, text, as_json

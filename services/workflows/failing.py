@@ -9,7 +9,7 @@ run. The step where it happened stalls, an incident is opened, and everything el
 import msgspec
 
 from services.workflows.closing import drop, drop_below, fail_run, note_unsure
-from services.workflows.compiling import UNKNOWN_OUTCOMES
+from services.workflows.compiling import UNSURE
 from services.workflows.draft import Draft, Fault, activity_of, is_effect
 from services.workflows.handling import matches
 from services.workflows.program import Catcher
@@ -53,7 +53,7 @@ def _give_up_attempt(draft: Draft, scope: Scope, todo: Fault) -> Scope:
     """What the attempt had outstanding is not outstanding any more."""
     drop_below(draft, scope, "failed")
     activity = activity_of(scope)
-    unknown = is_effect(activity.sent) and matches(UNKNOWN_OUTCOMES, todo.failure.error)
+    unknown = is_effect(activity.sent) and matches(UNSURE, todo.failure.error)
     draft.settle_serial(activity.serial, "timed_out" if todo.failure.error.startswith("timeout") else "failed")
     draft.alter(scope, sent=None, failure=todo.failure, unsure=activity.unsure or unknown)
     return draft.scopes[scope.path]

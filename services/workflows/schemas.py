@@ -123,6 +123,15 @@ class FailStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     serial: Serial = 0
 
 
+class CallBack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The answer to a call that was accepted: a result, or an error."""
+
+    result: Json = None
+    error: Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z][A-Za-z0-9._-]*$")] | None = None
+    cause: Json = ""
+    data: Json = None
+
+
 class SkipStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Take the step as done, with this result."""
 

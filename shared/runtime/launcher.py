@@ -40,6 +40,7 @@ SERVICE_STOP_MS_MAX = 30_000
 _READY_POLL_MS = 25
 _READY_TIMEOUT_MS = 1_000
 _WAITING_NOTICE_MS = 10_000
+_LOOPBACK = "127.0.0.0/8,::1/128"  # Where a developer's own receivers are.
 
 
 class ServiceCommand(msgspec.Struct, frozen=True):
@@ -232,6 +233,10 @@ class _Launcher:
             "admin_port": str(service.admin.port),
             "admin_token": self._admin_token(),
         }
+        if not self._settings.outbound_allow:
+            given["outbound_allow"] = _LOOPBACK
+        if not self._settings.secrets_dir:
+            given["secrets_dir"] = str(self._data_dir / "secrets")
         if self._store is not None:
             given["lock_id"] = f"{service.name}-0"
         return {**self._environ, **{variable_of(name): value for name, value in given.items()}}

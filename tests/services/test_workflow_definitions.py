@@ -47,14 +47,10 @@ def test_a_definition_that_is_deleted_leaves_its_runs() -> None:
         ("workflow: other\nstart: a\nsteps: { a: { pass: 1, end: true } }", "/workflow"),
         ("workflow: w\nversion: 2\nstart: a\nsteps: { a: { pass: 1, end: true } }", "/version"),
         ('workflow: w\nstart: a\nsteps: { a: { pass: "{% ( %}", end: true } }', "/steps/a/pass"),
-        ("workflow: w\nstart: a\nsteps: { a: { http: { GET: 'http://x/' }, end: true } }", "/steps/a/http"),
+        ("workflow: w\nstart: a\nsteps: { a: { http: { GET: 'ftp://x/' }, end: true } }", "/steps/a/http/GET"),
         (
-            "workflow: w\nstart: a\nsteps: { a: { wait: {}, compensate: { http: { GET: 'http://x/' } }, end: true } }",
-            "/steps/a/compensate/http",
-        ),
-        (
-            "workflow: w\nstart: a\nsteps: { a: { map: { items: [1] }, each: { start: b, steps: { b: { http: { GET: 'http://x/' }, end: true } } }, end: true } }",
-            "/steps/a/each/steps/b/http",
+            "workflow: w\nstart: a\nsteps: { a: { map: { items: [1] }, each: { start: b, steps: { b: { next: c } } }, end: true } }",
+            "/steps/a/each/steps/b",
         ),
         ("workflow: [", ""),
     ],

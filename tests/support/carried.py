@@ -12,7 +12,8 @@ from services.workflows.definition import read_yaml
 from services.workflows.desk import offer_task, recall_task
 from services.workflows.errands import Report
 from services.workflows.inbox import InboxEntry, show_wait, take_away_wait
-from services.workflows.intents import AskFor, CallObject, SendTask, StartChild
+from services.workflows.intents import AskFor, CallObject, SendHttp, SendTask, StartChild
+from services.workflows.outside import Calls, HttpSender
 from services.workflows.queue import TaskQueue
 from services.workflows.run import Installation, WorkflowRun, hosted
 from services.workflows.sending import ChildSender, ObjectSender, recall_child, report_end
@@ -20,6 +21,9 @@ from shared.objects.config import Document, Documents
 from shared.objects.errors import DomainError
 from shared.objects.handler import DurableObject, public
 from shared.objects.published import published
+from shared.outbound.credentials import Secrets
+from shared.outbound.errors import UnreachableError
+from tests.support.receivers import Receivers, fixed_callbacks
 
 
 class SoldOutError(DomainError):
@@ -63,14 +67,19 @@ class Installed:
         definitions: Mapping[str, str] | None = None,
         env: dict[str, Any] | None = None,
         objects: Sequence[type[DurableObject]] = (),
+        calls: Calls | None = None,
     ) -> None:
         kinds: list[type[DurableObject]] = [Shelf, *objects]
         documents = SimpleNamespace(subscribe=lambda _, listener: self._tell(listener, definitions or {}))
         book = DefinitionBook(cast("Documents", documents))
-        self.carrier = Carrier({CallObject, StartChild, SendTask, AskFor, Report})
+        self.carrier = Carrier({CallObject, SendHttp, StartChild, SendTask, AskFor, Report})
+        calling = HttpSender(
+            calls or Receivers(UnreachableError()), Secrets(""), fixed_callbacks(), public_url="https://flows.example"
+        )
         self.carrier.begin(
             {
                 CallObject: ObjectSender([published(cls) for cls in kinds]),
+                SendHttp: calling,
                 StartChild: ChildSender(book),
                 SendTask: offer_task,
                 AskFor: show_wait,

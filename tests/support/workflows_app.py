@@ -1,18 +1,23 @@
 """The whole workflow service in virtual time over the store in memory, asked through real ASGI."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
 from services.workflows.app import Service as WorkflowService
+from services.workflows.outside import Calls
+from services.workflows.settings import WorkflowsSettings
 from shared.objects.handler import DurableObject
+from shared.outbound.errors import UnreachableError
 from shared.runtime.node import Node
 from shared.telemetry.traces import Tracer
 from shared.testing.clock import LoopClock, run_virtual
 from shared.testing.store import MemoryStore
 from tests.support.carried import Shelf
 from tests.support.limiter_app import Answer, Service
+from tests.support.receivers import Receivers
 from tests.support.simulated import Core, core
 
 T = TypeVar("T")
@@ -105,12 +110,18 @@ def with_workflows(
     env: dict[str, Any] | None = None,
     objects: Sequence[type[DurableObject]] = (),
     tracer: Tracer | None = None,
+    calls: Calls | None = None,
+    **settings: Any,
 ) -> T:
-    """Run `scenario` with a service of its own, in virtual time; `objects` are hosted beside runs."""
+    """Run `scenario` with a service of its own, in virtual time; `objects` are hosted beside runs.
+
+    `calls` makes the calls outside; without it, nobody answers.
+    """
 
     async def main() -> T:
         store = MemoryStore(LoopClock(asyncio.get_running_loop()))
-        service = WorkflowService(env or {})
+        chosen = WorkflowsSettings(definition_env=json.dumps(env) if env else "", **settings)
+        service = WorkflowService(chosen, calls or Receivers(UnreachableError()))
         async with core(store, kinds=[*service.kinds, *objects], tracer=tracer) as running:
             asked = Workflows(running, store, service, objects)
             asked.node.tracer = tracer or asked.node.tracer

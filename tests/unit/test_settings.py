@@ -47,6 +47,7 @@ def test_an_empty_value_is_the_default() -> None:
         ("TENURE_PROT", "1", "There is no setting TENURE_PROT; did you mean TENURE_PORT?"),
         ("TENURE_port", "1", "There is no setting TENURE_port; did you mean TENURE_PORT?"),
         ("TENURE_COLOUR", "red", "There is no setting TENURE_COLOUR."),
+        ("TENURE_PUBLIC_URL", "flows.example", "TENURE_PUBLIC_URL must begin with https:// or http://."),
         ("TENURE_LOCK_ID", "../x", "TENURE_LOCK_ID must be a file name, without a slash."),
         (
             "TENURE_SOCKET_ORIGINS",
@@ -84,8 +85,8 @@ def test_a_port_or_database_that_cannot_be_is_refused(rest: str) -> None:
 
 def test_the_password_is_not_in_the_repr() -> None:
     """A settings object may be logged."""
-    settings = NodeSettings(redis_url="rediss://me:secret@host:6379/1")
-    assert "secret" not in repr(settings)
+    settings = NodeSettings(redis_url="rediss://me:pa55word@host:6379/1")
+    assert "pa55word" not in repr(settings)
     assert "rediss://me:***@host:6379/1" in repr(settings)
 
 

@@ -1,6 +1,18 @@
 """The documented routes of the workflow service, one module for each thing that they are about."""
 
-from services.workflows.routes import bulk, control, definitions, events, inbox, incidents, runs, signals, steps, tasks
+from services.workflows.routes import (
+    bulk,
+    callbacks,
+    control,
+    definitions,
+    events,
+    inbox,
+    incidents,
+    runs,
+    signals,
+    steps,
+    tasks,
+)
 
 HANDLERS = (
     *definitions.HANDLERS,
@@ -8,6 +20,7 @@ HANDLERS = (
     *events.HANDLERS,
     *signals.HANDLERS,
     *steps.HANDLERS,
+    *callbacks.HANDLERS,
     *control.HANDLERS,
     *bulk.HANDLERS,
     *incidents.HANDLERS,
