@@ -1,0 +1,110 @@
+"""The feed of a principal over server-sent events: nothing missed, nothing twice, and told as it happens."""
+
+import asyncio
+import re
+
+from services.sessions.bounds import FEED_ENTRIES, FEED_SLACK
+from shared.http.asgi import Message
+from tests.support.limiter_app import Answer
+from tests.support.sessions_app import Sessions, with_sessions
+
+EVENT = re.compile(r"(?:id: (\d+)\n)?event: ([\w.]+)\n")
+
+
+def told(answer: Answer) -> list[tuple[str, str]]:
+    """Numbers and kinds of what came."""
+    return EVENT.findall(answer.body.decode())
+
+
+async def watched(service: Sessions, *, after: int | None = None) -> Answer:
+    """The stream until it ends by itself, of a client that stays."""
+    await service.node.documents.poll()
+    await service.node.shared_documents.poll()
+    headers = [(b"host", b"x"), (b"authorization", b"Bearer " + service.key.encode())]
+    if after is not None:
+        headers.append((b"last-event-id", b"%d" % after))
+    path = "/v1/principals/ann/events"
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": headers,
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 2),
+    }
+    messages: list[Message] = []
+    ended = asyncio.Event()
+
+    async def receive() -> Message:
+        await ended.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        messages.append(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            ended.set()
+
+    await service.app(scope, receive, send)
+    start, *rest = messages
+    answer = Answer(start["status"], list(start["headers"]), b"".join(part.get("body", b"") for part in rest))
+    assert (200, "text/event-stream") == (answer.status, (answer.field("content-type") or "").partition(";")[0])
+    return answer
+
+
+def test_a_watcher_hears_what_was_and_what_comes() -> None:
+    """From the first number on, while it happens; a token is in none of it."""
+
+    async def scenario(service: Sessions) -> None:
+        first = await service.signed_in()
+        watching = asyncio.ensure_future(watched(service))
+        await asyncio.sleep(60)
+        await service.node.documents.poll()
+        await service.node.shared_documents.poll()
+        token = (await service.ask("POST", "/v1/session/rotate", key=first["token"])).json()["token"]
+        await service.of("POST", "sessions/revoke", {})
+        answer = await watching
+        assert [("1", "session.created"), ("2", "session.rotated"), ("3", "session.revoked")] == told(answer)
+        assert b": quiet" in answer.body
+        assert token.encode() not in answer.body
+
+    with_sessions(scenario)
+
+
+def test_a_watcher_goes_on_behind_what_it_has_seen() -> None:
+    """With `Last-Event-ID` nothing comes twice."""
+
+    async def scenario(service: Sessions) -> None:
+        for _ in range(3):
+            await service.signed_in()
+        assert [("3", "session.created")] == told(await watched(service, after=2))
+        assert [] == told(await watched(service, after=3))
+
+    with_sessions(scenario)
+
+
+def test_a_watcher_that_has_missed_some_is_told_so() -> None:
+    """`reset` first, then all that is kept; also where its number is beyond the last. Numbers go on over an erasure."""
+
+    async def scenario(service: Sessions) -> None:
+        granted = await service.signed_in()
+        path = f"sessions/{granted['session']['id']}/data"
+        for number in range(FEED_ENTRIES + FEED_SLACK):
+            assert 200 == (await service.of("PUT", path, {"n": number})).status
+        first, second, *_, last = told(await watched(service, after=1))
+        newest = FEED_ENTRIES + FEED_SLACK + 1
+        assert (("", "reset"), str(newest - FEED_ENTRIES + 1), str(newest)) == (first, second[0], last[0])
+        await service.node.documents.poll()
+        await service.node.shared_documents.poll()
+        assert 200 == (await service.of("DELETE", "")).status
+        assert [(str(newest + 1), "principal.erased")] == told(await watched(service, after=newest))
+        await service.node.documents.poll()
+        await service.node.shared_documents.poll()
+        assert [("", "reset"), (str(newest + 1), "principal.erased")] == told(await watched(service, after=9_999))
+
+    with_sessions(scenario)
