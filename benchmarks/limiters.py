@@ -25,7 +25,7 @@ from pathlib import Path
 
 from benchmarks.check import WRK
 from benchmarks.load import load, sample, wrk_is_here
-from benchmarks.peers.packages import PINS, MissingError, node, node_packages, python_packages
+from benchmarks.peers.packages import PINS, MissingError, environ_of_python, node, node_packages
 from benchmarks.peers.workerd import IN_MEMORY, durable_objects
 from benchmarks.serving import scratch_folder, serving
 from benchmarks.sides import Aim, Side, alternate, report
@@ -87,9 +87,8 @@ def _sides(stack: ExitStack, folder: Path, keys: int, seconds: int) -> list[Side
 def _python(socket_path: Path) -> Iterator[tuple[int, int]]:
     """Port and process of `limits` behind Litestar."""
     (port,) = free_ports(1)
-    environ = {**os.environ, "PYTHONPATH": str(python_packages())}
     command = [sys.executable, str(PINS / "limits_app.py"), str(port), str(socket_path)]
-    with serving(command, port, environ=environ) as pid:
+    with serving(command, port, environ=environ_of_python()) as pid:
         yield port, pid
 
 

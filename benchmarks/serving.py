@@ -1,6 +1,7 @@
 """Servers that a benchmark starts and ends: each is tethered to the benchmark, so that none outlives it."""
 
 import http.client
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,15 +28,17 @@ def scratch_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def serving(command: Sequence[str], port: int, *, environ: Mapping[str, str]) -> Iterator[int]:
-    """The id of the process that runs `command`, once it answers HTTP on `port` of loopback.
+def serving(
+    command: Sequence[str], port: int, *, environ: Mapping[str, str], speaks_http: bool = True
+) -> Iterator[int]:
+    """The id of the process that runs `command`, once it answers HTTP on `port` of loopback; else once it listens.
 
     Raises:
         AssertionError: it ended, or does not answer within 20 s.
     """
     process = subprocess.Popen(tethered(command), env=environ, stdin=subprocess.DEVNULL)
     try:
-        eventually(partial(_answers, process, port), within_s=START_S)
+        eventually(partial(_answers if speaks_http else _listens, process, port), within_s=START_S)
         yield process.pid
     finally:
         process.terminate()
@@ -54,4 +57,11 @@ def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
         connection.getresponse().read()
         return True
     connection.close()
+    return False
+
+
+def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
+    assert process.poll() is None, f"it ended at once: {process.args!r}"
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
     return False

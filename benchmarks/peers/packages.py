@@ -20,7 +20,7 @@ _PIP_INSTALL = (
     *("--no-deps", "--require-hashes", "--only-binary", ":all:"),
 )
 _NPM_CI = ("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
-_MACHINES = {"x86_64": "64", "amd64": "64", "aarch64": "arm64", "arm64": "arm64"}
+_INTEL, _ARM = ("x86_64", "amd64"), ("aarch64", "arm64")
 
 
 class MissingError(Exception):
@@ -63,17 +63,28 @@ def python_packages() -> Path:
     )
 
 
+def environ_of_python() -> dict[str, str]:
+    """The environment in which this interpreter finds the Python packages of the peers."""
+    return {**os.environ, "PYTHONPATH": str(python_packages())}
+
+
 def workerd() -> Path:
     """The server of Durable Objects, the binary itself: its launcher in `workerd/bin` would be a process of its own.
 
     Raises:
         MissingError: see `node_packages`, or none is built for this machine.
     """
-    package = f"workerd-{platform.system().lower()}-{_MACHINES.get(platform.machine().lower())}"
+    package = f"workerd-{platform.system().lower()}-{machine('64')}"
     found = node_packages() / "@cloudflare" / package / "bin" / "workerd"
     if not found.exists():
         raise MissingError(f"workerd is not built for {platform.system()} on {platform.machine()}")
     return found
+
+
+def machine(intel: str) -> str:
+    """What packages with programs call this machine: `intel` where it is one of those."""
+    name = platform.machine().lower()
+    return intel if name in _INTEL else "arm64" if name in _ARM else name
 
 
 def _node() -> str:
