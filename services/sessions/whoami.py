@@ -9,8 +9,8 @@ always overwrites what its client sent. A no is 401 or, for a demand of the gate
 wanted (RFC 9470). It never sets a cookie, never redirects, and is never 429. What was never issued is refused before
 anybody is asked, always in the same bytes.
 
-One turn in memory where the principal is there and nothing of it waits to be stored; else the ordinary way, with
-waiting. Cost over the server's own: about 20 us (`benchmarks/whoami.py`).
+One turn in memory where the principal is there and nothing of it waits to be stored; else the ordinary way, which
+may wait.
 """
 
 import time
