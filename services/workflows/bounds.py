@@ -8,6 +8,7 @@ from shared.bounds import (
     BODY_BYTES_MAX,
     DOCUMENT_BYTES_MAX,
     INDEX_ROWS_MAX,
+    LOOP_STUCK_MS,
     MESSAGES_MAX,
     NAME_BYTES_MAX,
     OBJECT_BYTES_MAX,
@@ -23,6 +24,12 @@ assert PAYLOAD_BYTES_MAX < VALUE_BYTES_MAX
 EXPRESSION_BYTES_MAX = 8 * 1024  # Longer ones are programs; they belong into a worker.
 EXPRESSION_STEPS_MAX = 100_000  # About 4 ms of recursion, the most expensive step there is.
 EXPRESSION_MS_MAX = 250  # The net under the steps, for functions of one step that do much: patterns, sorts.
+TURN_EXPRESSIONS_MS = 250  # Then no other step is entered in this turn: nobody's expressions hold up a node.
+STEP_EXPRESSIONS_MS_MAX = 1_000  # Of the steps of one turn together; past it the next one fails its step.
+UNDO_EXPRESSIONS_MS_MAX = 3_000  # The same where a thousand items are given up at once, each with its undoing.
+assert TURN_EXPRESSIONS_MS + EXPRESSION_MS_MAX < STEP_EXPRESSIONS_MS_MAX
+assert STEP_EXPRESSIONS_MS_MAX < UNDO_EXPRESSIONS_MS_MAX
+assert UNDO_EXPRESSIONS_MS_MAX + EXPRESSION_MS_MAX < LOOP_STUCK_MS  # So no definition ends a node.
 EXPRESSION_DEPTH_MAX = 200
 EXPRESSION_ARRAY_MAX = 100_000
 PROGRAMS_KEPT = 256  # Compiled definitions, some 50 KiB each where they are large.

@@ -7,7 +7,7 @@ however many steps run in one transition.
 
 import heapq
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import msgspec
@@ -18,6 +18,10 @@ from services.workflows.program import Block, Json, Map, Parallel, Program, Step
 from services.workflows.state import ROOT, Activity, Ending, Failure, Run, Scope, Settled, Signal, Timer, Undo
 
 
+def _stands_still() -> int:
+    return 0
+
+
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """What is handed in with an event, so that the same event on the same run has the same effect for ever."""
 
@@ -26,6 +30,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """A random number in [0, 1): the jitter of every retry in this transition, and the seed of `$random()`."""
     env: dict[str, Json] = {}
     """What expressions see as `$env`."""
+    stopwatch_ms: Callable[[], int] = _stands_still
+    """What expressions take is measured with it. It decides only how much is done in this transition, not what."""
 
 
 class Enter(msgspec.Struct, frozen=True):
@@ -92,6 +98,8 @@ class Draft:
         self.queue: deque[Todo] = deque()
         self.effects: list[Intent] = []
         self.steps = 0
+        self.expressions_ms = 0
+        """What expressions have taken in this transition."""
         self.overflow = False
         """Whether results are refused, because the run would become too large with them."""
         self._dead: set[int] = set()

@@ -27,7 +27,7 @@ from services.workflows.answering import (
     release,
     signal,
 )
-from services.workflows.bounds import PAYLOAD_BYTES_MAX, STEPS_PER_TURN_MAX
+from services.workflows.bounds import PAYLOAD_BYTES_MAX, STEPS_PER_TURN_MAX, TURN_EXPRESSIONS_MS
 from services.workflows.controls import cancel, pause, reset, resume, retry, skip, terminate
 from services.workflows.draft import Close, Draft, Enter, Fault, Settle, Surroundings, Todo
 from services.workflows.events import (
@@ -210,7 +210,8 @@ def _work(draft: Draft) -> None:
 
 
 def _has_room(draft: Draft) -> bool:
-    return not draft.paused and draft.steps < STEPS_PER_TURN_MAX
+    busy = draft.steps >= STEPS_PER_TURN_MAX or draft.expressions_ms >= TURN_EXPRESSIONS_MS
+    return not draft.paused and not busy
 
 
 def _has_begun(draft: Draft) -> bool:

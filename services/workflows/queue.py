@@ -23,6 +23,7 @@ from services.workflows.tickets import Lease
 from shared.bounds import RETRY_AFTER_MS
 from shared.objects.handler import Alarm, DurableObject, readonly
 from shared.objects.parking import Park
+from shared.telemetry.metrics import Metrics
 
 LEASES = "leases"
 LISTED = "listed"
@@ -82,19 +83,26 @@ class TaskQueue(DurableObject):
         if self._backlog.full and not self._backlog.has(offer):
             raise QueueFullError("The queue takes no more tasks now.", retry_after_ms=RETRY_AFTER_MS)
         if self._backlog.add(offer, now_ms=self.clock.now_ms()):
+            self._metrics.workflow_task("offered")
             self._call_one()
             self._stay()
 
     def withdraw(self, run: str, serial: int) -> None:
         """The run does not want the task any more."""
         if self._backlog.withdraw(run, serial):
+            self._metrics.workflow_task("withdrawn")
             self._settle()
 
     def poll(self, worker: str, count: int, lease_ms: int, until_ms: int) -> tuple[Task, ...] | Park:
         """Lease tasks, so many at most: at once if there is one, else as soon as there is, or none at `until_ms`."""
         if not self._backlog.waiting:
             return Park(_NEWS, until_ms, one=True) if self.clock.now_ms() < until_ms else ()
-        taken = self._backlog.take(worker, count, lease_ms, now_ms=self.clock.now_ms())
+        now_ms = self.clock.now_ms()
+        taken = self._backlog.take(worker, count, lease_ms, now_ms=now_ms)
+        self._metrics.workflow_task("leased", len(taken))
+        for task in taken:
+            if task.leases == 1:
+                self._metrics.workflow_task_wait((now_ms - task.since_ms) / 1_000)
         if self._backlog.waiting:
             self._call_one()
         self._settle()
@@ -122,6 +130,7 @@ class TaskQueue(DurableObject):
         if self._backlog.standing(lease) not in {"held", "withdrawn"}:
             raise SupersededError("This lease has ended.")
         waits = self._backlog.give_back(lease)
+        self._metrics.workflow_task("released")
         if waits:
             self._call_one()
         self._settle()
@@ -141,6 +150,7 @@ class TaskQueue(DurableObject):
     def finish(self, number: int) -> None:
         """The run has its answer, or wants none."""
         if self._backlog.finish(number):
+            self._metrics.workflow_task("finished")
             self._settle()
 
     @readonly
@@ -168,10 +178,15 @@ class TaskQueue(DurableObject):
         for task in ended:
             self._tell(task)
         if ended:
+            self._metrics.workflow_task("lost", len(ended))
             self.storage.put(_LOST, (*_lost_of(ended, now_ms), *self._lost())[:LOST_WORKERS_KEPT])
         if self._backlog.waiting:
             self._call_one()
         self._settle()
+
+    @property
+    def _metrics(self) -> Metrics:
+        return self._activation.host.metrics
 
     def _tell(self, task: Task) -> None:
         assert task.held is not None, "its lease has ended"

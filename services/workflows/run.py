@@ -365,7 +365,12 @@ class WorkflowRun(DurableObject):
 
     def _around(self, now_ms: int, *, serial: int) -> Surroundings:
         seed = blake2b(f"{self.address.tenant}\0{self.address.name}\0{serial}".encode(), digest_size=6).digest()
-        return Surroundings(now_ms=now_ms, draw=int.from_bytes(seed) / 2**48, env=self.installation.env)
+        return Surroundings(
+            now_ms=now_ms,
+            draw=int.from_bytes(seed) / 2**48,
+            env=self.installation.env,
+            stopwatch_ms=self.clock.monotonic_ms,
+        )
 
     def _known(self) -> tuple[Run, Program]:
         if self._run is None or self._program is None:

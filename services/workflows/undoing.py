@@ -7,6 +7,7 @@ undoes has to bear "it never happened". One step visited once is undone once, ho
 
 import msgspec
 
+from services.workflows.bounds import UNDO_EXPRESSIONS_MS_MAX
 from services.workflows.calling import call_of
 from services.workflows.draft import Draft, activity_of
 from services.workflows.intents import Ended, Withdraw
@@ -28,6 +29,7 @@ def record_undo(draft: Draft, scope: Scope, *, result: Json = None, outcome: str
     if step.compensate is None:
         return
     values = with_result(Values(draft, scope), result, outcome)
+    values.limit_ms = UNDO_EXPRESSIONS_MS_MAX
     path = activity.path + SUFFIX
     try:
         call = call_of(step.compensate.action, values, lenient=not known, path=path, key=activity.key + SUFFIX)

@@ -8,7 +8,11 @@ from typing import Any
 
 import msgspec
 
-from services.workflows.bounds import DURATION_MS_MAX, PAYLOAD_BYTES_MAX
+from services.workflows.bounds import (
+    DURATION_MS_MAX,
+    PAYLOAD_BYTES_MAX,
+    STEP_EXPRESSIONS_MS_MAX,
+)
 from services.workflows.draft import Draft
 from services.workflows.durations import duration_ms, moment_ms
 from services.workflows.expressions import ExpressionError, UndefinedError, compile_expression, evaluate
@@ -31,6 +35,9 @@ class Values:
     """Evaluates for one scope at one moment."""
 
     def __init__(self, draft: Draft, scope: Scope, **more: Json) -> None:
+        self._draft = draft
+        self.limit_ms = STEP_EXPRESSIONS_MS_MAX
+        """What expressions of this transition may have taken before the next one is refused."""
         self._now_ms = draft.now_ms
         self._seed = int(draft.around.draw * _SEEDS)
         self.bindings = _bindings(draft, scope) | more
@@ -101,6 +108,10 @@ class Values:
         return value
 
     def _evaluate(self, text: str, *, lenient: bool) -> Json:
+        if self._draft.expressions_ms > self.limit_ms:
+            raise StepError("expression.limit", "The expressions of this step take too long together")
+        stopwatch_ms = self._draft.around.stopwatch_ms
+        began_ms = stopwatch_ms()
         try:
             compiled = compile_expression(source_of(text))
             return evaluate(compiled, self.bindings, now_ms=self._now_ms, seed=self._seed)
@@ -110,6 +121,8 @@ class Values:
             raise StepError(error.code, str(error)) from error
         except ExpressionError as error:
             raise StepError(error.code, str(error)) from error
+        finally:
+            self._draft.expressions_ms += stopwatch_ms() - began_ms
 
 
 def check_size(value: Json) -> None:

@@ -62,7 +62,10 @@ def _add_messages(actions: Any) -> None:
     dead = _action(actions, "dead", f"{_MESSAGES}:dead", "list messages of all objects that were given up")
     _add_paging(dead)
     for name, help_text in (
-        ("resend", "send a dead message again, behind all that its sender has sent since"),
+        (
+            "resend",
+            "send a dead message again; one that expired may have had its effect: look first",
+        ),
         ("drop", "forget a dead message, or one that this release cannot read"),
     ):
         action = _action(actions, name, f"{_MESSAGES}:{name}", help_text)

@@ -80,8 +80,8 @@ def owner_mark(token: bytes) -> str:
 class ClaimOrder(msgspec.Struct, frozen=True, kw_only=True):
     """Take a shard: free, expired, held under the same file lock, or under an earlier token of the claimer.
 
-    `known_epoch` is that of the newest claim that the claimer knows to have been granted (0: none). With `refence`
-    only the claimer's own is taken.
+    `known_epoch` is that of the newest claim that the claimer knows to have been granted (0: none); a new one is beyond
+    it, whatever the store's clock says. With `refence` only the claimer's own is taken.
     """
 
     shard: int

@@ -235,6 +235,20 @@ SOCKET_CLOSED: Final = Family(
     help="Sockets that ended; peer: by the client, author: by the object; slow: the client did not read; "
     "stopping: the node stopped; fault: of the service.",
 )
+WORKFLOW_TASKS: Final = Family(
+    name="tenure.workflow.tasks",
+    type="counter",
+    unit="{task}",
+    labels={"event": ("offered", "leased", "finished", "released", "lost", "withdrawn")},
+    help="What became of tasks in queues; lost: the lease ended because the worker was not heard of again.",
+)
+WORKFLOW_TASK_WAIT: Final = Family(
+    name="tenure.workflow.task.wait",
+    type="histogram",
+    unit="s",
+    bounds=LAG_SECONDS,
+    help="How long a task waited in its queue until a worker got it for the first time.",
+)
 DECISIONS_MADE: Final = Family(
     name="tenure.ratelimit.decisions",
     type="counter",

@@ -38,6 +38,7 @@ AlarmOutcome = Literal["ok", "retry", "dead"]
 MigrationOutcome = Literal["ok", "failed", "refused"]
 MessageOutcome = Literal["delivered", "retry", "dead"]
 ErrandOutcome = Literal["ok", "delayed", "failed"]
+TaskEvent = Literal["offered", "leased", "finished", "released", "lost", "withdrawn"]
 _Read: TypeAlias = Callable[[], float]
 
 _log = logs.get_logger()
@@ -93,6 +94,8 @@ class Metrics:
         self._runs = Counters(catalogue.WORKFLOW_RUNS)
         self._steps = Counters(catalogue.WORKFLOW_STEPS)
         self._errands = Histograms(catalogue.WORKFLOW_ERRANDS, clock)
+        self._tasks = Counters(catalogue.WORKFLOW_TASKS)
+        self._task_wait = Histograms(catalogue.WORKFLOW_TASK_WAIT, clock)
         self._repaired = Counters(catalogue.WORKFLOW_REPAIRED)
         self._eventloop = Histograms(catalogue.EVENTLOOP_LAG, clock)
         self._blocked = Counters(catalogue.EVENTLOOP_BLOCKED)
@@ -244,6 +247,14 @@ class Metrics:
         """What a run wants done was carried out, or not yet."""
         self._errands.of((errand, outcome)).observe(seconds)
 
+    def workflow_task(self, event: TaskEvent, count: int = 1) -> None:
+        """This became of tasks in a queue."""
+        self._tasks.add((event,), count)
+
+    def workflow_task_wait(self, seconds: float) -> None:
+        """A worker got a task for the first time, so long after it was offered."""
+        self._task_wait.of(()).observe(seconds)
+
     def workflow_repaired(self) -> None:
         """A run was found waiting for nothing."""
         self._repaired.add(())
@@ -293,7 +304,15 @@ class Metrics:
             self._socket_closed,
         ):
             yield Snapshot(family=counters.family, points=counters.points())
-        for group in (self._outbound, self._runs, self._steps, self._errands, self._repaired):
+        for group in (
+            self._outbound,
+            self._runs,
+            self._steps,
+            self._errands,
+            self._repaired,
+            self._tasks,
+            self._task_wait,
+        ):
             yield Snapshot(family=group.family, points=group.points())
         yield from self._check_families()
         yield Snapshot(family=self._eventloop.family, points=self._eventloop.points())

@@ -110,7 +110,7 @@ class MemoryStore:
             granted = may_claim(lease, order, token, lock_id, now_ms)
             if granted:
                 take(lease, order, token)
-                lease.epoch = max(lease.epoch + 1, now_ms)
+                lease.epoch = max(lease.epoch + 1, order.known_epoch + 1, now_ms)
                 lease.node, lease.lock = node, lock_id
                 lease.expires_ms, lease.active = now_ms + ttl_ms, True
             leases.append(claimed(lease, granted=granted))

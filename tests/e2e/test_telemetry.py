@@ -32,6 +32,12 @@ FED_BY_OTHERS = {
     catalogue.WORKFLOW_STEPS.name,
     catalogue.WORKFLOW_ERRANDS.name,
     catalogue.WORKFLOW_REPAIRED.name,
+    catalogue.WORKFLOW_TASKS.name,
+    catalogue.WORKFLOW_TASK_WAIT.name,
+    catalogue.SOCKET_MESSAGES.name,
+    catalogue.SOCKET_DROPPED.name,
+    catalogue.SOCKET_RESYNCS.name,
+    catalogue.SOCKET_CLOSED.name,
 }
 """What a limiter never has any series of."""
 

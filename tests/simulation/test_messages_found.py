@@ -9,7 +9,7 @@ import pytest
 from shared.objects.address import Address
 from shared.objects.courier import Courier
 from shared.storage.interface import LoadOrder, Loads, ObjectWrite
-from shared.testing.clock import LoopClock, run_virtual
+from shared.testing.clock import START_MS, LoopClock, run_virtual
 from shared.testing.faults import FaultKind, FaultyStore
 from shared.testing.store import MemoryStore
 from tests.simulation.test_messages import DESK, KINDS, Desk, Office, QuickDesk, filed, office, outbox
@@ -76,6 +76,26 @@ def test_a_message_is_lost_with_the_commit_that_sent_it() -> None:
             await asyncio.sleep(60)
             assert [1, 3] == await filed(a, "n")
             assert [] == await outbox(store, quick)
+
+    run_virtual(main)
+
+
+def test_an_epoch_does_not_fall_on_a_replica_whose_clock_is_behind() -> None:
+    """The place of a message is taken from it: with a lower one, a receiver in memory would take new messages for old."""
+
+    async def main() -> None:
+        store = memory()
+        async with core(store, kinds=KINDS) as a:
+            backup = store.snapshot()
+            await asyncio.sleep(1)
+            a.ownership.suspend(a.ownership.shards)
+            await asyncio.sleep(1)
+            before = [shard.fence.epoch for shard in a.ownership.shards]
+            store.restore(backup)
+            store._clock = LoopClock(asyncio.get_running_loop(), START_MS - 3_600_000)
+            await asyncio.sleep(5)
+            after = [shard.fence.epoch for shard in a.ownership.shards]
+            assert [True] * len(before) == [old < new for old, new in zip(before, after, strict=True)]
 
     run_virtual(main)
 

@@ -278,3 +278,25 @@ def test_a_queue_is_listed_until_it_has_been_empty_for_long() -> None:
 def expiry_of(kit: Kit) -> int:
     """How long the queue is kept from now on, in ms, and a little more."""
     return kit.node.host.residents.by_address[QUEUE].state.expire_at_ms - kit.now_ms() + 1_000
+
+
+def test_what_becomes_of_tasks_is_counted() -> None:
+    """And how long each waited until a worker got it for the first time."""
+
+    async def scenario(kit: Kit) -> None:
+        queue = await offered(kit, 3)
+        await kit.advance(3_000)
+        _, released, finished = await leased(queue, 3)
+        await queue.release(released.lease)
+        await queue.finish(finished.number)
+        await queue.withdraw("r-1", 1)
+        await kit.advance(LEASE_MS)
+        await leased(queue)
+        text = kit.node.host.metrics.render_prometheus().decode()
+        counted = dict.fromkeys(("offered", "leased", "finished", "released", "lost", "withdrawn"), 1.0)
+        for event, count in (counted | {"offered": 3.0, "leased": 4.0}).items():
+            assert f'tenure_workflow_tasks_total{{event="{event}"}} {count}' in text
+        assert "tenure_workflow_task_wait_seconds_count 3.0" in text
+        assert 'tenure_workflow_task_wait_seconds_bucket{le="2.5"} 0.0' in text
+
+    simulated(scenario)

@@ -76,6 +76,16 @@ async def an_expired_lease_is_granted(bench: Bench) -> None:
     assert (1, b"one", b"c1") == (lease.seq, lease.previous_token, lease.previous_commit_id)
 
 
+async def an_epoch_is_beyond_the_newest_that_the_claimer_knows(bench: Bench) -> None:
+    """Also where the store went back in time, and its clock is behind that of the one before."""
+    first = await claim(bench.store, b"one")
+    known = first.epoch + 3_600_000
+    second = await claim(bench.store, b"two", known=known, ttl_ms=LONG_MS, lock="")
+    assert (False, first.epoch) == (second.granted, second.epoch)
+    third = await claim(bench.store, b"three", known=known, shard=1)
+    assert (True, known + 1) == (third.granted, third.epoch)
+
+
 async def the_same_lock_may_claim_before_the_end(bench: Bench) -> None:
     """Who holds the file lock that the lease names may claim at once; another lock, or none, may not."""
     await claim(bench.store, b"one", lock="disk/1")
@@ -225,6 +235,7 @@ RULES: tuple[Rule, ...] = (
     a_free_shard_is_granted,
     a_valid_lease_of_another_is_refused,
     an_expired_lease_is_granted,
+    an_epoch_is_beyond_the_newest_that_the_claimer_knows,
     the_same_lock_may_claim_before_the_end,
     no_lock_proves_nothing,
     a_process_claims_over_itself,

@@ -399,9 +399,16 @@ MUTANTS = (
     Mutant(
         "claim_at_the_same_epoch",
         "claim",
-        "epoch = math.max(epoch + 1, now)",
+        "epoch = math.max(epoch + 1, known + 1, now)",
         "epoch = math.max(epoch, 1)",
         lease_rules.an_expired_lease_is_granted,
+    ),
+    Mutant(
+        "claim_below_a_known_epoch",
+        "claim",
+        "known + 1, now)",
+        "now)",
+        lease_rules.an_epoch_is_beyond_the_newest_that_the_claimer_knows,
     ),
     Mutant(
         "claim_that_forgets_the_last_commit",

@@ -21,11 +21,16 @@ W = TypeVar("W", bound=Intent)
 class Flow:
     """One run under test."""
 
-    def __init__(self, program: Program, run_input: Any = None, *, env: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, program: Program, run_input: Any = None, *, env: dict[str, Any] | None = None, expression_ms: int = 0
+    ) -> None:
         self.program = program
         self.now_ms = START_MS
         self.draw = 0.5
         self.env = env or {}
+        self.expression_ms = expression_ms
+        """What every expression takes from now on."""
+        self._spent_ms = 0
         self.effects: tuple[Intent, ...] = ()
         self.history: list[str] = []
         self.intents: list[Intent] = []
@@ -103,7 +108,12 @@ class Flow:
         return self.run.scopes[ROOT].variables
 
     def _around(self) -> Surroundings:
-        return Surroundings(now_ms=self.now_ms, draw=self.draw, env=self.env)
+        return Surroundings(now_ms=self.now_ms, draw=self.draw, env=self.env, stopwatch_ms=self._stopwatch_ms)
+
+    def _stopwatch_ms(self) -> int:
+        """Asked before and after every expression."""
+        self._spent_ms += self.expression_ms
+        return self._spent_ms
 
     def _take(self, run: Run, effects: tuple[Intent, ...]) -> None:
         stored = encode(run)

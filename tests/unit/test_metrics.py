@@ -82,6 +82,8 @@ def recorded() -> Metrics:
     metrics.workflow_step("completed")
     metrics.workflow_errand("CallObject", "ok", 0.004)
     metrics.workflow_repaired()
+    metrics.workflow_task("leased", 2)
+    metrics.workflow_task_wait(0.2)
     metrics.eventloop_lag(0.0001)
     metrics.eventloop_blocked("limiter")
     for family in catalogue.READ_AT_COLLECTION:

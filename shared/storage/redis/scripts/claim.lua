@@ -12,6 +12,7 @@
 --   claimer is its own, be its end in the future or the past; one under a later token makes the claim a late copy.
 -- ptoken and pcid tell what was before what the claimer knows. A claim of its own whose reply was lost is not before
 --   it: nothing was done under that token, so what it found stays.
+-- An epoch is beyond every one that the claimer knows, also on a store that went back in time and whose clock is behind.
 -- Lua compares strings by the server's locale; tokens are compared by their bytes.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -46,7 +47,7 @@ for i, key in ipairs(KEYS) do
   local owner = lease[8] or ''
   if granted then
     if not (own and epoch > known) then ptoken, pcid = old, lease[7] or '' end
-    epoch = math.max(epoch + 1, now)
+    epoch = math.max(epoch + 1, known + 1, now)
     expires, owner = now + ttl, node
     redis.call('HSET', key, 'epoch', string.format('%.0f', epoch), 'token', token, 'node', node, 'lock', lock,
       'expires', string.format('%.0f', expires), 'state', 'active', 'seq', seq, 'ptoken', ptoken, 'pcid', pcid)
