@@ -19,6 +19,7 @@ BLOCKS = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 ID = "5d41402abc4b2a76"
 
 
+@pytest.mark.slow
 def test_the_page_can_be_typed_from_top_to_bottom(tmp_path: Path) -> None:
     """In the order of the page, on a store that does not run: every block ends well, and the digest finds its key."""
     here = {"TENURE_DATA_DIR": str(tmp_path / "data")}

@@ -21,6 +21,7 @@ SEEN_MS_MAX = 200
 COMPLETE = "typeof state !== 'undefined' && state.people.size === 2"
 
 
+@pytest.mark.slow
 def test_three_windows_see_each_other_while_the_room_leaves_memory(tmp_path: Path) -> None:
     """Cursors and edits within 200 ms (median; each within a second), no socket closes, nothing acknowledged is lost."""
     (port,) = free_ports(1)

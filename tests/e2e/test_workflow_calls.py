@@ -88,6 +88,7 @@ def test_a_step_calls_an_address_of_this_machine_and_no_private_one(workflows: L
     assert "http.unreachable" == peeked["error"]
 
 
+@pytest.mark.slow
 def test_a_call_under_way_when_the_node_is_killed_is_made_again_with_the_same_key(workflows: Limiter) -> None:
     """Its answer was never stored, so the next node calls once more; the run ends as if nothing had happened."""
     with receiver() as there:

@@ -25,6 +25,7 @@ KILLED_WITHIN_S = 15
 
 pytestmark = [
     pytest.mark.faults,
+    pytest.mark.slow,
     pytest.mark.timeout(120),
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
 ]

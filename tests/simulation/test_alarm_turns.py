@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from shared import bounds
 from shared.objects.address import Address
 from shared.testing.clock import run_virtual
@@ -71,6 +73,7 @@ def test_an_alarm_survives_the_death_of_its_owner() -> None:
     run_virtual(main)
 
 
+@pytest.mark.slow
 def test_a_failing_alarm_is_tried_again_and_then_shown_as_dead() -> None:
     """Retries back off for a day; then the alarm is listed as dead, not lost."""
 

@@ -343,4 +343,4 @@ class LeaseMachine(RuleBasedStateMachine):
 
 
 TestLeaseMachine = LeaseMachine.TestCase
-TestLeaseMachine.settings = settings(max_examples=3 * settings().max_examples, stateful_step_count=40)
+TestLeaseMachine.settings = settings(max_examples=2 * settings().max_examples, stateful_step_count=40)
