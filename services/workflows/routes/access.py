@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, TypeAlias
 
-from litestar import Request
+from litestar import Request, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
@@ -45,6 +46,9 @@ WRITE_PROBLEMS = (DeadlineExceededError, CommitFailedError, OutcomeUnknownError,
 EVENT_PROBLEMS = (*WRITE_PROBLEMS, PreconditionFailedError, RunClosedError, RunTooLargeError)
 ANSWER_PROBLEMS = (*EVENT_PROBLEMS, NotWaitingError, PayloadTooLargeError, WrongAnswerError)
 SIGNAL_PROBLEMS = (*EVENT_PROBLEMS, MailboxFullError, PayloadTooLargeError)
+
+change = partial(post, status_code=200, durable=True, of_object=True, repeatable=True)
+"""A route that changes one run: answered when that is stored, and safe to repeat under its `Idempotency-Key`."""
 
 Limit = Annotated[int, QueryParameter(ge=1, le=1_000, description="At most so many.")]
 Cursor = Annotated[str | None, QueryParameter(description="`next_cursor` of the page before.")]

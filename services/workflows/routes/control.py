@@ -17,7 +17,7 @@ from services.workflows.refusals import (
     UnknownStepError,
     WrongAnswerError,
 )
-from services.workflows.routes.access import ADMIN, EVENT_PROBLEMS, WRITE, AnyRequest, TheRun, TheRuns
+from services.workflows.routes.access import ADMIN, EVENT_PROBLEMS, WRITE, AnyRequest, TheRun, TheRuns, change
 from services.workflows.run import Kept, WorkflowRun
 from services.workflows.schemas import Because, ResetRun, RestartRun, RunChanged
 from services.workflows.standing import Look
@@ -27,14 +27,11 @@ from shared.objects.address import Address
 _RUN = "/v1/runs/{run_id:str}"
 
 
-@post(
+@change(
     _RUN + "/cancel",
     status_code=202,
     guards=[require(WRITE)],
     problems=(*EVENT_PROBLEMS, PastPivotError),
-    durable=True,
-    of_object=True,
-    repeatable=True,
     tags=["runs"],
 )
 async def cancel_run(run: TheRun, runs: TheRuns, data: JSONBody[Because], request: AnyRequest) -> RunChanged:
@@ -42,14 +39,10 @@ async def cancel_run(run: TheRun, runs: TheRuns, data: JSONBody[Because], reques
     return await runs.change(request, run, Cancelled(reason=data.reason))
 
 
-@post(
+@change(
     _RUN + "/terminate",
-    status_code=200,
     guards=[require(ADMIN)],
     problems=EVENT_PROBLEMS,
-    durable=True,
-    of_object=True,
-    repeatable=True,
     tags=["runs"],
 )
 async def terminate_run(run: TheRun, runs: TheRuns, data: JSONBody[Because], request: AnyRequest) -> RunChanged:
@@ -57,14 +50,10 @@ async def terminate_run(run: TheRun, runs: TheRuns, data: JSONBody[Because], req
     return await runs.change(request, run, Terminated(reason=data.reason))
 
 
-@post(
+@change(
     _RUN + "/pause",
-    status_code=200,
     guards=[require(WRITE)],
     problems=EVENT_PROBLEMS,
-    durable=True,
-    of_object=True,
-    repeatable=True,
     tags=["runs"],
 )
 async def pause_run(run: TheRun, runs: TheRuns, request: AnyRequest) -> RunChanged:
@@ -72,14 +61,10 @@ async def pause_run(run: TheRun, runs: TheRuns, request: AnyRequest) -> RunChang
     return await runs.change(request, run, Paused())
 
 
-@post(
+@change(
     _RUN + "/resume",
-    status_code=200,
     guards=[require(WRITE)],
     problems=EVENT_PROBLEMS,
-    durable=True,
-    of_object=True,
-    repeatable=True,
     tags=["runs"],
 )
 async def resume_run(run: TheRun, runs: TheRuns, request: AnyRequest) -> RunChanged:
@@ -128,14 +113,11 @@ async def restart_run(
     return Response(changed, headers={"location": run_path(fresh.name)})
 
 
-@post(
+@change(
     _RUN + "/reset",
     status_code=202,
     guards=[require(ADMIN)],
     problems=(*EVENT_PROBLEMS, UnknownStepError),
-    durable=True,
-    of_object=True,
-    repeatable=True,
     tags=["runs"],
 )
 async def reset_run(run: TheRun, runs: TheRuns, data: JSONBody[ResetRun], request: AnyRequest) -> RunChanged:

@@ -1,23 +1,19 @@
 """Signals: kept by the run until a wait takes them, so one that comes early is not lost."""
 
-from litestar import post
 from litestar.params import FromPath, JSONBody
 
 from services.workflows.events import Signalled
 from services.workflows.paths import name_in
-from services.workflows.routes.access import SIGNAL_PROBLEMS, WRITE, AnyRequest, TheRun, TheRuns
+from services.workflows.routes.access import SIGNAL_PROBLEMS, WRITE, AnyRequest, TheRun, TheRuns, change
 from services.workflows.schemas import RunChanged, SendSignal
 from shared.http.auth import require
 
 
-@post(
+@change(
     "/v1/runs/{run_id:str}/signals/{signal:str}",
     status_code=202,
     guards=[require(WRITE)],
     problems=SIGNAL_PROBLEMS,
-    durable=True,
-    of_object=True,
-    repeatable=True,
     tags=["runs"],
 )
 async def send_signal(

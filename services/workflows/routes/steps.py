@@ -1,6 +1,5 @@
 """Steps by name: people and gateways answer what they see, and operators help where a step has stalled."""
 
-from litestar import post
 from litestar.params import FromPath, JSONBody
 
 from services.workflows.events import Assigned, Claimed, Completed, Failed, Retried, Skipped
@@ -13,7 +12,7 @@ from services.workflows.refusals import (
     TimedOutError,
     UnknownSerialError,
 )
-from services.workflows.routes.access import ADMIN, ANSWER_PROBLEMS, WRITE, AnyRequest, TheRun, TheRuns
+from services.workflows.routes.access import ADMIN, ANSWER_PROBLEMS, WRITE, AnyRequest, TheRun, TheRuns, change
 from services.workflows.schemas import AssignStep, ClaimStep, CompleteStep, FailStep, RunChanged, SkipStep
 from shared.errors import InvalidInputError
 from shared.http.auth import require
@@ -22,14 +21,10 @@ _STEP = "/v1/runs/{run_id:str}/steps/{step:str}"
 _LATE = (SupersededError, TimedOutError, AlreadyCompletedError, UnknownSerialError)
 
 
-@post(
+@change(
     _STEP + "/complete",
-    status_code=200,
     guards=[require(WRITE)],
     problems=(*ANSWER_PROBLEMS, *_LATE, SameUserError),
-    durable=True,
-    of_object=True,
-    repeatable=True,
     tags=["steps"],
 )
 async def complete_step(
@@ -42,14 +37,10 @@ async def complete_step(
     return await runs.change(request, run, event)
 
 
-@post(
+@change(
     _STEP + "/fail",
-    status_code=200,
     guards=[require(WRITE)],
     problems=(*ANSWER_PROBLEMS, *_LATE),
-    durable=True,
-    of_object=True,
-    repeatable=True,
     tags=["steps"],
 )
 async def fail_step(
@@ -67,14 +58,10 @@ async def fail_step(
     return await runs.change(request, run, event)
 
 
-@post(
+@change(
     _STEP + "/claim",
-    status_code=200,
     guards=[require(WRITE)],
     problems=(*ANSWER_PROBLEMS, ClaimedError),
-    durable=True,
-    of_object=True,
-    repeatable=True,
     tags=["steps"],
 )
 async def claim_step(
@@ -84,14 +71,10 @@ async def claim_step(
     return await runs.change(request, run, Claimed(path=name_in(step, "step"), by=data.by))
 
 
-@post(
+@change(
     _STEP + "/assign",
-    status_code=200,
     guards=[require(WRITE)],
     problems=ANSWER_PROBLEMS,
-    durable=True,
-    of_object=True,
-    repeatable=True,
     tags=["steps"],
 )
 async def assign_step(
@@ -105,14 +88,10 @@ async def assign_step(
     return await runs.change(request, run, Assigned(path=name_in(step, "step"), assign=assign))
 
 
-@post(
+@change(
     _STEP + "/retry",
-    status_code=200,
     guards=[require(WRITE)],
     problems=ANSWER_PROBLEMS,
-    durable=True,
-    of_object=True,
-    repeatable=True,
     tags=["steps"],
 )
 async def retry_step(run: TheRun, runs: TheRuns, step: FromPath[str], request: AnyRequest) -> RunChanged:
@@ -120,14 +99,10 @@ async def retry_step(run: TheRun, runs: TheRuns, step: FromPath[str], request: A
     return await runs.change(request, run, Retried(path=name_in(step, "step")))
 
 
-@post(
+@change(
     _STEP + "/skip",
-    status_code=200,
     guards=[require(ADMIN)],
     problems=ANSWER_PROBLEMS,
-    durable=True,
-    of_object=True,
-    repeatable=True,
     tags=["steps"],
 )
 async def skip_step(
