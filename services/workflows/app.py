@@ -91,8 +91,11 @@ class Service:
         calling = open_client(self._networks, node.clock, node.metrics)
         async with calling as self._calls, asyncio.TaskGroup() as tasks:
             auditing = tasks.create_task(Auditor(node.host, node.shared_documents).run())
-            yield
-            auditing.cancel()
+            try:
+                yield
+            finally:
+                auditing.cancel()
+                await self.carrier.stop()
 
     def build(self, node: Node) -> tuple[ASGIApp, ASGIApp]:
         """The public and the admin application of a node."""

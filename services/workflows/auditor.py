@@ -1,16 +1,21 @@
 """Looks at open runs, some at a time and for ever: none may wait for what will never come.
 
 The machine arms whatever a run waits for, and a test asks so after every event. The auditor is for what nobody thought
-of: an alarm that was cancelled by hand, a fault of ours. It asks each run, which sets its alarms anew where they are
-not as its state says; each such run is counted and logged, since there should be none.
+of: an alarm that was cancelled by hand, a queue that was deleted or restored from before, a fault of ours. It asks each
+run, which sets its alarms anew where they are not as its state says, and offers a task again that the run waits for and
+its queue does not have; each such run is counted and logged, since there should be none.
 """
 
 import asyncio
 from collections.abc import Iterator
 
 from services.workflows.bounds import AUDIT_PAUSE_MS, AUDIT_RUNS
+from services.workflows.desk import is_in_queue, offer_task
+from services.workflows.draft import outstanding
+from services.workflows.errands import Errand
+from services.workflows.intents import SendTask
 from services.workflows.run import WorkflowRun
-from services.workflows.standing import BY_STATUS, ENDED, STATUSES, Status
+from services.workflows.standing import BY_STATUS, ENDED, STATUSES, Look, Status
 from shared.errors import TenureError
 from shared.objects.address import Address
 from shared.objects.config import Documents
@@ -64,13 +69,33 @@ class Auditor:
         return len(page.rows)
 
     async def _audit(self, run: Address) -> None:
+        found: list[str] = []
         try:
-            found: tuple[str, ...] = await self._host.call(run, WorkflowRun.audit)
+            found += await self._host.call(run, WorkflowRun.audit)
+            for task in await self._lost_tasks(run):
+                await offer_task(self._host, run, task)
+                found.append(f"the task of {task.path} was not in its queue {task.queue}")
         except TenureError:
-            return  # It is away, or was forgotten since; the next round asks again.
+            pass  # It, or a queue, is away, or was forgotten since; the next round asks again.
         if found:
             self._host.metrics.workflow_repaired()
             _log.error(logs.RUN_REPAIRED, run=str(run), found="; ".join(found))
+
+    async def _lost_tasks(self, run: Address) -> list[SendTask]:
+        """The tasks that the run waits for and has offered, but that its queues do not have."""
+        tasks = await self._tasks_of(run)
+        errands: list[Errand] = await self._host.call(run, WorkflowRun.errands) if tasks else []
+        offering = {errand.intent.serial for errand in errands}
+        lost = [task for task in tasks if task.serial not in offering and not await is_in_queue(self._host, run, task)]
+        wanted = {task.serial for task in await self._tasks_of(run)} if lost else set()
+        return [task for task in lost if task.serial in wanted]  # Others were answered while their queues were asked.
+
+    async def _tasks_of(self, run: Address) -> list[SendTask]:
+        """What the run waits for from workers, and what has time left."""
+        look: Look = await self._host.call(run, WorkflowRun.look, 0)
+        tasks = [sent for sent in outstanding(look.run) if isinstance(sent, SendTask)]
+        now_ms = self._host.store_clock.now_ms()
+        return [task for task in tasks if task.due_ms is None or task.due_ms > now_ms]
 
     def _all_places(self) -> Iterator[tuple[str, Status]]:
         tenants = [document.name for document in self._tenants.list_all("tenant")]

@@ -78,6 +78,7 @@ HISTORY_TURN_BYTES_MAX = 80 * 1024  # Of all entries of one turn: 200 steps with
 NOTICE_BYTES_MAX = 1024  # Told to those who watch; they look at the run for the rest.
 ERRANDS_TURN_BYTES_MAX = 24 * 1024  # What is kept of the calls that 200 steps make; the calls stand in the run.
 ERRANDS_AT_ONCE = 256  # Of one tenant on one node: one whose receivers are slow holds up no other's.
+ERRANDS_STOP_MS = 3_000  # For what is under way when a node stops; what takes longer is carried out again by the next.
 RESEND_MS = 10_000  # After which an errand of which nothing was heard is carried out again: its node may have died.
 RESEND_MS_MAX = 300_000
 AUDIT_RUNS = 20  # Looked at in one go; each may have to be loaded.

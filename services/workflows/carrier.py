@@ -9,10 +9,11 @@ the next owner of a run whose node has died. `Senders` is the one table of who c
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextvars import copy_context
 from typing import Any, TypeAlias
 
-from services.workflows.bounds import ERRANDS_AT_ONCE
+from services.workflows.bounds import ERRANDS_AT_ONCE, ERRANDS_STOP_MS
 from services.workflows.errands import Errand, Recall
 from services.workflows.events import AnyEvent
 from services.workflows.intents import Intent
@@ -47,6 +48,7 @@ class Carrier:
         self._lines: dict[_Line, set[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots: dict[str, asyncio.Semaphore] = {}
+        self._stopping = False
 
     def begin(self, senders: Senders, *, recalls: Senders) -> None:
         """Carry errands out from now on: `senders` by what the errand is, `recalls` by what is wanted no more."""
@@ -55,14 +57,25 @@ class Carrier:
         self._recalls = recalls
 
     def wake(self, host: Host, run: Address) -> None:
-        """The run has errands, or will have them when its turn is stored. Before `begin` that is left to its alarm."""
-        if not self._senders:
+        """The run has errands, or will have them when its turn is stored.
+
+        Before `begin` and after `stop` they are left to its alarm.
+        """
+        if not self._senders or self._stopping:
             return
         if (host, run) in self._asking:
             self._asking[host, run] = True
         else:
             self._asking[host, run] = False
             self._spawn(self._ask(host, run))
+
+    async def stop(self) -> None:
+        """Begin no more. What is under way has 3 s to end; the rest stays with its runs, for their next node."""
+        self._stopping = True
+        while self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=ERRANDS_STOP_MS / 1000)
+            for task in late:
+                task.cancel()
 
     @property
     def under_way(self) -> int:
@@ -103,6 +116,9 @@ class Carrier:
                 for errand in errands:
                     event = await self._senders[type(errand.intent)](host, run, errand.intent)
                     await host.call(run, WorkflowRun.settle, errand.number, event)
+        except asyncio.CancelledError:
+            outcome = "delayed"
+            raise
         except TenureError as error:
             outcome = "delayed"
             _log.info(logs.ERRAND_DELAYED, run=str(run), errand=type(errands[0].intent).__name__, error=str(error))
@@ -120,16 +136,13 @@ class Carrier:
         if recall_of is not None:
             await recall_of(host, run, recall.call)
 
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(_outside(work))
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begin what is no part of the turn that it begins in: whom it calls may call the object of that turn.
+
+        It keeps the trace of that turn, so what a request has done at once belongs to its trace.
+        """
+        context = copy_context()
+        context.run(current_chain.set, ())
+        task = asyncio.get_running_loop().create_task(work, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-async def _outside(work: Awaitable[None]) -> None:
-    """What was begun within a turn and is no part of it: whom it calls may call the object of that turn.
-
-    It keeps the trace of that turn, so what a request has done at once belongs to its trace.
-    """
-    current_chain.set(())
-    await work

@@ -160,9 +160,14 @@ async def offer_task(host: Host, run: Address, call: SendTask) -> Failed | None:
     if not 1 <= len(call.queue.encode(errors="surrogatepass")) <= QUEUE_BYTES_MAX:
         cause = f"The name of a queue has 1 to {QUEUE_BYTES_MAX} bytes"
         return Failed(path=call.path, serial=call.serial, error="queue.bad_name", cause=cause)
-    offer = Offer(run=run.name, serial=call.serial, due_ms=call.due_ms, heartbeat_ms=call.heartbeat_ms)
-    await host.call(queue_address(run.tenant, call.queue), TaskQueue.offer, offer)
+    await host.call(queue_address(run.tenant, call.queue), TaskQueue.offer, _offer(run, call))
     return None
+
+
+async def is_in_queue(host: Host, run: Address, call: SendTask) -> bool:
+    """Whether the task is in its queue, waiting or with a worker."""
+    there: bool = await host.call(queue_address(run.tenant, call.queue), TaskQueue.has, _offer(run, call))
+    return there
 
 
 async def recall_task(host: Host, run: Address, call: SendTask) -> None:
@@ -173,6 +178,10 @@ async def recall_task(host: Host, run: Address, call: SendTask) -> None:
 def queue_address(tenant: str, queue: str) -> Address:
     """Of a queue."""
     return Address(TaskQueue.kind, tenant, queue)
+
+
+def _offer(run: Address, call: SendTask) -> Offer:
+    return Offer(run=run.name, serial=call.serial, due_ms=call.due_ms, heartbeat_ms=call.heartbeat_ms)
 
 
 def _addresses(tenant: str, ticket: Ticket) -> tuple[Address, Address]:

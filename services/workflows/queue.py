@@ -154,6 +154,11 @@ class TaskQueue(DurableObject):
             self._settle()
 
     @readonly
+    def has(self, offer: Offer) -> bool:
+        """Whether the task is here, waiting or with a worker."""
+        return self._backlog.has(offer)
+
+    @readonly
     def look(self) -> QueueLook:
         """How many tasks there are, and who has them."""
         held = [(task.held.worker, task.held.seen_ms) for task in self._backlog if task.held is not None]

@@ -204,7 +204,7 @@ WORKFLOW_REPAIRED: Final = Family(
     name="tenure.workflow.repaired",
     type="counter",
     unit="{run}",
-    help="Open runs that the auditor found waiting for nothing, and armed again; anything but 0 is a fault to report.",
+    help="Open runs that the auditor found waiting for nothing, and set going; anything but 0 is a fault to report.",
 )
 SOCKET_MESSAGES: Final = Family(
     name="tenure.socket.messages",

@@ -6,13 +6,16 @@ from typing import cast
 import pytest
 
 from services.workflows.auditor import Auditor
+from services.workflows.bounds import QUEUE_TASKS_MAX
 from services.workflows.events import Paused, Terminated
 from services.workflows.run import WorkflowRun
 from shared.objects.address import Address
 from shared.objects.config import Documents
+from shared.objects.handler import DurableObject
 from shared.objects.operations import cancel_alarm
 from shared.testing.kit import Kit, run_with_kit
 from tests.support.runs import begin
+from tests.support.tasks import QUEUE, answered, offered, polled, queue_of, simulated, started
 
 NAP = "workflow: nap\nstart: a\nsteps: { a: { sleep: 1h, end: true } }"
 
@@ -49,6 +52,45 @@ def test_a_run_that_waits_for_nothing_is_armed_again() -> None:
         assert "succeeded" == (await kit.at(WorkflowRun, "acme", "a").look(0)).status
 
     run_with_kit(scenario, kinds=[WorkflowRun], limit_ms=7_200_000)
+
+
+def forget(queue: DurableObject) -> None:
+    """Lose all that the object has."""
+    queue.storage.delete_all()
+
+
+def test_a_task_that_its_queue_has_lost_is_offered_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """Once, with a count and a line that says which; it is done and counts as if it had never been away."""
+
+    async def scenario(kit: Kit) -> None:
+        run = await started(kit)
+        await kit.node.call(QUEUE, forget)
+        await kit.evict(queue_of(kit))
+        assert 0 == (await queue_of(kit).look()).waiting
+        auditor = auditor_of(kit, "acme")
+        assert 2 <= await round_of(kit, auditor, looks=20), "it is seen in several rounds"
+        assert (1, 1.0) == ((await queue_of(kit).look()).waiting, repaired(kit))
+        assert await answered(kit, (await polled(kit)).ticket)
+        assert "succeeded" == (await run.look(0)).status
+
+    simulated(scenario)
+    assert "the task of look was not in its queue kyc" in capsys.readouterr().out
+
+
+def test_tasks_that_wait_or_are_with_workers_are_not_offered_again() -> None:
+    """Nor one that would come too late, or whose queue has not taken it in yet: that is under way by itself."""
+
+    async def scenario(kit: Kit) -> None:
+        await started(kit, name="leased")
+        await polled(kit)
+        await started(kit, name="waiting")
+        await offered(kit, QUEUE_TASKS_MAX - 2)
+        await started(kit, name="no room")
+        commits = kit.faults.calls["commit"]
+        assert 3 <= await round_of(kit, auditor_of(kit, "acme"), looks=7)
+        assert (commits, 0.0) == (kit.faults.calls["commit"], repaired(kit))
+
+    simulated(scenario)
 
 
 def test_right_runs_are_looked_at_and_nothing_is_written() -> None:
