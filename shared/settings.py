@@ -55,7 +55,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     characters. Empty: nobody may. `tenure run` makes one, in `<data_dir>/admin-token`."""
     session_keys: str = ""
     """The master keys of session tokens, 32 bytes each, as `0:<base64url>,1:<base64url>`: 0 routes and never changes,
-    the first of the others signs. Wanted by the session manager alone."""
+    the first of the others signs. Wanted by the session manager alone. `tenure run` makes some, in
+    `<data_dir>/session-keys`."""
     lease_ttl_ms: LeaseTtl = LEASE_TTL_MS
     """How long a crashed owner's objects stay unavailable, at most."""
     shards: Shards = SHARDS

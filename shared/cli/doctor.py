@@ -26,7 +26,7 @@ from shared.storage.redis.inspect import (
 )
 from shared.storage.redis.store import RedisStore
 
-SERVICES = (("ratelimiter", "rl"), ("workflows", "wf"))
+SERVICES = (("ratelimiter", "rl"), ("workflows", "wf"), ("sessions", "se"))
 """Names, and the prefixes of their keys, in the order of their ports."""
 _ASK_TIMEOUT_MS = 2_000
 

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from shared.cli.listing import table as columns
 from shared.cli.store import node_settings
 from shared.errors import ConfigurationError, InvalidInputError, TenureError
-from shared.runtime.admin_token import token_path
+from shared.runtime.kept_secrets import token_path
 from shared.runtime.local_call import Endpoint, NoAnswerError
 from shared.settings import NodeSettings
 

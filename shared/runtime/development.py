@@ -1,11 +1,11 @@
 """What a newcomer needs to make the first call: a tenant, a key, a policy, a gateway profile and a workflow.
 
 Made once and then left alone: what the user changed or deleted afterwards stays as it is, as long
-as the key in `<data>/dev-key` is still valid. If it is not, there is a new one, and the tenant is enabled.
+as the key in `<data>/dev-key` is still valid and has every scope. If not, there is a new one, and the tenant is
+enabled. Which scopes it has stands beside it, in `<data>/dev-key-scopes`: one of an earlier release lacks some.
 """
 
 import asyncio
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +15,9 @@ import msgspec
 
 from shared.clock import Clock
 from shared.errors import ConflictError, TenureError
+from shared.runtime.kept_secrets import write_private
 from shared.runtime.local_call import Answer, Endpoint, NoAnswerError
+from shared.storage.records import SCOPES
 
 TENANT = "dev"
 POLICY = "api"
@@ -43,7 +45,7 @@ DEFINITION_BODY: Mapping[str, Any] = {
     },
 }
 PROFILE_BODY: Mapping[str, Any] = {"policy": POLICY, "subject_header": "x-tenure-subject", "deny_status": 403}
-LIMITER, WORKFLOWS = "ratelimiter", "workflows"
+LIMITER, WORKFLOWS, SESSIONS = "ratelimiter", "workflows", "sessions"
 """Names of services."""
 
 
@@ -57,6 +59,7 @@ class _Trial(msgspec.Struct, frozen=True):
 _TRIALS: Mapping[str, _Trial] = {
     LIMITER: _Trial("/v1/policies", {f"/v1/policies/{POLICY}": POLICY_BODY, f"/v1/profiles/{PROFILE}": PROFILE_BODY}),
     WORKFLOWS: _Trial("/v1/definitions", {f"/v1/definitions/{DEFINITION}/versions/1": DEFINITION_BODY}),
+    SESSIONS: _Trial("/v1/tenant/policy", {}),
 }
 _CALL_TIMEOUT_MS = 2_000
 _RETRY_MS = 100
@@ -75,15 +78,21 @@ def key_path(data_dir: Path) -> Path:
     return data_dir / "dev-key"
 
 
+def scopes_path(data_dir: Path) -> Path:
+    """Where it stands which scopes the key has: one a line."""
+    return data_dir / "dev-key-scopes"
+
+
 async def development_key(data_dir: Path, apis: Mapping[str, Endpoint], *, redis_url: str, clock: Clock) -> str:
-    """The key in `<data>/dev-key` if every service of `apis` lets it in, else a new one with what it is tried on.
+    """The key in `<data>/dev-key` if it may do everything at every service of `apis`, else a new one and its trials.
 
     Raises:
         DevelopmentError: the service refuses what it is given, or never answers.
     """
     path = key_path(data_dir)
     trials = [(api, _TRIALS.get(name, _TRIALS[LIMITER])) for name, api in apis.items()]
-    if path.exists():
+    scopes = "".join(f"{scope}\n" for scope in sorted(SCOPES))
+    if path.exists() and _text_of(scopes_path(data_dir)) == scopes:
         key = path.read_text().strip()
         if all([await _is_valid(api, trial.asked, key) for api, trial in trials]):
             return key
@@ -91,12 +100,14 @@ async def development_key(data_dir: Path, apis: Mapping[str, Endpoint], *, redis
     for api, trial in trials:
         for document, body in trial.documents.items():
             await _put(api, key, document, body)
-    _write_private(path, key)  # Last: its presence says that the rest is done.
+    path.unlink(missing_ok=True)  # What is said of scopes is never said of another key.
+    write_private(scopes_path(data_dir), scopes)
+    write_private(path, key + "\n")  # Last: its presence says that the rest is done.
     return key
 
 
 async def _is_valid(api: Endpoint, asked: str, key: str) -> bool:
-    """Whether the service lets the key in. One of an earlier release may lack the scopes of a service that is new."""
+    """Whether the service lets the key in: nobody has revoked it, and the store knows it."""
     answer = await _ask(api, "GET", asked, key, still_waiting=(429, 503))
     return answer.status not in (401, 403)
 
@@ -105,7 +116,6 @@ async def _new_key(redis_url: str, clock: Clock) -> str:
     # Imported here: the client of the store is needed on the first start only, and it is not small.
     from shared.runtime.documents import open_documents
     from shared.runtime.provision import create_key, create_tenant, set_tenant_disabled
-    from shared.storage.records import SCOPES
 
     async with open_documents(redis_url) as documents:
         with suppress(ConflictError):  # Another data directory on the same store made it.
@@ -156,7 +166,5 @@ async def _ask(
     raise DevelopmentError(f"{method} {path} on {api.url} got nowhere: {last}")
 
 
-def _write_private(path: Path, key: str) -> None:
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(key + "\n")
+def _text_of(path: Path) -> str:
+    return path.read_text() if path.exists() else ""

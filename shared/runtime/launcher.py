@@ -25,9 +25,9 @@ import msgspec
 
 from shared.clock import SystemClock
 from shared.errors import ConfigurationError, TenureError
-from shared.runtime.admin_token import admin_token
 from shared.runtime.children import Child, Reaper
-from shared.runtime.development import LIMITER, WORKFLOWS, development_key, key_path
+from shared.runtime.development import LIMITER, SESSIONS, WORKFLOWS, development_key, key_path
+from shared.runtime.kept_secrets import admin_token, session_keys
 from shared.runtime.local_call import Endpoint, NoAnswerError
 from shared.runtime.ports import check_port_free
 from shared.runtime.screen import RunningService, screen
@@ -50,7 +50,9 @@ class ServiceCommand(msgspec.Struct, frozen=True):
     command: tuple[str, ...]
 
 
-SERVICES = tuple(ServiceCommand(name, (sys.executable, "-m", f"services.{name}")) for name in (LIMITER, WORKFLOWS))
+SERVICES = tuple(
+    ServiceCommand(name, (sys.executable, "-m", f"services.{name}")) for name in (LIMITER, WORKFLOWS, SESSIONS)
+)
 """In the order of their ports."""
 
 
@@ -237,6 +239,8 @@ class _Launcher:
             given["outbound_allow"] = _LOOPBACK
         if not self._settings.secrets_dir:
             given["secrets_dir"] = str(self._data_dir / "secrets")
+        if service.name == SESSIONS and not self._settings.session_keys:
+            given["session_keys"] = session_keys(self._data_dir)
         if self._store is not None:
             given["lock_id"] = f"{service.name}-0"
         return {**self._environ, **{variable_of(name): value for name, value in given.items()}}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from shared.runtime.development import DEFINITION, POLICY, PROFILE, TENANT, WORKFLOWS
+from shared.runtime.development import DEFINITION, POLICY, PROFILE, SESSIONS, TENANT, WORKFLOWS
 from shared.runtime.local_call import Endpoint
 
 _JSON = "-H 'Content-Type: application/json'"
@@ -43,17 +43,16 @@ Try, as tenant "{TENANT}":
   curl -i {api}/check/p/{PROFILE} -H "X-Tenure-Key: $KEY" -H 'X-Tenure-Subject: user-1'
 
   curl -s {api}/v1/policies/{POLICY} -H "Authorization: Bearer $KEY"
-{_workflow_calls(services)}
+{_workflow_calls(services)}{_session_calls(services)}
 Ctrl-C stops everything.
 """
 
 
 def _workflow_calls(services: Sequence[RunningService]) -> str:
     """Start a run, and answer what it waits for; nothing where no service runs workflows."""
-    found = [service.api.url for service in services if service.name == WORKFLOWS]
-    if not found:
+    api = _api_of(WORKFLOWS, services)
+    if not api:
         return ""
-    api = found[0]
     return f"""
   curl -s {api}/v1/runs -H "Authorization: Bearer $KEY" {_JSON} \\
     -d '{{"definition":"{DEFINITION}","id":"approval-1","input":{{"what":"the trip"}}}}'
@@ -61,6 +60,23 @@ def _workflow_calls(services: Sequence[RunningService]) -> str:
   curl -s {api}/v1/runs/approval-1/steps/decide/complete -H "Authorization: Bearer $KEY" {_JSON} \\
     -d '{{"outcome":"yes","by":"you"}}'
 """
+
+
+def _session_calls(services: Sequence[RunningService]) -> str:
+    """Sign somebody in, and ask who that is; nothing where no service keeps sessions."""
+    api = _api_of(SESSIONS, services)
+    if not api:
+        return ""
+    return f"""
+  TOKEN=$(curl -s {api}/v1/principals/ann/sessions -H "Authorization: Bearer $KEY" {_JSON} \\
+    -d '{{"amr":["pwd"],"roles":["editor"]}}' | grep -o 'tns_[A-Za-z0-9_-]*' | head -n 1)
+
+  curl -s {api}/v1/whoami -H "Authorization: Bearer $TOKEN"
+"""
+
+
+def _api_of(name: str, services: Sequence[RunningService]) -> str:
+    return next((service.api.url for service in services if service.name == name), "")
 
 
 def _hosted(kinds: Mapping[str, Sequence[str]], api: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.commands import tenure
-from tests.support.launching import eventually
+from tests.support.launching import eventually, put_development_key
 from tests.support.service import Limiter, limiter
 
 pytestmark = pytest.mark.timeout(120)
@@ -89,7 +89,7 @@ def test_an_export_starts_a_node_with_other_shards(service: Limiter, tmp_path: P
     shards = {"TENURE_SHARDS": "16"}
     done = tenure("import", whole, TENURE_DATA_DIR=str(there), **shards)
     assert 0 == done.returncode, done.stderr
-    (there / "dev-key").write_text(service.key + "\n")
+    put_development_key(there, service.key)
     with limiter(there, TENURE_OBJECTS=OBJECTS, **shards) as moved:
         assert service.key == moved.key
         assert "moved" == text(moved)

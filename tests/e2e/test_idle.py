@@ -18,6 +18,7 @@ PARTS = {
     "shared.cli": "launcher",
     "services.ratelimiter": "limiter",
     "services.workflows": "workflows",
+    "services.sessions": "sessions",
     "valkey-server": "store",
 }
 

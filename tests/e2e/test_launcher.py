@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from shared.runtime.development import scopes_path
 from shared.storage.embedded import EmbeddedStore
-from tests.support.launching import Launched, eventually, launched, processes_of
+from shared.storage.records import SCOPES
+from tests.support.launching import Launched, eventually, launched, processes_of, put_development_key
 
 pytestmark = [
     pytest.mark.timeout(60),
@@ -26,7 +28,7 @@ def data_dir(tmp_path: Path) -> Path:
     """A data directory whose development key exists, which the stand-in takes for valid."""
     directory = tmp_path / "data"
     directory.mkdir(mode=0o700)
-    (directory / "dev-key").write_text("tnk_test\n")
+    put_development_key(directory, "tnk_test")
     return directory
 
 
@@ -176,4 +178,14 @@ def test_the_first_run_makes_a_key_and_the_next_keeps_it(data_dir: Path) -> None
             assert run.exit_code() == 0
     assert keys[0].startswith("tnk_")
     assert keys[0] == keys[1]
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [0o600, 0o600] == [stat.S_IMODE(file.stat().st_mode) for file in (path, scopes_path(data_dir))]
+
+
+@pytest.mark.parametrize("known", ["limits:check\n", None])
+def test_a_key_of_an_earlier_release_gives_way_to_one_with_every_scope(data_dir: Path, known: str | None) -> None:
+    """Made when there were fewer scopes, or when nobody noted which: it is valid, and not enough."""
+    scopes_path(data_dir).unlink() if known is None else scopes_path(data_dir).write_text(known)
+    with launched(data_dir) as run:
+        run.ready()
+        assert "KEY=tnk_test" not in run.screen
+    assert sorted(SCOPES) == scopes_path(data_dir).read_text().split()

@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 import pytest
 from tenure_client import ApiError, Limiter, UnreachableError, Workflows
 
-from tests.e2e.test_workflows import BLOCK, MARK, run_in_shell
+from tests.e2e.test_workflows import BLOCK, MARK
 from tests.support.launching import ROOT, eventually, free_ports
 from tests.support.service import Limiter as Launched
 from tests.support.service import limiter
+from tests.support.shell import run_in_shell
 
 pytestmark = pytest.mark.e2e
 T = TypeVar("T")

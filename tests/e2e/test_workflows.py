@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.launching import ROOT, eventually
-from tests.support.programs import require_program
 from tests.support.service import Limiter, limiter
+from tests.support.shell import run_in_shell
 
 GUIDE = ROOT / "docs/how-to/run-a-workflow.md"
 BLOCK = re.compile(r"^```(sh|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -29,22 +29,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Limiter]:
 def workflows(service: Limiter) -> Limiter:
     """The same run, asked at the port of the workflow service."""
     return Limiter(service.run, port=service.run.port + 1)
-
-
-def run_in_shell(script: str) -> str:
-    """What the lines print, each line run as a reader types it."""
-    for program in ("curl", "jq", "bash"):
-        require_program(program)
-    done = subprocess.run(
-        ["bash", "-eu", "-o", "pipefail", "-c", script],
-        cwd=ROOT,
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert 0 == done.returncode, done.stderr
-    return done.stdout
 
 
 def timeless(blocks: list[str]) -> list[str]:
@@ -66,16 +50,6 @@ def test_the_guide_does_what_it_says(workflows: Limiter) -> None:
     printed = run_in_shell(here + command + setup + "".join(f"{code}echo '{MARK}'\n" for code in commands))
 
     assert timeless(expected) == timeless(printed.split(f"{MARK}\n")[:-1])
-
-
-def test_the_calls_on_the_screen_work(service: Limiter) -> None:
-    """The two about workflows, pasted as they are: a run is started, and answered."""
-    pasted = service.run.screen[service.run.screen.index("  KEY=") :].removesuffix("Ctrl-C stops everything.\n")
-
-    printed = run_in_shell(pasted)
-
-    assert '"status":"running"' in printed
-    assert '{"id":"approval-1","status":"succeeded"}' in printed
 
 
 def test_a_run_goes_on_after_kill_9(workflows: Limiter) -> None:

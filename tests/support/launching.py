@@ -15,6 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from shared.runtime.development import key_path, scopes_path
+from shared.storage.records import SCOPES
+
 ROOT = Path(__file__).parents[2]
 SERVICES = 3  # Room for as many as `tenure run` may start.
 RUN_STANDIN = Path(__file__).with_name("run_standin.py")
@@ -158,3 +161,9 @@ def launched(
             for pid in processes_of(data_dir):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+
+
+def put_development_key(data_dir: Path, key: str) -> None:
+    """Leave a key that `tenure run` takes for one of this release, as it may do everything."""
+    key_path(data_dir).write_text(f"{key}\n")
+    scopes_path(data_dir).write_text("".join(f"{scope}\n" for scope in sorted(SCOPES)))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.history import Append, Armed, Outcome
-from tests.support.launching import RUN_STANDIN, Launched, launched
+from tests.support.launching import RUN_STANDIN, Launched, launched, put_development_key
 from tests.support.ledger_service import DEFINITE
 
 RUN_LEDGER = (sys.executable, str(RUN_STANDIN), "ledger")
@@ -147,6 +147,6 @@ def rings_of(port: int, bells: Sequence[str]) -> Mapping[str, Mapping[str, list[
 def ledger_run(data_dir: Path, **environ: str) -> Iterator[Launched]:
     """A `tenure run` of the ledger service; everything of it is gone in the end."""
     data_dir.mkdir(mode=0o700)
-    (data_dir / "dev-key").write_text("tnk_test\n")
+    put_development_key(data_dir, "tnk_test")
     with launched(data_dir, command=RUN_LEDGER, **environ) as run:
         yield run
