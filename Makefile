@@ -30,7 +30,7 @@ run: $(VENV)/.run ## Start the store and every service on this machine; Ctrl-C s
 	@exec $(BIN)/tenure run
 
 test: $(VENV)/.dev ## Run the tests, less the long proofs
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 check: lint test slow ## All that CI runs: lint, tests, long proofs at a small size, tests on Python 3.13 where it is found
 ifneq ($(PYTHON_313),)

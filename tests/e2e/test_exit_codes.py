@@ -133,7 +133,7 @@ def test_where_nobody_answers_it_is_1(
     assert "doctor" == name or (1, "tenure: ") == (told.err.count("\n"), told.err[:8])
 
 
-@pytest.mark.parametrize("name", [*ROWS, *UNTIL_STOPPED])
+@pytest.mark.parametrize("name", [*ROWS, *sorted(UNTIL_STOPPED)])
 def test_what_cannot_be_said_is_2(name: str, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """An option that is not there, and a setting that cannot be right."""
     words = ROWS[name].words if name in ROWS else ("ratelimiter",) if name == "serve" else ()

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from socket import create_server
 from typing import Annotated, Any, ClassVar
 
 import httpx
@@ -26,6 +25,7 @@ from shared.telemetry.sampling import Sampler
 from shared.telemetry.spans import SpanData
 from shared.telemetry.traces import TraceContext, Tracer, current_trace
 from tests.support.keyring import Keys
+from tests.support.launching import free_ports
 
 
 class Item(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -163,8 +163,7 @@ class Edge:
     @asynccontextmanager
     async def served(self, *, header_deadline_ms: int = HEADER_DEADLINE_MS) -> "AsyncIterator[Wire]":
         """The service on a port of this machine, on the server that is used in production."""
-        with create_server(("127.0.0.1", 0)) as reserved:
-            port = reserved.getsockname()[1]
+        (port,) = free_ports(1)
         server = Server(
             self.app,
             address="127.0.0.1",
