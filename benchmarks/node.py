@@ -23,9 +23,16 @@ TENANT = "bench"
 async def bench_node(folder: Path, kinds: Sequence[type[DurableObject]]) -> AsyncIterator[Node]:
     """A node with `kinds`; each write to its store is synced to the disk that `folder` is on."""
     with start_valkey(folder, durable=True) as valkey:
-        settings = NodeSettings(redis_url=valkey.url, data_dir=str(folder))
-        async with open_node(settings, service="bench", prefix="bench", kinds=kinds) as node:
+        async with node_on(valkey.url, folder, kinds) as node:
             yield node
+
+
+@asynccontextmanager
+async def node_on(url: str, folder: Path, kinds: Sequence[type[DurableObject]]) -> AsyncIterator[Node]:
+    """A node with `kinds` on the store at `url`."""
+    settings = NodeSettings(redis_url=url, data_dir=str(folder))
+    async with open_node(settings, service="bench", prefix="bench", kinds=kinds) as node:
+        yield node
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from services.workflows.bounds import BULK_RUNS_MAX
 from services.workflows.events import AnyEvent, Cancelled, Paused, Resumed, Signalled, Terminated
 from services.workflows.listing import Asked, list_runs
+from services.workflows.machine import check_payload
 from services.workflows.run import WorkflowRun
 from services.workflows.schemas import ChangeRuns, RunNotChanged, RunsChanged, SignalRuns
 from services.workflows.standing import ENDED
@@ -44,9 +45,11 @@ async def signal_runs(host: Host, tenant: str, asked: SignalRuns, key: str | Non
 
     Raises:
         NotFoundError: none is meant, and one was required.
+        PayloadTooLargeError: no run would take it.
         InvalidInputError: the attribute or the cursor cannot be.
         UnavailableError, OverloadedError: as `Listings.find`.
     """
+    check_payload(asked.payload)
     meant = Asked.by((asked.attribute,), status=None, definition=asked.definition)
     page = await list_runs(host, tenant, meant, cursor=asked.cursor, limit=BULK_RUNS_MAX)
     ids = [run.id for run in page.runs if run.status not in ENDED]

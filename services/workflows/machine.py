@@ -115,7 +115,7 @@ def start(program: Program, *, run_id: str, run_input: Any, around: Surroundings
         WrongAnswerError: the input is not as the definition's schema says.
         PayloadTooLargeError: it is too large.
     """
-    _check_payload(run_input)
+    check_payload(run_input)
     for at, message in mismatches(program.input_schema or {}, run_input):
         raise WrongAnswerError(message, f"/input{at}")
     root = Scope(path=ROOT, key=ROOT, number=0, value=run_input, ready=program.root.start)
@@ -150,7 +150,7 @@ def advance(program: Program, run: Run, event: AnyEvent, around: Surroundings) -
         return run, ()
     _check_phase(run, event)
     for value in _brought(event):
-        _check_payload(value)
+        check_payload(value)
     after, effects = _applied(program, run, event, around, overflow=False)
     try:
         encode(after)
@@ -254,7 +254,12 @@ def _brought(event: AnyEvent) -> tuple[Any, ...]:
             return ()
 
 
-def _check_payload(value: Any) -> None:
+def check_payload(value: Any) -> None:
+    """Look whether a run would take the value.
+
+    Raises:
+        PayloadTooLargeError: it is too large for any.
+    """
     size = len(msgspec.json.encode(value))
     if size > PAYLOAD_BYTES_MAX:
         raise PayloadTooLargeError(size)

@@ -4,6 +4,7 @@ from litestar import post
 from litestar.params import JSONBody
 
 from services.workflows.bulk import change_runs, signal_runs
+from services.workflows.refusals import PayloadTooLargeError
 from services.workflows.routes.access import ADMIN, WRITE, AnyRequest, TheRuns, idempotency_key
 from services.workflows.schemas import ChangeRuns, RunsChanged, SignalRuns
 from shared.errors import NotFoundError
@@ -20,7 +21,7 @@ async def change_many(credential: Caller, runs: TheRuns, data: JSONBody[ChangeRu
     "/v1/signals",
     status_code=202,
     guards=[require(WRITE)],
-    problems=(NotFoundError,),
+    problems=(NotFoundError, PayloadTooLargeError),
     durable=True,
     repeatable=True,
     tags=["runs"],
