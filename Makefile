@@ -14,7 +14,7 @@ COMPILE = UV_DEFAULT_INDEX="$$(.venv-lock/bin/python -m pip config get global.in
 	.venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade)
 
-BENCH ?= check server turn limiters workflows alarms memory sockets
+BENCH ?= check server turn limiters workflows alarms memory sockets whoami
 
 # What a developer's shell may have set must not decide what is tested.
 unexport PYTHONPATH PYTHONHOME PYTHONOPTIMIZE PYTHONWARNINGS PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
