@@ -13,6 +13,7 @@ One turn in memory where the principal is there and nothing of it waits to be st
 may wait.
 """
 
+import re
 import time
 from collections.abc import Callable
 from typing import TypeAlias
@@ -23,8 +24,10 @@ import msgspec
 from services.sessions.challenges import SignedOutError, StepUpError
 from services.sessions.cookies import cookie_token
 from services.sessions.desk import Desk, Located
+from services.sessions.expiry import ends, lifetime_under
+from services.sessions.policy import Policy, Rules
 from services.sessions.principal import Principal
-from services.sessions.records import Denied, Presence, view_of
+from services.sessions.records import Denied, Presence
 from services.sessions.schemas import Whoami
 from shared.errors import TenureError
 from shared.http.arrival import SECURITY_HEADERS, arrival_of
@@ -41,6 +44,7 @@ EMPTY = b"-"
 _CREDENTIALS = (b"authorization", b"cookie")
 Answer: TypeAlias = tuple[int, Headers, bytes]
 BindHttp: TypeAlias = Callable[[str, str, int], Histogram]
+_AS_IT_IS = re.compile(r"[\w.@:-]+", re.ASCII).fullmatch  # What most names are; encoding finds that out more slowly.
 _encode = msgspec.json.Encoder().encode
 _NOBODY_BODY = _encode(
     {
@@ -107,7 +111,8 @@ class WhoamiLane:
             located = self._desk.located(token_of(fields, scope["headers"]))
             if located is None:
                 return NOBODY
-            verdict = self._now(located)
+            rules = self._desk.rules(located.tenant)
+            verdict = self._now(located, rules)
             if verdict is None:
                 verdict = await self._desk.stand(located)
             if isinstance(verdict, Denied):
@@ -117,19 +122,18 @@ class WhoamiLane:
                 return self._refused(StepUpError(acr_values=wanted if _is_plain(wanted) else ""))
         except TenureError as exc:
             return self._refused(exc)
-        return self._accepted(located, verdict)
+        return _accepted(located, verdict, rules.policy)
 
-    def _now(self, located: Located) -> Presence | Denied | None:
+    def _now(self, located: Located, rules: Rules) -> Presence | Denied | None:
         """The verdict, if it can be had without waiting."""
-        desk, token = self._desk, located.token
         reply = self._host.read_now(
             located.address,
             Principal.stand,
             located.session_id,
-            token.generation,
-            desk.verifier(located),
+            located.token.generation,
+            self._desk.verifier(located),
             "",
-            desk.rules(located.tenant),
+            rules,
         )
         if isinstance(reply, NotNow):
             return None
@@ -140,42 +144,43 @@ class WhoamiLane:
         status, headers, body = problem_response(error, table=self._table)
         return status, [*headers, *SECURITY_HEADERS], body
 
-    def _accepted(self, located: Located, presence: Presence) -> Answer:
-        policy = self._desk.rules(located.tenant).policy
-        standing = presence.standing
-        assurance = standing.assurance
-        expires = view_of(presence.session_id, standing.session, standing.seen, policy).idle_expires_ms // 1000
-        actor = standing.session.actor
-        body = _encode(
-            Whoami(
-                principal=presence.principal,
-                anonymous=presence.anonymous,
-                tenant=located.tenant,
-                session=presence.session_id,
-                acr=assurance.acr,
-                amr=assurance.amr,
-                roles=assurance.roles,
-                auth_time=assurance.auth_ms // 1000,
-                expires=expires,
-                actor="" if actor is None else actor.sub,
-            )
+
+def _accepted(located: Located, presence: Presence, policy: Policy) -> Answer:
+    standing = presence.standing
+    assurance = standing.assurance
+    actor = standing.session.actor
+    lifetime = lifetime_under(standing.session.lifetime, policy, actor is not None)
+    expires = ends(lifetime, standing.seen.at_ms)[0] // 1000
+    body = _encode(
+        Whoami(
+            principal=presence.principal,
+            anonymous=presence.anonymous,
+            tenant=located.tenant,
+            session=presence.session_id,
+            acr=assurance.acr,
+            amr=assurance.amr,
+            roles=assurance.roles,
+            auth_time=assurance.auth_ms // 1000,
+            expires=expires,
+            actor="" if actor is None else actor.sub,
         )
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            (b"x-session-principal", field_text(presence.principal)),
-            (b"x-session-id", presence.session_id.encode()),
-            (b"x-session-tenant", field_text(located.tenant)),
-            (b"x-session-acr", assurance.acr.encode() or EMPTY),
-            (b"x-session-amr", ",".join(assurance.amr).encode() or EMPTY),
-            (b"x-session-roles", ",".join(assurance.roles).encode() or EMPTY),
-            (b"x-session-auth-time", b"%d" % (assurance.auth_ms // 1000)),
-            (b"x-session-expires", b"%d" % expires),
-            (b"x-session-actor", EMPTY if actor is None else field_text(actor.sub)),
-            (b"session-cache-for", b"%d" % policy.cache_seconds),
-            *SECURITY_HEADERS,
-        ]
-        return 200, headers, body
+    )
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-session-principal", field_text(presence.principal)),
+        (b"x-session-id", presence.session_id.encode()),
+        (b"x-session-tenant", field_text(located.tenant)),
+        (b"x-session-acr", assurance.acr.encode() or EMPTY),
+        (b"x-session-amr", ",".join(assurance.amr).encode() or EMPTY),
+        (b"x-session-roles", ",".join(assurance.roles).encode() or EMPTY),
+        (b"x-session-auth-time", b"%d" % (assurance.auth_ms // 1000)),
+        (b"x-session-expires", b"%d" % expires),
+        (b"x-session-actor", EMPTY if actor is None else field_text(actor.sub)),
+        (b"session-cache-for", b"%d" % policy.cache_seconds),
+        *SECURITY_HEADERS,
+    ]
+    return 200, headers, body
 
 
 def token_of(fields: dict[bytes, bytes], headers: list[tuple[bytes, bytes]]) -> bytes:
@@ -191,7 +196,7 @@ def token_of(fields: dict[bytes, bytes], headers: list[tuple[bytes, bytes]]) -> 
 
 def field_text(text: str) -> bytes:
     """A name in a header field: visible ASCII, percent-encoded; never the mark of an empty one."""
-    encoded = quote(text, safe="!#$&'()*+,./:;=?@[]^_`{|}~").encode()
+    encoded = (text if _AS_IT_IS(text) else quote(text, safe="!#$&'()*+,./:;=?@[]^_`{|}~")).encode()
     return b"%2D" if encoded == EMPTY else encoded
 
 
