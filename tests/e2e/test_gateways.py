@@ -1,0 +1,221 @@
+"""Whoami under the real gateways, with the configurations that users copy (S-29)."""
+
+import http.client
+import http.server
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.support.launching import ROOT, eventually, free_ports
+from tests.support.programs import require_program
+from tests.support.service import Limiter, limiter
+
+EXAMPLES = ROOT / "examples/gateways/sessions"
+SESSIONS = 2  # Where the session manager comes among the services of `tenure run`.
+FORGED = {
+    "X-Session-Principal": "admin",
+    "x-session-roles": "admin",
+    "X-Session-Actor": "admin",
+    "X_Session_Roles": "admin",
+}
+TOLD = {"principal", "id", "tenant", "acr", "amr", "roles", "auth-time", "expires", "actor"}
+
+
+class Kind(NamedTuple):
+    """A gateway: its files, the first of which it is started with, its command, and its answer where nobody can say."""
+
+    files: tuple[str, ...]
+    command: Callable[[Path], list[str]]
+    unknown: int
+
+
+KINDS = {
+    "nginx": Kind(("nginx.conf",), lambda folder: ["-p", str(folder), "-c", "nginx.conf"], 500),
+    "caddy": Kind(("Caddyfile",), lambda folder: ["run", "--config", str(folder / "Caddyfile")], 502),
+    "haproxy": Kind(("haproxy.cfg", "whoami.lua"), lambda _: ["-f", "haproxy.cfg"], 503),
+}
+
+
+class Seen(http.server.BaseHTTPRequestHandler):
+    """An application that answers with what it was sent."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        sent = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        lines = [[name.lower(), value] for name, value in self.headers.items()]
+        body = json.dumps({"method": self.command, "path": self.path, "fields": lines, "body": sent}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_HEAD = do_POST = do_PUT = do_DELETE = do_OPTIONS = do_GET  # noqa: N815  # As the base class calls them.
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Answer(NamedTuple):
+    """What a client is told. `seen` is what the application was sent, None if it was not asked."""
+
+    status: int
+    fields: dict[str, str]
+    seen: Any
+
+
+class Gateway:
+    """A running gateway, and the session manager that it asks."""
+
+    def __init__(self, port: int, kind: Kind, service: Limiter) -> None:
+        self.port = port
+        self.kind = kind
+        self.service = service
+
+    def ask(self, method: str = "GET", path: str = "/", token: str = "", **fields: str) -> Answer:
+        """One request of a client."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            sent = {"Authorization": f"Bearer {token}"} if token else {}
+            body = b"text" if method in ("POST", "PUT") else None
+            connection.request(method, path, body, {**FORGED, **sent, **fields})
+            answer = connection.getresponse()
+            content = answer.read()
+            reached = answer.status == 200 and content
+            told = {name.lower(): value for name, value in answer.getheaders()}
+            return Answer(answer.status, told, json.loads(content) if reached else None)
+        finally:
+            connection.close()
+
+    def answers(self) -> bool:
+        """Whether it is there."""
+        try:
+            return self.ask().status > 0
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def signed_in(self, principal: str = "ann") -> Any:
+        """A user who has signed in: token, session."""
+        body = {"amr": ["pwd"], "roles": ["editor"]}
+        status, _, granted = self.service.call("POST", f"/v1/principals/{principal}/sessions", body)
+        assert 201 == status, granted
+        return granted
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Limiter]:
+    with limiter(tmp_path_factory.mktemp("run") / "data") as running:
+        yield Limiter(running.run, port=running.run.port + SESSIONS)
+
+
+@pytest.fixture(scope="module")
+def app_port() -> Iterator[int]:
+    (port,) = free_ports(1)
+    app = http.server.ThreadingHTTPServer(("127.0.0.1", port), Seen)
+    threading.Thread(target=app.serve_forever, daemon=True).start()
+    yield port
+    app.shutdown()
+    app.server_close()
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def gateway(
+    request: pytest.FixtureRequest, service: Limiter, app_port: int, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    with started(request.param, service, service.port, app_port, tmp_path_factory.mktemp("gateway")) as running:
+        yield running
+
+
+@contextmanager
+def started(name: str, service: Limiter, sessions: int, app_port: int, folder: Path) -> Iterator[Gateway]:
+    """A gateway with the configuration of the example, but for the ports."""
+    program, kind = require_program(name), KINDS[name]
+    (port,) = free_ports(1)
+    for file in kind.files:
+        text = (EXAMPLES / file).read_text()
+        for old, new in (("7103", sessions), ("8000", app_port), ("8080", port)):
+            text = text.replace(f"127.0.0.1:{old}", f"127.0.0.1:{new}")
+        (folder / file).write_text(text)
+    with (folder / "said").open("wb") as said:
+        process = subprocess.Popen(
+            [program, *kind.command(folder)],
+            cwd=folder,
+            env={**os.environ, "XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)},  # Where Caddy writes.
+            stdout=said,
+            stderr=said,
+        )
+    try:
+        running = Gateway(port, kind, service)
+        eventually(lambda: process.poll() is not None or running.answers(), within_s=10)
+        assert process.poll() is None, (folder / "said").read_text()
+        yield running
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_s29_the_application_is_told_by_tenure_alone(gateway: Gateway) -> None:
+    """S-29: every field of the contract once and as whoami says it, and nothing that the client said of them."""
+    granted = gateway.signed_in()
+
+    answer = gateway.ask(path="/page?x=1", token=granted["token"])
+
+    assert (200, "/page?x=1") == (answer.status, answer.seen["path"])
+    told = [(n, v) for n, v in answer.seen["fields"] if n.replace("_", "-").startswith("x-session-")]
+    assert sorted(f"x-session-{name}" for name in TOLD) == sorted(name for name, _ in told)
+    said = dict(told)
+    assert ("ann", granted["session"]["id"], "dev") == tuple(
+        said[f"x-session-{name}"] for name in ("principal", "id", "tenant")
+    )
+    assert ("editor", "pwd", "-") == tuple(said[f"x-session-{name}"] for name in ("roles", "amr", "actor"))
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"])
+def test_s29_every_method_is_judged_and_passed_on_alike(gateway: Gateway, method: str) -> None:
+    """S-29: with its body, below any path; whoever is not signed in is refused in each."""
+    token = gateway.signed_in()["token"]
+
+    let_in, refused = (gateway.ask(method, "/v1/whoami/x?principal=admin", token=by) for by in (token, ""))
+
+    assert (200, 401) == (let_in.status, refused.status)
+    if method != "HEAD":
+        sent = "text" if method in ("POST", "PUT") else ""
+        assert (method, sent) == (let_in.seen["method"], let_in.seen["body"])
+
+
+def test_s29_who_is_not_signed_in_is_told_so(gateway: Gateway) -> None:
+    """S-29: no token, a forged one, one that was revoked and one that is sent in two ways: 401 with the challenge."""
+    granted = gateway.signed_in("ben")
+    token, path = granted["token"], f"/v1/principals/ben/sessions/{granted['session']['id']}"
+    forged = token[:-4] + ("AAAA" if token[-4:] != "AAAA" else "BBBB")
+    assert 200 == gateway.ask(token=token).status
+    twice = gateway.ask(token=token, Cookie=f"__Host-sid={token}")
+    assert 204 == gateway.service.call("DELETE", path)[0]
+
+    answers = [gateway.ask(), gateway.ask(token=forged), gateway.ask(token=token), twice]
+
+    assert [401] * 4 == [answer.status for answer in answers]
+    assert all(answer.fields["www-authenticate"].startswith("Bearer") for answer in answers)
+    assert not any("set-cookie" in answer.fields for answer in answers)
+
+
+def test_s29_a_cookie_counts_as_a_header_does(gateway: Gateway) -> None:
+    """S-29: a browser sends nothing else."""
+    token = gateway.signed_in()["token"]
+    assert 200 == gateway.ask(Cookie=f"theme=dark; __Host-sid={token}").status
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_s29_nobody_is_let_in_while_nobody_can_say(name: str, service: Limiter, app_port: int, tmp_path: Path) -> None:
+    """S-29: with the session manager away the application is not asked."""
+    with started(name, service, free_ports(1)[0], app_port, tmp_path) as gateway:
+        answer = gateway.ask(token=gateway.signed_in()["token"])
+        assert (gateway.kind.unknown, None) == (answer.status, answer.seen)
