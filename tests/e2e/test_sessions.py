@@ -10,6 +10,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ GUIDE = ROOT / "docs/how-to/keep-users-signed-in.md"
 class Manager:
     """A session manager that a test starts and kills."""
 
-    def __init__(self, directory: Path, redis_url: str) -> None:
+    def __init__(self, directory: Path, redis_url: str, *, key: str = "") -> None:
+        self.redis_url = redis_url
         self.port, self.admin_port = free_ports(2)
         self._log = directory / "sessions.log"
         self._environ = {
@@ -45,7 +47,7 @@ class Manager:
             "TENURE_LEASE_TTL_MS": "1000",
             "TENURE_SESSION_KEYS": KEYS,
         }
-        self.key = asyncio.run(_new_key(redis_url))
+        self.key = key or asyncio.run(_new_key(redis_url))
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -75,6 +77,20 @@ class Manager:
     def status(self, token: str) -> int:
         """What whoami answers."""
         return self.ask("GET", "/v1/whoami", token=token)[0]
+
+    def asked_once(self, token: str) -> int:
+        """What whoami answers to one request, whatever that is; 0: nothing."""
+        return self._answer("GET", "/v1/whoami", secret=token, port=self.port)[0]
+
+    def pause(self) -> None:
+        """As a host that stands still: connections are still taken, by the kernel."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
 
     def _answer(self, method: str, path: str, body: Any = None, *, secret: str = "", port: int) -> tuple[int, Any]:
         headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
@@ -112,6 +128,27 @@ def test_s19_what_was_acknowledged_survives_kill_9(manager: Manager) -> None:
     assert [200, 401] == [manager.status(granted["token"]) for granted in (kept, gone)]
     rotated = manager.ask("POST", "/v1/session/rotate", token=kept["token"])[1]["token"]
     assert [200, 200] == [manager.status(token) for token in (kept["token"], rotated)]
+
+
+def test_s20_an_owner_that_wakes_from_a_pause_lets_nobody_in(manager: Manager, tmp_path: Path) -> None:
+    """S-20: its lease ended, the next owner signed the user out; of ten requests that waited for it none gets a 200."""
+    granted = manager.ask("POST", "/v1/principals/ann/sessions", {})[1]
+    assert 200 == manager.status(granted["token"])
+    manager.pause()
+    successor = Manager(tmp_path, manager.redis_url, key=manager.key)
+    try:
+        successor.start()
+        assert 200 == successor.status(granted["token"])
+        assert 204 == successor.ask("DELETE", f"/v1/principals/ann/sessions/{granted['session']['id']}")[0]
+        with ThreadPoolExecutor(10) as clients:
+            waiting = [clients.submit(manager.asked_once, granted["token"]) for _ in range(10)]
+            manager.resume()
+            answers = [answer.result() for answer in waiting]
+        assert {401, 503} >= set(answers), "answered, and by no yes"
+        assert 401 == successor.status(granted["token"])
+    finally:
+        manager.resume()
+        successor.kill()
 
 
 def test_without_keys_it_says_so_in_one_sentence() -> None:
