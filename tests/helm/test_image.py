@@ -10,6 +10,7 @@ import pytest
 from helm_python import Chart
 
 from services.ratelimiter.settings import RatelimiterSettings
+from services.sessions.settings import SessionsSettings
 from services.workflows.settings import WorkflowsSettings
 from shared.settings import NodeSettings, read_settings
 
@@ -64,7 +65,7 @@ def test_each_service_is_served_where_its_settings_say(pods: list[dict[str, Any]
         pod["containers"][0]["args"][1]: tuple(port["containerPort"] for port in pod["containers"][0]["ports"])
         for pod in pods
     }
-    defaults = {"ratelimiter": RatelimiterSettings(), "workflows": WorkflowsSettings()}
+    defaults = {"ratelimiter": RatelimiterSettings(), "sessions": SessionsSettings(), "workflows": WorkflowsSettings()}
     assert {name: (settings.port, settings.admin_port) for name, settings in defaults.items()} == served
 
 

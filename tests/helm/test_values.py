@@ -76,7 +76,7 @@ def test_bad_value_is_refused_at_its_path(render: Render, path: str, value: obje
         "/devValkey/password",
         "/image/registry",
         "/node/shutdown/seconds",
-        "/components/sessions",
+        "/components/session",
         f"{_RATELIMITER}/autoscaling",
         f"{_RATELIMITER}/service/targetPort",
         f"{_RATELIMITER}/pdb/minAvailable",
@@ -101,6 +101,8 @@ def test_unknown_key_is_refused(render: Render, path: str) -> None:
             _at(f"{_RATELIMITER}/replicas", 2),
             "components.ratelimiter.replicas is 2: this release runs one node per store",
         ),
+        (_at("/components/sessions/replicas", 1), "components.sessions.replicas needs sessionKeys.existingSecret"),
+        (_at("/components/sessions/extraEnv/TENURE_SESSION_KEYS", "0:x"), "extraEnv.TENURE_SESSION_KEYS: the chart sets"),
         ({}, "No store is given: set redis.existingSecret"),
         (
             {**_STORE, "devValkey": {"enabled": True}},
@@ -143,8 +145,27 @@ def test_node_can_be_stopped_by_replicas_0(render: Render, load_yaml: LoadYaml) 
 
 def test_what_nobody_uses_can_be_left_out(render: Render, load_yaml: LoadYaml) -> None:
     """Zero replicas of the workflow service, and the limiter is as it was."""
-    limiter, workflows = load_yaml(render(_at("/components/workflows/replicas", 0))[_NODE])
+    limiter, _, workflows = load_yaml(render(_at("/components/workflows/replicas", 0))[_NODE])
     assert (1, 0) == (limiter["spec"]["replicas"], workflows["spec"]["replicas"])
+
+
+def test_session_manager_reads_its_keys_from_the_secret(render: Render, load_yaml: LoadYaml) -> None:
+    """And nobody else is given them."""
+    values = {**_at("/components/sessions/replicas", 1), "sessionKeys": {"existingSecret": "kept"}}
+    with_keys = {
+        node["metadata"]["name"]: variable["valueFrom"]["secretKeyRef"]
+        for node in load_yaml(render(values)[_NODE])
+        for variable in node["spec"]["template"]["spec"]["containers"][0]["env"]
+        if variable["name"] == "TENURE_SESSION_KEYS"
+    }
+    assert {"rel-tenure-sessions": {"name": "kept", "key": "session-keys"}} == with_keys
+    assert "http://rel-tenure-sessions.prod:7103" in render(values)[_NOTES]
+
+
+def test_only_what_runs_is_tested(render: Render, load_yaml: LoadYaml) -> None:
+    """`helm test` asks no service that has no node."""
+    tests = load_yaml(render(_at("/components/workflows/replicas", 0))["tenure/templates/tests/connection.yaml"])
+    assert ["rel-tenure-ratelimiter-test"] == [pod["metadata"]["name"] for pod in tests]
 
 
 def test_changed_store_url_restarts_the_node(render: Render, load_yaml: LoadYaml) -> None:

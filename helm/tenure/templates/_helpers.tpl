@@ -52,7 +52,7 @@ app.kubernetes.io/component: {{ .component }}
 
 {{/* The ports a component listens on, as a YAML map. They are fixed: only the Service's may change. */}}
 {{- define "tenure.ports" -}}
-{{- get (dict "ratelimiter" "{public: 7101, admin: 7201}" "workflows" "{public: 7102, admin: 7202}") . }}
+{{- get (dict "ratelimiter" "{public: 7101, admin: 7201}" "sessions" "{public: 7103, admin: 7203}" "workflows" "{public: 7102, admin: 7202}") . }}
 {{- end }}
 
 {{- define "tenure.image" -}}
@@ -141,7 +141,7 @@ TENURE_NODE_NAME stands first because later values refer to it.
 {{- end }}
 {{- end }}
 {{- range $name, $value := .values.extraEnv }}
-{{- if or (hasKey $env $name) (has $name (list "TENURE_NODE_NAME" "TENURE_REDIS_URL")) }}
+{{- if or (hasKey $env $name) (has $name (list "TENURE_NODE_NAME" "TENURE_REDIS_URL" "TENURE_SESSION_KEYS")) }}
 {{- fail (printf "components.%s.extraEnv.%s: the chart sets this variable itself; use the value that stands for it." $.component $name) }}
 {{- end }}
 {{- $_ := set $env $name $value }}
@@ -155,6 +155,13 @@ TENURE_NODE_NAME stands first because later values refer to it.
     secretKeyRef:
       name: {{ include "tenure.redisSecretName" $root | quote }}
       key: {{ include "tenure.redisSecretKey" $root | quote }}
+{{- if and (eq .component "sessions") $root.Values.sessionKeys.existingSecret }}
+- name: TENURE_SESSION_KEYS
+  valueFrom:
+    secretKeyRef:
+      name: {{ $root.Values.sessionKeys.existingSecret | quote }}
+      key: {{ $root.Values.sessionKeys.existingSecretKey | quote }}
+{{- end }}
 {{- range $name, $value := $env }}
 - name: {{ $name }}
   value: {{ $value | quote }}
