@@ -102,7 +102,10 @@ def test_unknown_key_is_refused(render: Render, path: str) -> None:
             "components.ratelimiter.replicas is 2: this release runs one node per store",
         ),
         (_at("/components/sessions/replicas", 1), "components.sessions.replicas needs sessionKeys.existingSecret"),
-        (_at("/components/sessions/extraEnv/TENURE_SESSION_KEYS", "0:x"), "extraEnv.TENURE_SESSION_KEYS: the chart sets"),
+        (
+            _at("/components/sessions/extraEnv/TENURE_SESSION_KEYS", "0:x"),
+            "extraEnv.TENURE_SESSION_KEYS: the chart sets",
+        ),
         ({}, "No store is given: set redis.existingSecret"),
         (
             {**_STORE, "devValkey": {"enabled": True}},
