@@ -26,7 +26,8 @@ class StoreClock:
 
     def observe(self, store_ms: int, *, sent_ms: int, received_ms: int) -> None:
         """Take in one reading: `store_ms` was read between two instants of our monotonic clock."""
-        lower, upper = store_ms - received_ms, store_ms + 1 - sent_ms  # A read millisecond may be almost over.
+        # A millisecond that was read, here or there, may be almost over.
+        lower, upper = store_ms - (received_ms + 1), store_ms + 1 - sent_ms
         if self._seen_ms >= 0:
             slack = 1 + (received_ms - self._seen_ms) * _DRIFT_PPM // 1_000_000
             both = max(lower, self._lower - slack), min(upper, self._upper + slack)

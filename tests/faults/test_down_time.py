@@ -70,7 +70,7 @@ def test_after_kill_9_of_the_launcher_all_is_gone_and_the_next_run_starts_at_onc
     _say("the launcher (until its children are gone)", gone_s)
     sys.stdout.write(f"a run answers {quantile(back_s, 0.5):.2f} s after its start, at most {max(back_s):.2f} s\n")
     assert quantile(gone_s, 0.5) <= DOWN_S_MEDIAN_MAX
-    assert quantile(back_s, 0.5) <= 2 * DOWN_S_MEDIAN_MAX  # Store and service, one after the other.
+    assert quantile(back_s, 0.5) <= 4 * DOWN_S_MEDIAN_MAX  # The store, then three services that share two cores.
 
 
 def _down_s(run: Launched, part: str, answers: Callable[[], bool]) -> float:
