@@ -1,6 +1,8 @@
 """The session manager through its routes: what applications and users do, and the status of everything that fails."""
 
+import asyncio
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,7 +11,9 @@ from services.sessions.keys import read_keys
 from services.sessions.principal import Principal
 from services.sessions.tokens import Tokens
 from shared.objects.address import Address
+from shared.storage.interface import LoadOrder, Loads
 from shared.storage.records import SCOPES
+from shared.testing.store import MemoryStore
 from tests.architecture.tree import ROOT
 from tests.support.sessions_app import ALL, Sessions, with_sessions
 from tests.support.signing_in import KEYS
@@ -88,6 +92,30 @@ def test_s24_whoami_tells_nothing_of_what_was_never_issued() -> None:
         assert before == (service.host.turns_of(_address(service)), service.host.objects_resident)
         assert 'Bearer realm="tenure", error="invalid_token"' == answers[0].field("www-authenticate")
 
+    with_sessions(scenario)
+
+
+def test_s24_nothing_is_read_before_a_token_proves_to_be_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S-24: with nobody in memory, forgeries make no object load; the token itself makes one."""
+    loaded: list[int] = []
+    load = MemoryStore.load
+
+    async def counted(store: MemoryStore, orders: Sequence[LoadOrder]) -> Loads:
+        loaded.append(len(orders))
+        return await load(store, orders)
+
+    async def scenario(service: Sessions) -> None:
+        token = (await service.signed_in())["token"]
+        await asyncio.sleep(1)
+        assert service.host.residents.passivate(_address(service))
+        loaded.clear()
+        places = range(len("tns_"), len(token))
+        forged = [token[:at] + ("A" if token[at] != "A" else "B") + token[at + 1 :] for at in places]
+        assert {401} == {await service.status(text) for text in forged}
+        assert ([], 0) == (loaded, service.host.objects_resident)
+        assert (200, [1]) == (await service.status(token), loaded)
+
+    monkeypatch.setattr(MemoryStore, "load", counted)
     with_sessions(scenario)
 
 
