@@ -37,6 +37,7 @@ assert (_BODY_BYTES + _MAC_BYTES) % 3 == 0  # No padding, and no bits that could
 _PREFIX = PREFIX.encode()
 _FROM_URL = bytes.maketrans(b"-_+/", b"+/!!")  # One way to write each: the two that are not of this alphabet fail.
 _TO_URL = bytes.maketrans(b"+/", b"-_")
+_DASH = 62  # The six bits that are written as "-".
 
 
 class Token(msgspec.Struct, frozen=True, gc=False):
@@ -130,8 +131,11 @@ class Tokens:
 
 
 def new_session_id() -> bytes:
-    """The id of a new session; it is public, and unique for all practical purposes."""
-    return secrets.token_bytes(SESSION_BYTES)
+    """The id of a new session; it is public, unique for all practical purposes, and never looks like an option."""
+    while True:
+        made = secrets.token_bytes(SESSION_BYTES)
+        if made[0] >> 2 != _DASH:
+            return made
 
 
 def new_nonce() -> bytes:

@@ -112,9 +112,13 @@ class Client:
         """The answer as it is, or as text."""
         sys.stdout.write((json.dumps(told, indent=2) if self.json else text) + "\n")
 
+    def print_rows(self, told: Any, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A listing of one page."""
+        self.print(told, table(head, rows) if rows else "There is none.")
+
     def print_page(self, told: Any, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A page of a listing, and on stderr how to go on."""
-        self.print(told, table(head, rows) if rows else "There is none.")
+        self.print_rows(told, head, rows)
         if told["next_cursor"] is not None and not self.json:
             sys.stderr.write(f"There may be more: --after {told['next_cursor']}\n")
 

@@ -3,6 +3,8 @@
 import argparse
 from typing import Any
 
+from shared.cli.api_arguments import api_action
+
 _COMMANDS = "shared.cli.workflows"
 
 
@@ -10,13 +12,13 @@ def add_workflow_commands(commands: Any) -> None:
     """Add the commands that ask the workflow service's API."""
     workflows = commands.add_parser("workflows", help="start runs of workflows, look at them, answer and help them")
     actions = workflows.add_subparsers(required=True, metavar="ACTION")
-    listing = _action(actions, "list", "listing", "list runs, newest first")
+    listing = api_action(actions, "list", "list runs, newest first", command=f"{_COMMANDS}:listing")
     listing.add_argument("--status", help="running, paused, stalled, undoing, or how it ended")
     listing.add_argument("--definition", metavar="NAME")
     listing.add_argument("--attr", metavar="NAME=VALUE", help="runs that have this attribute")
     listing.add_argument("--after", default="", help="where a page before this one ended")
     listing.add_argument("--limit", type=int, default=100, metavar="N", help="rows at most, 1 to 1000")
-    start = _action(actions, "start", "start", "start a run and print its id")
+    start = api_action(actions, "start", "start a run and print its id", command=f"{_COMMANDS}:start")
     start.add_argument("definition")
     start.add_argument("--id", help="of the run; without it, as the definition says, or a random one")
     start.add_argument("--version", type=int, metavar="N", help="without it, the newest")
@@ -40,15 +42,6 @@ def _of_step(actions: Any, name: str, help_text: str) -> argparse.ArgumentParser
 
 
 def _of_run(actions: Any, name: str, function: str, help_text: str) -> argparse.ArgumentParser:
-    action = _action(actions, name, function, help_text)
+    action = api_action(actions, name, help_text, command=f"{_COMMANDS}:{function}")
     action.add_argument("run", help="the id of the run")
-    return action
-
-
-def _action(actions: Any, name: str, function: str, help_text: str) -> argparse.ArgumentParser:
-    action: argparse.ArgumentParser = actions.add_parser(name, help=help_text)
-    action.add_argument("--api", metavar="URL", help="the service; without it, that of the settings here")
-    action.add_argument("--key-file", metavar="FILE", help="where the API key stands; without it, that of `tenure run`")
-    action.add_argument("--json", action="store_true", help="the answer as the service gives it")
-    action.set_defaults(command=f"{_COMMANDS}:{function}")
     return action

@@ -187,3 +187,8 @@ def _imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             names.add(node.module or "")
     return names
+
+
+def test_an_id_of_a_session_is_never_taken_for_an_option() -> None:
+    """Whoever types it after a command need not think of that."""
+    assert not [text for text in (session_text(new_session_id()) for _ in range(2_000)) if text.startswith("-")]
