@@ -69,7 +69,7 @@ def _session_calls(services: Sequence[RunningService]) -> str:
         return ""
     return f"""
   TOKEN=$(curl -s {api}/v1/principals/ann/sessions -H "Authorization: Bearer $KEY" {_JSON} \\
-    -d '{{"amr":["pwd"],"roles":["editor"]}}' | grep -o 'tns_[A-Za-z0-9_-]*' | head -n 1)
+    -d '{{"amr":["pwd"],"roles":["editor"]}}' | sed 's/.*"token":"\\([^"]*\\)".*/\\1/')
 
   curl -s {api}/v1/whoami -H "Authorization: Bearer $TOKEN"
 """
