@@ -45,7 +45,7 @@ slow: $(VENV)/.dev
 prove: $(VENV)/.dev ## Run the long proofs at full size
 	TENURE_PROVE=1 $(BIN)/python -m pytest -m slow --timeout 7200
 
-bench: $(VENV)/.dev ## Run the benchmarks, a quarter of an hour; BENCH="turn alarms" picks some; wants wrk, node and npm
+bench: $(VENV)/.dev ## Run the benchmarks, half an hour; BENCH="turn alarms" picks some; wants wrk, node and npm
 	@failed=; for name in $(BENCH); do \
 		echo "benchmarks.$$name"; $(BIN)/python -m benchmarks.$$name || failed="$$failed $$name"; \
 	done; test -z "$$failed" || { echo "Not measured:$$failed" >&2; exit 1; }

@@ -12,28 +12,16 @@ import argparse
 import http.client
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
+from benchmarks.floor import floor
 from benchmarks.load import cpu_s, load, measure, wrk_is_here
-from tests.support.launching import free_ports
 from tests.support.service import Limiter, limiter
 
-FLOOR = """
-import asyncio, sys, uvloop
-from granian.constants import Interfaces
-from granian.server.embed import Server
-HEADERS, BODY = {headers!r}, {body!r}
-async def app(scope, receive, send):
-    await receive()
-    await send({{"type": "http.response.start", "status": 200, "headers": HEADERS}})
-    await send({{"type": "http.response.body", "body": BODY}})
-uvloop.run(Server(app, address="127.0.0.1", port=int(sys.argv[1]), interface=Interfaces.ASGINL, backlog=1024,
-    backpressure=4096, websockets=False, log_enabled=False).serve())
-"""
 WRK = """
 wrk.method = "POST"
 wrk.headers["Authorization"] = "Bearer {key}"
@@ -79,43 +67,36 @@ def main() -> int:
     options = parser.parse_args()
     if not wrk_is_here():
         return 1
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        limiter(Path(folder) / "data", TENURE_RESIDENT_OBJECTS=str(2 * max(options.keys))) as service,
-    ):
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        room = str(2 * max(options.keys))
+        service = stack.enter_context(limiter(folder / "data", TENURE_RESIDENT_OBJECTS=room))
         service.policy("bench", ("second", 1_000_000, 1_000), ("minute", 10_000_000, 60_000))
         pid = service.run.pid_of("services.ratelimiter")
-        _, headers, body = service.call("POST", "/v1/check", {"policy": "bench", "subject": "user-0000001"})
-        kept = [(n.encode(), v.encode()) for n, v in headers.items() if n not in ("date", "server")]
-        floor_script = Path(folder) / "floor.py"
-        floor_script.write_text(FLOOR.format(headers=kept, body=json.dumps(body, separators=(",", ":")).encode()))
-        (floor_port,) = free_ports(1)
-        floor = subprocess.Popen([sys.executable, str(floor_script), str(floor_port)])
-        try:
-            for keys in options.keys:
-                script = Path(folder) / f"wrk-{keys}.lua"
-                script.write_text(WRK.format(key=service.key, keys=keys))
-                warm = batches(service, keys, 1_000, 120)
-                ours, bare = [], []
-                load(service.run.port, script, 1)
-                load(floor_port, script, 1)
-                for _ in range(options.rounds):
-                    bare.append(measure(floor_port, floor.pid, script, options.seconds))
-                    ours.append(measure(service.run.port, pid, script, options.seconds))
-                a, b = (statistics.median(rate for rate, _ in side) for side in (ours, bare))
-                ca, cb = (statistics.median(cpu for _, cpu in side) for side in (ours, bare))
-                print(
-                    f"{keys:>9,} keys: check {a:,.0f}/s ({ca:.0f} us CPU), floor {b:,.0f}/s ({cb:.0f} us CPU), "
-                    f"ratio {a / b:.2f}; first touch by batches of 1,000: {warm:,.0f} decisions/s",
-                    flush=True,
-                )
-            before, start_s = cpu_s(pid), time.monotonic()
-            rate = statistics.median(batches(service, 1_000, 100, 10) for _ in range(20))
-            print(f"batches of 100 on resident keys: {rate:,.0f} decisions/s (median of 20)")
-            print(f"CPU while batching: {(cpu_s(pid) - before) / (time.monotonic() - start_s):.0%} of a core")
-        finally:
-            floor.kill()
-            floor.wait()
+        _, fields, body = service.call("POST", "/v1/check", {"policy": "bench", "subject": "user-0000001"})
+        answer = json.dumps(body, separators=(",", ":")).encode()
+        floor_port, floor_pid = stack.enter_context(floor(folder, fields, answer))
+        for keys in options.keys:
+            script = folder / f"wrk-{keys}.lua"
+            script.write_text(WRK.format(key=service.key, keys=keys))
+            warm = batches(service, keys, 1_000, 120)
+            ours, bare = [], []
+            load(service.run.port, script, 1)
+            load(floor_port, script, 1)
+            for _ in range(options.rounds):
+                bare.append(measure(floor_port, floor_pid, script, options.seconds))
+                ours.append(measure(service.run.port, pid, script, options.seconds))
+            a, b = (statistics.median(rate for rate, _ in side) for side in (ours, bare))
+            ca, cb = (statistics.median(cpu for _, cpu in side) for side in (ours, bare))
+            print(
+                f"{keys:>9,} keys: check {a:,.0f}/s ({ca:.0f} us CPU), floor {b:,.0f}/s ({cb:.0f} us CPU), "
+                f"ratio {a / b:.2f}; first touch by batches of 1,000: {warm:,.0f} decisions/s",
+                flush=True,
+            )
+        before, start_s = cpu_s(pid), time.monotonic()
+        rate = statistics.median(batches(service, 1_000, 100, 10) for _ in range(20))
+        print(f"batches of 100 on resident keys: {rate:,.0f} decisions/s (median of 20)")
+        print(f"CPU while batching: {(cpu_s(pid) - before) / (time.monotonic() - start_s):.0%} of a core")
     return 0
 
 

@@ -15,8 +15,6 @@ differs is in their favour. Ours checks its credential, answers with all fields,
 each write. Sides alternate; it ends by itself, and takes about two and a half minutes.
 """
 
-import argparse
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,12 +22,12 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.check import WRK
-from benchmarks.load import load, sample, wrk_is_here
-from benchmarks.peers.packages import PINS, MissingError, environ_of_python, node, node_packages
+from benchmarks.load import load, sample
+from benchmarks.peers.packages import PINS, environ_of_python, node_peer
 from benchmarks.peers.workerd import IN_MEMORY, durable_objects
-from benchmarks.serving import scratch_folder, serving
+from benchmarks.script import exit_code, options
+from benchmarks.serving import serving, store_pid
 from benchmarks.sides import Aim, Side, alternate, report
-from shared.storage.leftover import pid_file
 from shared.testing.valkey import start_valkey
 from tests.support.launching import free_ports
 from tests.support.service import limiter
@@ -41,22 +39,13 @@ AIMS = tuple(Aim(peer, 4, 5) for peer in (PYTHON, NODE, PIPELINED, WORKERD))
 
 def main() -> int:
     """Run and print; 1 if a program is missing."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=4)
-    parser.add_argument("--keys", type=int, default=1_000)
-    options = parser.parse_args()
-    if not wrk_is_here():
-        return 1
-    try:
-        with ExitStack() as stack:
-            folder = stack.enter_context(scratch_folder())
-            sides = _sides(stack, folder, options.keys, options.seconds)
-            print(*report(alternate(sides, options.rounds), OURS, AIMS), sep="\n")
-    except MissingError as exc:
-        sys.stderr.write(f"{exc}\n")
-        return 1
-    return 0
+    asked = options(keys=1_000)
+
+    def measured(stack: ExitStack, folder: Path) -> None:
+        sides = _sides(stack, folder, asked.keys, asked.seconds)
+        print(*report(alternate(sides, asked.rounds), OURS, AIMS), sep="\n")
+
+    return exit_code(measured)
 
 
 def _sides(stack: ExitStack, folder: Path, keys: int, seconds: int) -> list[Side]:
@@ -66,13 +55,13 @@ def _sides(stack: ExitStack, folder: Path, keys: int, seconds: int) -> list[Side
     script = folder / "checks.lua"
     script.write_text(WRK.format(key=service.key, keys=keys))
     valkey = stack.enter_context(start_valkey(folder / "valkey"))
-    store = int(pid_file(folder / "valkey" / "store").read_text())
+    store = store_pid(folder / "valkey")
     durable = durable_objects(folder / "workerd", "limiter.js", "Limiter", storage=IN_MEMORY)
     servers: list[tuple[str, int, int, int | None]] = [
         (OURS, service.run.port, service.run.pid_of("services.ratelimiter"), service.run.pid_of("valkey-server")),
         (PYTHON, *stack.enter_context(_python(valkey.socket_path)), store),
-        (NODE, *stack.enter_context(_node(valkey.socket_path, "plain")), store),
-        (PIPELINED, *stack.enter_context(_node(valkey.socket_path, "pipelined")), store),
+        (NODE, *stack.enter_context(node_peer("flexible.cjs", str(valkey.socket_path), "plain")), store),
+        (PIPELINED, *stack.enter_context(node_peer("flexible.cjs", str(valkey.socket_path), "pipelined")), store),
         (WORKERD, *stack.enter_context(durable), None),
     ]
     for _, port, _, _ in servers:
@@ -89,16 +78,6 @@ def _python(socket_path: Path) -> Iterator[tuple[int, int]]:
     (port,) = free_ports(1)
     command = [sys.executable, str(PINS / "limits_app.py"), str(port), str(socket_path)]
     with serving(command, port, environ=environ_of_python()) as pid:
-        yield port, pid
-
-
-@contextmanager
-def _node(socket_path: Path, manner: str) -> Iterator[tuple[int, int]]:
-    """Port and process of rate-limiter-flexible behind Express."""
-    (port,) = free_ports(1)
-    environ = {**os.environ, "NODE_PATH": str(node_packages()), "NODE_ENV": "production"}
-    command = [node(), str(PINS / "flexible.cjs"), str(port), str(socket_path), manner]
-    with serving(command, port, environ=environ) as pid:
         yield port, pid
 
 

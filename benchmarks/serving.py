@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+from shared.storage.leftover import pid_file
 from shared.tether import tethered
 from tests.support.launching import ROOT, eventually
 
@@ -47,6 +48,11 @@ def serving(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def store_pid(folder: Path) -> int:
+    """The process of the store that keeps its data in the folder."""
+    return int(pid_file(folder / "store").read_text())
 
 
 def _answers(process: subprocess.Popen[bytes], port: int) -> bool:

@@ -8,17 +8,15 @@ before anything is measured. Sides alternate; medians and ratios are printed, wi
 checks a credential, which the others do not have. It ends by itself, and takes about two minutes.
 """
 
-import argparse
 import http.client
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks.load import CONNECTIONS, cpu_s, load, sample, wrk_is_here
-from benchmarks.peers.packages import MissingError
+from benchmarks.load import CONNECTIONS, cpu_s, load, sample
 from benchmarks.peers.workerd import ON_DISK, durable_objects
-from benchmarks.serving import scratch_folder
+from benchmarks.script import exit_code, options
 from benchmarks.sets import set_rate
 from benchmarks.sides import Aim, Sample, Side, alternate, report
 from shared.storage.embedded import EmbeddedStore
@@ -40,25 +38,16 @@ end
 
 def main() -> int:
     """Run and print; 1 if a program is missing."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=4)
-    parser.add_argument("--objects", type=int, default=1_000)
-    options = parser.parse_args()
-    if not wrk_is_here():
-        return 1
-    try:
-        with ExitStack() as stack:
-            folder = stack.enter_context(scratch_folder())
-            sides = [
-                stack.enter_context(side(folder / name, options.objects, options.seconds))
-                for name, side in (("tenure", _ours), ("workerd", _workerd), ("valkey", _set))
-            ]
-            print(*report(alternate(sides, options.rounds), OURS, AIMS), sep="\n")
-    except MissingError as exc:
-        sys.stderr.write(f"{exc}\n")
-        return 1
-    return 0
+    asked = options(objects=1_000)
+
+    def measured(stack: ExitStack, folder: Path) -> None:
+        sides = [
+            stack.enter_context(side(folder / name, asked.objects, asked.seconds))
+            for name, side in (("tenure", _ours), ("workerd", _workerd), ("valkey", _set))
+        ]
+        print(*report(alternate(sides, asked.rounds), OURS, AIMS), sep="\n")
+
+    return exit_code(measured)
 
 
 @contextmanager

@@ -15,37 +15,33 @@ stored. An object leaves the node's memory a minute after its last call, so the 
 and not with those stored; the first of them are asked for again in the end. It ends by itself.
 """
 
-import argparse
 import asyncio
+import json
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
-from urllib.request import Request, urlopen
 
 import aiohttp
 
-from benchmarks.check import FLOOR
-from benchmarks.load import CONNECTIONS, cpu_s, load, sample, wrk_is_here
-from benchmarks.peers.packages import PINS, MissingError, node, node_packages
-from benchmarks.serving import scratch_folder, serving
+from benchmarks.floor import floor
+from benchmarks.load import CONNECTIONS, cpu_s, load, sample
+from benchmarks.peers.packages import node_peer
+from benchmarks.script import exit_code, options
+from benchmarks.serving import store_pid
 from benchmarks.sides import Aim, Sample, Side, alternate, report
-from shared.storage.leftover import pid_file
 from shared.testing.valkey import start_valkey
-from tests.support.launching import free_ports
 from tests.support.service import Limiter, limiter
 
 T = TypeVar("T")
-OURS, FLOOR_SIDE, PEER = "whoami", "bare ASGI floor", "express-session + connect-redis"
-AIMS = (Aim(FLOOR_SIDE, 0.5, 0.5), Aim(PEER, 5, 5))
+OURS, FLOOR, PEER = "whoami", "bare ASGI floor", "express-session + connect-redis"
+AIMS = (Aim(FLOOR, 0.5, 0.5), Aim(PEER, 5, 5))
 USERS = 1_000
 FEW = 10_000
-SESSIONS = 2  # Where the session manager comes among the services of `tenure run`.
-_OF_SERVER = ("date", "server")
 SIGNED_IN = {"amr": ["pwd"], "client": "web", "roles": ["editor"]}
 WRK = """
 local fields = {}
@@ -68,10 +64,9 @@ class Manager:
     """The session manager of a run, asked over 64 connections by one process that has a core to itself."""
 
     def __init__(self, service: Limiter) -> None:
-        self.port = service.run.port + SESSIONS
+        self.service = service
         self.pid = service.run.pid_of("services.sessions")
         self.store = service.run.pid_of("valkey-server")
-        self._headers = {"Authorization": f"Bearer {service.key}"}
 
     def sign_in(self, numbers: range) -> tuple[list[Signed], Sample]:
         """Have a session begin for the user of each number."""
@@ -105,10 +100,6 @@ class Manager:
 
         return self._each(one, sessions)
 
-    def whoami(self, script: Path, seconds: int) -> Sample:
-        """One round of it."""
-        return sample(self.port, script, seconds, server=self.pid, store=self.store)
-
     def _each(self, one: Callable[[aiohttp.ClientSession, T], Awaitable[None]], things: Sequence[T]) -> Sample:
         before, start_s = [cpu_s(self.pid), cpu_s(self.store)], time.monotonic()
         asyncio.run(self._asked(one, things))
@@ -126,7 +117,7 @@ class Manager:
                 await one(client, thing)
 
         async with (
-            aiohttp.ClientSession(f"http://127.0.0.1:{self.port}", headers=self._headers) as client,
+            aiohttp.ClientSession(self.service.url, headers={"Authorization": f"Bearer {self.service.key}"}) as client,
             asyncio.TaskGroup() as group,
         ):
             for _ in range(CONNECTIONS):
@@ -135,66 +126,38 @@ class Manager:
 
 def main() -> int:
     """Run and print; 1 if a program is missing."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=4)
-    parser.add_argument("--stored", type=int, default=200_000)
-    options = parser.parse_args()
-    if not wrk_is_here():
-        return 1
-    try:
-        with ExitStack() as stack:
-            folder = stack.enter_context(scratch_folder())
-            service = stack.enter_context(limiter(folder / "data"))
-            manager = Manager(service)
-            hot = _tokens(folder / "hot", manager.sign_in(range(USERS))[0])
-            sides = _sides(stack, folder, manager, hot, options.seconds)
-            print(*report(alternate(sides, options.rounds), OURS, AIMS), sep="\n", flush=True)
-            _fill(manager, options.stored)
-    except MissingError as exc:
-        sys.stderr.write(f"{exc}\n")
-        return 1
-    return 0
+    asked = options(stored=200_000)
+
+    def measured(stack: ExitStack, folder: Path) -> None:
+        manager = Manager(stack.enter_context(limiter(folder / "data")).beside("sessions"))
+        signed = manager.sign_in(range(USERS))[0]
+        sides = _sides(stack, folder, manager, signed, asked.seconds)
+        print(*report(alternate(sides, asked.rounds), OURS, AIMS), sep="\n", flush=True)
+        _fill(manager, asked.stored)
+
+    return exit_code(measured)
 
 
-def _sides(stack: ExitStack, folder: Path, manager: Manager, hot: Path, seconds: int) -> list[Side]:
+def _sides(stack: ExitStack, folder: Path, manager: Manager, signed: Sequence[Signed], seconds: int) -> list[Side]:
     """All of them, running and warm, until the stack is left."""
-    floor_port, floor = stack.enter_context(_floor(folder, manager.port, hot))
+    _, fields, body = manager.service.call("GET", "/v1/whoami", headers={"Authorization": f"Bearer {signed[0].token}"})
+    answer = json.dumps(body, separators=(",", ":")).encode()
+    floor_port, bare = stack.enter_context(floor(folder, fields, answer))
     valkey = stack.enter_context(start_valkey(folder / "valkey"))
-    store = int(pid_file(folder / "valkey" / "store").read_text())
-    peer_port, peer = stack.enter_context(_express(valkey.socket_path))
+    peer_port, peer = stack.enter_context(node_peer("express_sessions.cjs", str(valkey.socket_path)))
+    tokens = _script(folder / "tokens", [f"Bearer {session.token}" for session in signed], field="Authorization")
     cookies = _script(folder / "cookies", asyncio.run(_logged_in(peer_port)), field="Cookie")
-    for port, script in ((manager.port, hot), (floor_port, hot), (peer_port, cookies)):
+    servers: list[tuple[str, int, Path, int, int | None]] = [
+        (OURS, manager.service.port, tokens, manager.pid, manager.store),
+        (FLOOR, floor_port, tokens, bare, None),
+        (PEER, peer_port, cookies, peer, store_pid(folder / "valkey")),
+    ]
+    for _, port, script, _, _ in servers:
         load(port, script, 1)
     return [
-        Side(OURS, partial(manager.whoami, hot, seconds)),
-        Side(FLOOR_SIDE, partial(sample, floor_port, hot, seconds, server=floor)),
-        Side(PEER, partial(sample, peer_port, cookies, seconds, server=peer, store=store)),
+        Side(name, partial(sample, port, script, seconds, server=server, store=store))
+        for name, port, script, server, store in servers
     ]
-
-
-@contextmanager
-def _floor(folder: Path, port: int, hot: Path) -> Iterator[tuple[int, int]]:
-    """Port and process of a server that answers each request as whoami answers the first of these."""
-    token = hot.with_suffix(".lines").read_text().splitlines()[0].removeprefix("Bearer ")
-    with urlopen(Request(f"http://127.0.0.1:{port}/v1/whoami", headers={"Authorization": f"Bearer {token}"})) as answer:
-        fields = [(n.lower().encode(), v.encode()) for n, v in answer.headers.items() if n.lower() not in _OF_SERVER]
-        body = answer.read()
-    script = folder / "floor.py"
-    script.write_text(FLOOR.format(headers=fields, body=body))
-    (floor_port,) = free_ports(1)
-    with serving([sys.executable, str(script), str(floor_port)], floor_port, environ=os.environ) as pid:
-        yield floor_port, pid
-
-
-@contextmanager
-def _express(socket_path: Path) -> Iterator[tuple[int, int]]:
-    """Port and process of express-session."""
-    (port,) = free_ports(1)
-    environ = {**os.environ, "NODE_PATH": str(node_packages()), "NODE_ENV": "production"}
-    command = [node(), str(PINS / "express_sessions.cjs"), str(port), str(socket_path)]
-    with serving(command, port, environ=environ) as pid:
-        yield port, pid
 
 
 async def _logged_in(port: int) -> list[str]:
@@ -205,10 +168,6 @@ async def _logged_in(port: int) -> list[str]:
             async with client.get(f"/login?principal=user-{number:07d}") as answer:
                 cookies.append(answer.headers["Set-Cookie"].partition(";")[0])
     return cookies
-
-
-def _tokens(path: Path, sessions: Sequence[Signed]) -> Path:
-    return _script(path, [f"Bearer {signed.token}" for signed in sessions], field="Authorization")
 
 
 def _script(path: Path, lines: Sequence[str], *, field: str) -> Path:

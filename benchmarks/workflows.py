@@ -15,7 +15,6 @@ takes at 70 % of the most, and what becomes of chains of a hundred steps when mo
 ends by itself, and takes about three minutes.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator
@@ -25,12 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arrivals import Arrived, arrive
-from benchmarks.load import load, sample, wrk_is_here
-from benchmarks.peers.packages import PINS, MissingError, environ_of_python
+from benchmarks.load import load, sample
+from benchmarks.peers.packages import PINS, environ_of_python
 from benchmarks.peers.restate import restate
-from benchmarks.serving import scratch_folder, serving
+from benchmarks.script import exit_code, options
+from benchmarks.serving import serving, store_pid
 from benchmarks.sides import Aim, Side, alternate, median, report
-from shared.storage.leftover import pid_file
 from shared.testing.valkey import start_valkey
 from tests.support.launching import free_ports
 from tests.support.service import Limiter, limiter
@@ -52,40 +51,32 @@ request = function() return wrk.format(nil, "{path}") end
 
 def main() -> int:
     """Run and print; 1 if a program is missing."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=4)
-    options = parser.parse_args()
-    if not wrk_is_here():
-        return 1
-    try:
-        with ExitStack() as stack:
-            folder = stack.enter_context(scratch_folder())
-            synced = stack.enter_context(_service(folder / "synced"))
-            valkey = stack.enter_context(start_valkey(folder / "valkey"))
-            executed = stack.enter_context(_service(folder / "executed", TENURE_REDIS_URL=valkey.url))
-            sides = [
-                _ours(SYNCED, synced, synced.run.pid_of("valkey-server"), folder, options.seconds),
-                _ours(EXECUTED, executed, _store(folder / "valkey"), folder, options.seconds),
-                stack.enter_context(_dbos(folder, options.seconds)),
-                stack.enter_context(_restate(folder, options.seconds)),
-            ]
-            samples = alternate(sides, options.rounds)
-            print(*report(samples, SYNCED, AIMS), sep="\n", flush=True)
-            print(*report(samples, EXECUTED, AIMS)[len(sides) :], sep="\n", flush=True)
-            _start_times(synced, 0.7 * median(samples[SYNCED]).rate, options.seconds)
-            _chains(synced, options.seconds)
-    except MissingError as exc:
-        sys.stderr.write(f"{exc}\n")
-        return 1
-    return 0
+    asked = options()
+
+    def measured(stack: ExitStack, folder: Path) -> None:
+        synced = stack.enter_context(_service(folder / "synced"))
+        valkey = stack.enter_context(start_valkey(folder / "valkey"))
+        executed = stack.enter_context(_service(folder / "executed", TENURE_REDIS_URL=valkey.url))
+        sides = [
+            _ours(SYNCED, synced, synced.run.pid_of("valkey-server"), folder, asked.seconds),
+            _ours(EXECUTED, executed, store_pid(folder / "valkey"), folder, asked.seconds),
+            stack.enter_context(_dbos(folder, asked.seconds)),
+            stack.enter_context(_restate(folder, asked.seconds)),
+        ]
+        samples = alternate(sides, asked.rounds)
+        print(*report(samples, SYNCED, AIMS), sep="\n", flush=True)
+        print(*report(samples, EXECUTED, AIMS)[len(sides) :], sep="\n", flush=True)
+        _start_times(synced, 0.7 * median(samples[SYNCED]).rate, asked.seconds)
+        _chains(synced, asked.seconds)
+
+    return exit_code(measured)
 
 
 @contextmanager
 def _service(folder: Path, **environ: str) -> Iterator[Limiter]:
     """Calls to the workflow service, with the definitions there."""
     with limiter(folder, **environ) as found:
-        service = Limiter(found.run, port=found.run.port + 1)
+        service = found.beside("workflows")
         for name, steps in (("four", 4), ("chain", CHAIN_STEPS)):
             status, _, answer = service.call("PUT", f"/v1/definitions/{name}/versions/1", _definition(name, steps))
             assert status == 201, answer
@@ -135,10 +126,6 @@ def _restate(folder: Path, seconds: int) -> Iterator[Side]:
 def _script(path: Path, target: str, body: str, key: str = "unused") -> Path:
     path.write_text(WRK.format(key=key, body=body, path=target))
     return path
-
-
-def _store(folder: Path) -> int:
-    return int(pid_file(folder / "store").read_text())
 
 
 def _start_times(service: Limiter, rate: float, seconds: int) -> None:

@@ -9,9 +9,12 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.serving import SCRATCH
+from benchmarks.serving import SCRATCH, serving
+from tests.support.launching import free_ports
 
 PINS = Path(__file__).parent
 NODE_MAJOR_MIN = 20
@@ -33,7 +36,7 @@ def node_packages() -> Path:
     Raises:
         MissingError: there is no `node` 20 or newer, or no `npm`.
     """
-    _node()
+    node()
     npm = _program("npm", "npm")
     return (
         _installed(
@@ -45,13 +48,18 @@ def node_packages() -> Path:
     )
 
 
-def node() -> str:
-    """The path of `node`.
+@contextmanager
+def node_peer(script: str, *arguments: str, speaks_http: bool = True) -> Iterator[tuple[int, int]]:
+    """Port and process of `benchmarks/peers/<script>`, which is told its port first.
 
     Raises:
         MissingError: see `node_packages`.
     """
-    return _node()
+    (port,) = free_ports(1)
+    environ = {**os.environ, "NODE_PATH": str(node_packages()), "NODE_ENV": "production"}
+    command = [node(), str(PINS / script), str(port), *arguments]
+    with serving(command, port, environ=environ, speaks_http=speaks_http) as pid:
+        yield port, pid
 
 
 def python_packages() -> Path:
@@ -87,7 +95,12 @@ def machine(intel: str) -> str:
     return intel if name in _INTEL else "arm64" if name in _ARM else name
 
 
-def _node() -> str:
+def node() -> str:
+    """The path of `node`.
+
+    Raises:
+        MissingError: see `node_packages`.
+    """
     path = _program("node", "nodejs")
     version = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout.strip()
     if int(version.removeprefix("v").partition(".")[0]) < NODE_MAJOR_MIN:

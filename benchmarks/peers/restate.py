@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks.peers.packages import PINS, MissingError, machine, node, node_packages
+from benchmarks.peers.packages import MissingError, machine, node_packages, node_peer
 from benchmarks.serving import serving
 from tests.support.launching import free_ports
 
@@ -26,7 +26,7 @@ def restate(folder: Path, script: str) -> Iterator[tuple[int, int, int]]:
     Raises:
         MissingError: it is not to be had on this machine.
     """
-    service_port, ingress_port, admin_port, node_port = free_ports(4)
+    ingress_port, admin_port, node_port = free_ports(3)
     settings = {
         "RESTATE_DISABLE_TELEMETRY": "true",
         "RESTATE_LISTEN_MODE": "tcp",
@@ -36,11 +36,9 @@ def restate(folder: Path, script: str) -> Iterator[tuple[int, int, int]]:
         "RESTATE_INGRESS__BIND_ADDRESS": f"127.0.0.1:{ingress_port}",
     }
     command = [str(_server()), "--no-logo", "--node-name", "bench", "--base-dir", str(folder)]
-    service = [node(), str(PINS / script), str(service_port)]
-    modules = {**os.environ, "NODE_PATH": str(node_packages()), "NODE_ENV": "production"}
     with ExitStack() as stack:
         server_pid = stack.enter_context(serving(command, admin_port, environ={**os.environ, **settings}))
-        service_pid = stack.enter_context(serving(service, service_port, environ=modules, speaks_http=False))
+        service_port, service_pid = stack.enter_context(node_peer(script, speaks_http=False))
         _deploy(admin_port, service_port)
         yield ingress_port, server_pid, service_pid
 

@@ -227,23 +227,17 @@ def _next_on_the_wall(cron: str, in_zone: ZoneInfo, after: datetime) -> datetime
 
     Between two changes of the clock a zone is an offset, so the expression is asked stretch by stretch.
     """
-    after = after.replace(microsecond=0)
-    while after <= _LAST:
-        offset = _offset(after, in_zone)
-        wall = next(CronSim(cron, (after + offset).replace(tzinfo=None)), None)
+    stretch = later_than = after.replace(microsecond=0)
+    while stretch <= _LAST:
+        offset = _offset(stretch, in_zone)
+        wall = next(CronSim(cron, (later_than + offset).replace(tzinfo=None)), None)
         if wall is None:
             return None
         found = wall.replace(tzinfo=UTC) - offset
-        change = _change(after, found, in_zone)
+        change = _change(stretch, found, in_zone)
         if change is None:
             return found
-        offset = _offset(change, in_zone)
-        wall = next(CronSim(cron, (change + offset - _SECOND).replace(tzinfo=None)), None)
-        if wall is None:
-            return None
-        if _change(change, wall.replace(tzinfo=UTC) - offset, in_zone) is None:
-            return wall.replace(tzinfo=UTC) - offset
-        after = change
+        stretch, later_than = change, change - _SECOND  # The change itself is of the new stretch.
     return None
 
 

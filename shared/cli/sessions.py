@@ -61,19 +61,13 @@ def _principal(arguments: argparse.Namespace) -> str:
 def _lines(session: Any) -> Iterator[str]:
     yield f"{session['id']}: since {moment(session['created_ms'])}, last seen {moment(session['last_seen_ms'])}"
     yield f"ends {moment(session['idle_expires_ms'])} if it is not used, {moment(session['expires_ms'])} at the latest"
-    signed_in = f"signed in {moment(session['auth_ms'])}"
-    yield " ".join([signed_in, *(f"{name}={printable(session[name])}" for name in ("acr",) if session[name])])
+    acr = f" acr={printable(session['acr'])}" if session["acr"] else ""
+    yield f"signed in {moment(session['auth_ms'])}{acr}"
     for name in ("amr", "roles"):
         if session[name]:
             yield f"{name}: {', '.join(printable(word) for word in session[name])}"
-    for name, value in (
-        ("client", session["client"]),
-        ("label", session["label"]),
-        ("address", session["address"]),
-        ("last address", session["last_address"]),
-        ("user agent", session["user_agent"]),
-    ):
-        if value:
-            yield f"{name}: {printable(value)}"
+    for name in ("client", "label", "address", "last_address", "user_agent"):
+        if session[name]:
+            yield f"{name.replace('_', ' ')}: {printable(session[name])}"
     if session["actor"] is not None:
         yield f"acted for by {printable(session['actor']['sub'])}: {printable(session['actor']['reason'])}"

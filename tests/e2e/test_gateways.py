@@ -5,7 +5,6 @@ import http.server
 import json
 import os
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +12,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.support.http_server import http_server
 from tests.support.launching import ROOT, eventually, free_ports
 from tests.support.programs import require_program
 from tests.support.service import Limiter, limiter
 
 EXAMPLES = ROOT / "examples/gateways/sessions"
-SESSIONS = 2  # Where the session manager comes among the services of `tenure run`.
 FORGED = {
     "X-Session-Principal": "admin",
     "x-session-roles": "admin",
@@ -113,17 +112,13 @@ class Gateway:
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Limiter]:
     with limiter(tmp_path_factory.mktemp("run") / "data") as running:
-        yield Limiter(running.run, port=running.run.port + SESSIONS)
+        yield running.beside("sessions")
 
 
 @pytest.fixture(scope="module")
 def app_port() -> Iterator[int]:
-    (port,) = free_ports(1)
-    app = http.server.ThreadingHTTPServer(("127.0.0.1", port), Seen)
-    threading.Thread(target=app.serve_forever, daemon=True).start()
-    yield port
-    app.shutdown()
-    app.server_close()
+    with http_server(Seen) as port:
+        yield port
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.http_server import http_server
 from tests.support.launching import eventually, free_ports
 from tests.support.otlp_receiver import export_to, otlp_receiver
 from tests.support.programs import require_program
@@ -68,10 +69,8 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
 def front(tmp_path: Path) -> Iterator[Gateway]:
     """Nginx with the example's configuration, but for the ports."""
     nginx = require_program("nginx")
-    with limiter(tmp_path / "data") as service:
-        port, app_port = free_ports(2)
-        app = http.server.ThreadingHTTPServer(("127.0.0.1", app_port), _App)
-        threading.Thread(target=app.serve_forever, daemon=True).start()
+    with limiter(tmp_path / "data") as service, http_server(_App) as app_port:
+        (port,) = free_ports(1)
         folder = tmp_path / "nginx"
         folder.mkdir()
         text = EXAMPLE.read_text()
@@ -95,8 +94,6 @@ def front(tmp_path: Path) -> Iterator[Gateway]:
         finally:
             process.terminate()
             process.wait(10)
-            app.shutdown()
-            app.server_close()
             shutil.rmtree(folder)
 
 

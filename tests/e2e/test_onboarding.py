@@ -33,7 +33,7 @@ def workflows(tmp_path_factory: pytest.TempPathFactory, outside_port: int) -> It
         "TENURE_DEFINITION_ENV": f'{{"notify":"http://127.0.0.1:{outside_port}"}}',
     }
     with limiter(tmp_path_factory.mktemp("data"), **environ) as running:
-        yield Limiter(running.run, port=running.run.port + 1)
+        yield running.beside("workflows")
 
 
 def test_the_tutorial_does_what_it_says(workflows: Limiter, outside_port: int, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ PRINCIPAL = "ann/1 ü"
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Limiter]:
     with limiter(tmp_path_factory.mktemp("data")) as running:
-        yield Limiter(running.run, port=running.run.port + 2)
+        yield running.beside("sessions")
 
 
 def signed_in(service: Limiter, **members: Any) -> Any:

@@ -28,7 +28,7 @@ WORKER = ROOT / "tests/support/worker_process.py"
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launched]:
     with limiter(tmp_path_factory.mktemp("data")) as running:
-        workflows = Launched(running.run, port=running.run.port + 1)
+        workflows = running.beside("workflows")
         for queue in ("waiting", "blocking", "failing"):
             step: dict[str, Any] = {"task": queue, "input": "{% $input %}", "timeout": "10m", "retry": [], "end": True}
             definition = {"workflow": queue, "start": "a", "steps": {"a": step}}

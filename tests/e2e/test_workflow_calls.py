@@ -5,12 +5,13 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Thread
+from http.server import BaseHTTPRequestHandler
+from threading import Event
 from typing import Any
 
 import pytest
 
+from tests.support.http_server import http_server
 from tests.support.launching import eventually
 from tests.support.service import Limiter, limiter
 
@@ -19,7 +20,7 @@ from tests.support.service import Limiter, limiter
 def workflows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Limiter]:
     """A run of everything, asked at the port of the workflow service."""
     with limiter(tmp_path_factory.mktemp("data")) as running:
-        yield Limiter(running.run, port=running.run.port + 1)
+        yield running.beside("workflows")
 
 
 class Receiver:
@@ -52,18 +53,12 @@ def receiver() -> Iterator[Receiver]:
         def log_message(self, *_: object) -> None:
             return
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    kept.url = f"http://127.0.0.1:{server.server_port}/orders"
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield kept
-    finally:
-        kept.hold.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with http_server(Handler) as port:
+        kept.url = f"http://127.0.0.1:{port}/orders"
+        try:
+            yield kept
+        finally:
+            kept.hold.set()
 
 
 def put(flows: Limiter, name: str, url: str) -> None:

@@ -26,7 +26,7 @@ ASK = {
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Limiter]:
     with limiter(tmp_path_factory.mktemp("data")) as running:
-        workflows = Limiter(running.run, port=running.run.port + 1)
+        workflows = running.beside("workflows")
         assert 201 == workflows.call("PUT", "/v1/definitions/ask/versions/1", ASK)[0]
         yield workflows
 

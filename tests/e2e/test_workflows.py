@@ -28,7 +28,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Limiter]:
 @pytest.fixture(scope="module")
 def workflows(service: Limiter) -> Limiter:
     """The same run, asked at the port of the workflow service."""
-    return Limiter(service.run, port=service.run.port + 1)
+    return service.beside("workflows")
 
 
 def timeless(blocks: list[str]) -> list[str]:

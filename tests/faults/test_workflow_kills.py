@@ -106,7 +106,7 @@ def test_kills_change_no_history_and_no_count(tmp_path: Path) -> None:
     """Each run ends as it would have, and each shelf has lost one, whatever was killed when."""
     kills = 40 if PROVE else 3
     with limiter(tmp_path / "data", TENURE_OBJECTS="tests.support.carried") as running:
-        service = Limiter(running.run, port=running.run.port + 1)
+        service = running.beside("workflows")
         assert 201 == service.call("PUT", "/v1/definitions/trip/versions/1", DEFINITION)[0]
         load = Load(service)
         with load.running():

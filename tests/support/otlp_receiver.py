@@ -4,8 +4,8 @@ import gzip
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Condition, Event, Thread
+from http.server import BaseHTTPRequestHandler
+from threading import Condition, Event
 from typing import Any, NamedTuple
 
 import pytest
@@ -14,6 +14,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from tests.support.http_server import http_server
 
 DEADLINE_S = 10.0
 
@@ -85,16 +87,12 @@ def otlp_receiver() -> Iterator[OtlpReceiver]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        receiver = OtlpReceiver(f"http://127.0.0.1:{server.server_port}")
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
+    with http_server(Handler) as port:
+        receiver = OtlpReceiver(f"http://127.0.0.1:{port}")
         try:
             yield receiver
         finally:
             receiver.answers.set()
-            server.shutdown()
-            thread.join(DEADLINE_S)
 
 
 def without_otel_variables(monkeypatch: pytest.MonkeyPatch) -> None:

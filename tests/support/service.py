@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from shared.runtime.launcher import SERVICES
 from tests.support.launching import Launched, launched
 
 RUN = (sys.executable, "-m", "shared.cli", "run")
@@ -40,6 +41,11 @@ class Limiter:
             return answer.status, fields, json.loads(content) if is_json else content
         finally:
             connection.close()
+
+    def beside(self, name: str) -> "Limiter":
+        """Another service of the same run, by its name."""
+        index = [command.name for command in SERVICES].index(name)
+        return Limiter(self.run, port=self.run.port + index)
 
     def policy(self, name: str, *limits: tuple[str, int, int]) -> None:
         """Make a policy of (name, limit, window in ms)."""
