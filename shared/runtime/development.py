@@ -86,8 +86,10 @@ def scopes_path(data_dir: Path) -> Path:
 async def development_key(data_dir: Path, apis: Mapping[str, Endpoint], *, redis_url: str, clock: Clock) -> str:
     """The key in `<data>/dev-key` if it may do everything at every service of `apis`, else a new one and its trials.
 
+    Every service knows it by then.
+
     Raises:
-        DevelopmentError: the service refuses what it is given, or never answers.
+        DevelopmentError: a service refuses what it is given, or never answers, or never knows the key.
     """
     path = key_path(data_dir)
     trials = [(api, _TRIALS.get(name, _TRIALS[LIMITER])) for name, api in apis.items()]
@@ -98,6 +100,7 @@ async def development_key(data_dir: Path, apis: Mapping[str, Endpoint], *, redis
             return key
     key = await _new_key(redis_url, clock)
     for api, trial in trials:
+        await _ask(api, "GET", trial.asked, key, still_waiting=_NOT_YET)  # Each hears of a new key in its own time.
         for document, body in trial.documents.items():
             await _put(api, key, document, body)
     path.unlink(missing_ok=True)  # What is said of scopes is never said of another key.
