@@ -1,10 +1,10 @@
-"""`tenure messages list | dead | resend | drop`: what nobody has received yet, and what becomes of a dead letter."""
+"""`tenure messages list | show | dead | resend | drop`: what nobody has received, and what becomes of dead letters."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from shared.cli.operator import Operator, moment, object_path
+from shared.cli.operator import Operator, moment, object_path, printable, told_value
 
 
 def listing(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -13,6 +13,14 @@ def listing(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     told = operator.ask("GET", object_path(arguments, "messages"))
     rows = [[_state(row), *_cells(row)] for row in told["messages"]]
     operator.print_rows(told, ["STATE", "SENT", "RECEIVER", "METHOD", "BYTES", "ID", "ERROR"], rows)
+    return 0
+
+
+def show(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Show a message with what it says."""
+    operator = Operator(arguments, environ)
+    told = operator.ask("GET", object_path(arguments, "messages", arguments.id))
+    operator.print(told, "\n".join(_lines(told)))
     return 0
 
 
@@ -42,6 +50,21 @@ def drop(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     operator = Operator(arguments, environ)
     operator.print(operator.ask("POST", object_path(arguments, "messages", arguments.id, "drop")), "It is dropped.")
     return 0
+
+
+def _lines(told: Mapping[str, Any]) -> Iterator[str]:
+    sent, receiver, method, size_bytes, _, error = map(printable, _cells(told))
+    yield f"message    {told['id']}, {size_bytes} bytes, {_state(told)}"
+    if error:
+        yield f"  {error}"
+    if "stored" in told:
+        yield f"stored     {told_value(told['stored'])}"
+        return
+    yield f"sent       {sent or 'by an earlier release'}, expires {moment(told['expire_at_ms'])}"
+    yield f"calls      {method} of {receiver}"
+    yield from (
+        f"  argument {number}  {told_value(value)}" for number, value in enumerate(told.get("arguments", ()), 1)
+    )
 
 
 def _state(row: Mapping[str, Any]) -> str:

@@ -4,11 +4,10 @@ And `quarantined | lift`: what may not run because it has blocked its node, and 
 """
 
 import argparse
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from shared.cli.operator import Operator, moment, object_path, printable, table
+from shared.cli.operator import Operator, moment, object_path, printable, table, told_value
 
 _COUNTS = (
     ("remembered_requests", "remembers", "requests"),
@@ -52,7 +51,7 @@ def journal(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     operator = Operator(arguments, environ)
     query = {"after": arguments.after, "limit": arguments.limit, "reverse": "true" if arguments.reverse else ""}
     told = operator.ask("GET", object_path(arguments, "journal"), query)
-    rows = [[str(entry["number"]), str(entry["size_bytes"]), _value(entry["value"])] for entry in told["entries"]]
+    rows = [[str(entry["number"]), str(entry["size_bytes"]), told_value(entry["value"])] for entry in told["entries"]]
     operator.print_page(told, ["NUMBER", "BYTES", "VALUE"], rows)
     return 0
 
@@ -95,7 +94,7 @@ def _stored(stored: Mapping[str, Any]) -> Iterator[str]:
     if "unreadable" in stored:
         yield f"  not readable by this release: {printable(stored['unreadable'])}"
     values = stored.get("values", {}) or ({"(native)": stored["native"]} if "native" in stored else {})
-    rows = [[key, str(value["size_bytes"]), _value(value["value"])] for key, value in values.items()]
+    rows = [[key, str(value["size_bytes"]), told_value(value["value"])] for key, value in values.items()]
     yield from _indented(["KEY", "BYTES", "VALUE"], rows)
     for name, title in (("alarms", "ALARM"), ("dead_alarms", "DEAD ALARM")):
         alarms = [
@@ -132,7 +131,3 @@ def _resident(resident: Mapping[str, Any], *, anything_stored: bool) -> Iterator
 def _indented(head: list[str], rows: list[list[str]]) -> Iterator[str]:
     if rows:
         yield from ("  " + line for line in table(head, rows).split("\n"))
-
-
-def _value(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)

@@ -98,6 +98,11 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
+def told_value(value: Any) -> str:
+    """A value for people: JSON on one line."""
+    return printable(json.dumps(value, ensure_ascii=False))
+
+
 def moment(at_ms: int) -> str:
     """A moment for people: RFC 3339, UTC."""
     try:

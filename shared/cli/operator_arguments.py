@@ -6,6 +6,7 @@ from typing import Any
 _OBJECTS = "shared.cli.objects"
 _ALARMS = "shared.cli.alarms"
 _MESSAGES = "shared.cli.messages"
+_AS_LISTED = "as the listings show it"
 
 
 def add_operator_commands(commands: Any) -> None:
@@ -59,6 +60,9 @@ def _add_alarms(actions: Any) -> None:
 def _add_messages(actions: Any) -> None:
     listing = _action(actions, "list", f"{_MESSAGES}:listing", "list what an object has sent and nobody has received")
     _add_object(listing)
+    show = _action(actions, "show", f"{_MESSAGES}:show", "show a message that nobody has received, with what it says")
+    _add_object(show)
+    show.add_argument("id", help=_AS_LISTED)
     dead = _action(actions, "dead", f"{_MESSAGES}:dead", "list messages of all objects that were given up")
     _add_paging(dead)
     for name, help_text in (
@@ -70,7 +74,7 @@ def _add_messages(actions: Any) -> None:
     ):
         action = _action(actions, name, f"{_MESSAGES}:{name}", help_text)
         _add_object(action)
-        action.add_argument("id", help="as the listings show it")
+        action.add_argument("id", help=_AS_LISTED)
 
 
 def _action(actions: Any, name: str, command: str, help_text: str) -> argparse.ArgumentParser:

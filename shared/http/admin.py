@@ -111,6 +111,9 @@ class OperatorApi:
                 return ("POST",), lambda scope, receive: self._change(address, name, action.decode(), scope, receive)
             case [b"messages"]:
                 return ("GET", "HEAD"), lambda scope, _: self._messages(address, scope)
+            case [b"messages", message]:
+                shown_id = _message_id(message)
+                return ("GET", "HEAD"), lambda scope, _: self._message(address, shown_id, scope)
             case [b"messages", message, b"resend" | b"drop" as action]:
                 message_id = _message_id(message)
                 return ("POST",), lambda scope, _: self._settle(address, message_id, action.decode(), scope)
@@ -158,6 +161,10 @@ class OperatorApi:
     async def _messages(self, address: Address, scope: Scope) -> Any:
         Query(scope)
         return {"messages": await self._inspection.letters.sent(address)}
+
+    async def _message(self, address: Address, message_id: bytes, scope: Scope) -> Any:
+        Query(scope)
+        return await self._inspection.letters.show(address, message_id)
 
     async def _dead_messages(self, scope: Scope, _: Receive) -> Any:
         query = Query(scope, "after", "limit")

@@ -12,7 +12,7 @@ from shared.objects import operations
 from shared.objects.address import Address
 from shared.objects.inspecting import Inspecting
 from shared.objects.messages import new_message_id
-from shared.objects.reports import MessageReport, MessageRow, message_report, message_row
+from shared.objects.reports import MessageReport, MessageRow, MessageShown, message_report, message_row, message_shown
 
 
 class Spot(NamedTuple):
@@ -36,6 +36,19 @@ class Letters(Inspecting):
         """
         loaded = await self._load(address, self._kind(address), self._shard(address))
         return [message_report(sent) for sent in loaded.outbox]
+
+    async def show(self, address: Address, message_id: bytes) -> MessageShown:
+        """A message that an object has sent and nobody has received yet, with what it says.
+
+        Raises:
+            NotFoundError: the object has no such message, or there is no such kind.
+            UnavailableError: this node does not own the object.
+        """
+        loaded = await self._load(address, self._kind(address), self._shard(address))
+        for sent in loaded.outbox:
+            if sent.message_id == message_id:
+                return message_shown(sent)
+        raise _absent(address, message_id)
 
     async def dead(self, *, after: Spot | None, limit: int) -> tuple[list[MessageRow], Spot | None]:
         """Dead letters of all objects, and messages that cannot be read; and where the next page begins, if any.
@@ -91,7 +104,7 @@ class Letters(Inspecting):
 def _check_settled(outcome: operations.Settled, address: Address, message_id: bytes) -> None:
     match outcome:
         case "absent":
-            raise NotFoundError(f"message {message_id.hex()} of {address}")
+            raise _absent(address, message_id)
         case "alive":
             raise ConflictError("The message is not dead: it will be delivered, or given up.")
         case "unreadable":
@@ -99,3 +112,7 @@ def _check_settled(outcome: operations.Settled, address: Address, message_id: by
         case "done":
             return
     assert_never(outcome)
+
+
+def _absent(address: Address, message_id: bytes) -> NotFoundError:
+    return NotFoundError(f"message {message_id.hex()} of {address}")

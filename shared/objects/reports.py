@@ -82,6 +82,13 @@ class MessageRow(MessageReport, frozen=True, kw_only=True, omit_defaults=True):
     name: str
 
 
+class MessageShown(MessageReport, frozen=True, kw_only=True, omit_defaults=True):
+    """A message with what it says: its `arguments` in their order, or, where it is `unreadable`, what is `stored`."""
+
+    arguments: list[Any] | None = None
+    stored: Any = None
+
+
 class JournalReport(msgspec.Struct, frozen=True, kw_only=True):
     """How long a journal is; zeros where it is empty."""
 
@@ -236,6 +243,15 @@ def message_report(sent: OutboxMessage) -> MessageReport:
         dead_ms=message.dead_ms,
         error=message.error,
     )
+
+
+def message_shown(sent: OutboxMessage) -> MessageShown:
+    """A message as it is stored, with what it says."""
+    report = msgspec.structs.asdict(message_report(sent))
+    if report["unreadable"]:
+        return MessageShown(**report, stored=_told(sent.message))
+    arguments = msgspec.msgpack.decode(Message.decode(sent.message).args)
+    return MessageShown(**report, arguments=[_tellable(argument) for argument in arguments])
 
 
 def message_row(row: OutboxRow) -> MessageRow | None:

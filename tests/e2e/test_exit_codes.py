@@ -47,6 +47,7 @@ ROWS = {
     "alarms drop": Row(REFUSED, (*OBJECT, "none")),
     "messages list": Row(0, OBJECT),
     "messages dead": Row(0, ()),
+    "messages show": Row(REFUSED, (*OBJECT, NOBODY)),
     "messages resend": Row(REFUSED, (*OBJECT, NOBODY)),
     "messages drop": Row(REFUSED, (*OBJECT, NOBODY)),
     "sessions list": Row(0, ("nobody",)),

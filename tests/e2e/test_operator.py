@@ -146,6 +146,11 @@ def test_dead_messages_are_listed_sent_again_and_dropped(service: Limiter) -> No
     (second,) = told(service, "messages", "dead", "--after", after)["messages"]
     (first,) = [row for row in told(service, "messages", "list", *ONE)["messages"] if row["id"] != second["id"]]
 
+    letter = operate(service, "messages", "show", *ONE, first["id"]).stdout.splitlines()
+    assert letter[0].startswith(f"message    {first['id']}, {first['size_bytes']} bytes, ")
+    assert letter[1:2] == [f"  {first['error']}"]
+    assert "calls      take of troubled/dev/clerk" in letter
+
     assert 200 == service.call("POST", f"{clerk}/close", {"closed": False})[0]
     assert operate(service, "messages", "resend", *ONE, first["id"]).stdout.startswith("It is sent again, as ")
     eventually(lambda: taken() is not None, within_s=10)

@@ -43,7 +43,7 @@ class Desk(DurableObject):
     kind = "desk"
 
     def issue(self, name: str) -> None:
-        self.send(Closed, self.address.tenant, name).take()
+        self.send(Closed, self.address.tenant, name).take(name, b"\x00")
 
     def issue_to_nobody(self) -> None:
         self.send(Unhosted, self.address.tenant, "one").take()
@@ -58,7 +58,7 @@ class Closed(DurableObject):
 
     kind = "closed"
 
-    def take(self) -> None:
+    def take(self, what: str = "", seal: bytes = b"") -> None:
         raise ClosedError
 
 
@@ -135,8 +135,10 @@ def test_dead_messages_are_listed_sent_again_and_dropped() -> None:
         ].keys()
 
         dead, other = (row["id"] for row in rows)
+        assert {**own[0], "arguments": ["a", {"$base64": "AA=="}]} == await told(service, f"{desk}/messages/{dead}")
         sent = (await told(service, f"{desk}/messages/{dead}/resend", "POST"))["id"]
         assert 404 == (await ask(service, f"{desk}/messages/{dead}/resend", "POST")).status
+        assert 404 == (await ask(service, f"{desk}/messages/{dead}")).status
         assert {"dropped": True} == await told(service, f"{desk}/messages/{other}/drop", "POST")
         await asyncio.sleep(1)  # It is refused again.
         assert [sent] == [row["id"] for row in (await told(service, "/admin/dead-messages"))["messages"]]
@@ -345,6 +347,9 @@ BAD = [
     (f"{ONE}/state", 404, None),
     (f"{ONE}/alarms/x/ring", 404, None),
     (f"{ONE}/messages/x/read", 404, None),
+    (f"{ONE}/messages/{ID}", 404, None),
+    (f"{ONE}/messages/{ID[:-1]}", 400, "path.id"),
+    (f"{ONE}/messages/{ID}?verbose=1", 400, "query.verbose"),
     (f"{ONE}/messages/{ID[:-1]}/drop", 400, "path.id"),
     (f"{ONE}/messages/{ID[:-1]}g/resend", 400, "path.id"),
     (f"{ONE}/quarantine", 404, None),

@@ -251,6 +251,10 @@ def test_a_message_that_cannot_be_read_can_be_dropped_and_not_sent_again() -> No
         (report,) = await post.letters.sent(DESK)
         assert MessageReport(id=odd.hex(), size_bytes=6, unreadable=report.unreadable) == report
         assert "99" in report.unreadable
+        shown = await post.letters.show(DESK, odd)
+        assert ({"$base64": "Y2xhdGVy"}, None) == (shown.stored, shown.arguments)
+        with pytest.raises(NotFoundError):
+            await post.letters.show(DESK, UNKNOWN_ID)
         assert [odd] == await post.dead()
         with pytest.raises(ConflictError):
             await post.letters.resend(DESK, odd)
