@@ -8,7 +8,7 @@ Three layers, each a dictionary of changes over the one below:
   drops them, so a turn counts whole or leaves no trace.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Self
 
 import msgspec
@@ -38,6 +38,7 @@ class Layers:
         "_meta",
         "_overlay",
         "_pending",
+        "_sent_alone",
         "_size",
         "_taken_alarms",
         "alarm_records",
@@ -62,6 +63,8 @@ class Layers:
         self.parts: Parts | None = None  # Made when the object first has one,
         self.kept: Kept | None = None  # and so is this.
         self.soft: dict[str, bytes] | None = None  # Of base, what no commit carries and nobody waits for.
+        # Soft writes that the last commit carried with nothing else, and what was known of the store before it.
+        self._sent_alone: tuple[dict[str, bytes], bool, bool] | None = None
         self._cleared = stale  # What is stored has expired: the next commit deletes it first.
         self._size = sum(len(key) + len(value) for key, value in values.items())
 
@@ -310,15 +313,19 @@ class Layers:
             everything.parts = self.parts.rewritten(_parts_of(self._pending))
         if self.kept is not None:
             everything.kept = self.kept.rewritten(self._pending.kept if self._pending else None)
-        self._pending, self._existed, self.soft = everything, True, None
+        self._pending, self._existed, self.soft, self._sent_alone = everything, True, None, None
 
     def take(self, object_id: bytes, *, indexed: bool) -> ObjectWrite | None:
         """Turn what is pending into a write of the next version; None where nothing needs to be stored."""
         pending, self._pending = self._pending, None
+        alone = None
         if self.soft is not None:
+            if pending is None:
+                alone = self.soft, self._existed, self._cleared
             pending = self._with_soft(pending)
         if pending is None:
             return None
+        self._sent_alone = alone
         self._taken_alarms = pending.touched_alarms()
         clear = pending.clear or self._cleared
         if self.parts is not None:
@@ -341,6 +348,16 @@ class Layers:
         add_alarms(write, pending)
         self._existed, self._cleared = True, False
         return write
+
+    def take_back(self) -> bool:
+        """Have soft writes wait again that the last commit has not stored; False if it carried anything else."""
+        if self._sent_alone is None:
+            return False
+        (soft, self._existed, self._cleared), self._sent_alone = self._sent_alone, None
+        self._meta = msgspec.structs.replace(self._meta, version=self._meta.version - 1)
+        if self._pending is None or not self._pending.clear:
+            self.soft = {**soft, **(self.soft or {})}
+        return True
 
     def _changes(self, *, soft: bool = False) -> Changes:
         """The overlay. It is soft as long as nothing else was written; then the soft writes go with the rest."""
@@ -367,24 +384,6 @@ class Layers:
             pending = Changes(self._meta.expire_at_ms, self._meta.alarm_serial)
         pending.values = {**soft, **pending.values}
         return pending
-
-    def _stored(self, key: str) -> bytes | None:
-        overlay = self._overlay
-        if overlay is not None:
-            if key in overlay.values:
-                return overlay.values[key]
-            if overlay.clear:
-                return None
-        return self._base.get(key)
-
-    def _keys(self) -> Iterator[str]:
-        overlay = self._overlay
-        if overlay is None:
-            yield from self._base
-            return
-        if not overlay.clear:
-            yield from (key for key in self._base if key not in overlay.values)
-        yield from (key for key, stored in overlay.values.items() if stored is not None)
 
     def _size_after(self, overlay: Changes) -> int:
         size = 0 if overlay.clear else self._size

@@ -103,6 +103,10 @@ class NativeState:
             return ObjectWrite(object_id=object_id, native=header + state, expire_at_ms=self.expire_at_ms)
         return ObjectWrite(object_id=object_id, native=b"", gone=True, expire_at_ms=0) if existed else None
 
+    def take_back(self) -> bool:
+        """There are no soft writes."""
+        return False
+
     def rewrite(self) -> None:
         """The store went back in time: what it has is not known any more. The next checkpoint is whole anyway."""
         self._existed = True

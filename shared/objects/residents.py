@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from shared import bounds
 from shared.objects.activation import Activation, Phase
 from shared.objects.address import Address
-from shared.objects.errors import CommitFailedError, OutcomeUnknownError, UnavailableError
+from shared.objects.errors import CommitFailedError, NoRoomError, OutcomeUnknownError, UnavailableError
 from shared.objects.handler import DurableObject, Kind
 from shared.objects.ownership import Shard
 from shared.objects.state import ObjectState
@@ -74,9 +74,12 @@ class Residents:
         for written, call, _, _ in activation.gated or ():
             if call.trace is not None and call.wrote and written <= covers:
                 flight.trace = record_commit(self._host.tracer, activation, call, flight, error)
+        waits = activation.gated is not None and activation.gated[0][0] <= covers
         if activation.phase is Phase.CLOSED:
             activation.fail_gated(error)
             self._settled(activation)
+        elif isinstance(error, NoRoomError) and not waits and activation.state.take_back():
+            self._keep_soft(activation)
         elif activation.kind.durable:
             self.close(activation, error, "failed")
         else:
@@ -115,7 +118,7 @@ class Residents:
                 continue
             if activation.touched:
                 activation.touched, activation.idle_since_ms = False, now_ms
-            elif now_ms - activation.idle_since_ms >= self._patience_ms(activation.kind) and self._stored(activation):
+            elif self._rested(activation, now_ms) and self._stored(activation):
                 self._passivate(activation)
                 continue
             self._hand.append(activation)
@@ -209,6 +212,17 @@ class Residents:
     def _patience_ms(self, kind: Kind) -> int:
         """How long an object of the kind may be idle at the moment."""
         return kind.keep_ms if len(self.by_address) <= self._room else kind.idle_ms
+
+    def _rested(self, activation: Activation, now_ms: int) -> bool:
+        return now_ms - activation.idle_since_ms >= self._patience_ms(activation.kind)
+
+    def _keep_soft(self, activation: Activation) -> None:
+        """Its soft writes found no room: they are tried again, but an object that nobody needs goes without them."""
+        now_ms = self._host.store_clock.monotonic_ms()
+        if activation.clean and not (activation.parked or activation.touched) and self._rested(activation, now_ms):
+            self._passivate(activation)
+        else:
+            self._host.committer.soft.mark(activation)
 
     def _stored(self, activation: Activation) -> bool:
         """Whether it may leave: nobody is held, and nothing would be lost with it; soft writes are sent first."""

@@ -4,7 +4,7 @@ Values are encoded at `put`, so a value that cannot be stored fails there, insid
 are immutable: what a handler got or put can never change the state behind the store's back.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -127,6 +127,24 @@ class ObjectState(Keeping):
         """Forget, in the running turn, that `name` was given up; `record` is the alarm of that name from now on."""
         self.set_alarm(name, record)
         self._changes().dropped_alarms |= {name}
+
+    def _stored(self, key: str) -> bytes | None:
+        overlay = self._overlay
+        if overlay is not None:
+            if key in overlay.values:
+                return overlay.values[key]
+            if overlay.clear:
+                return None
+        return self._base.get(key)
+
+    def _keys(self) -> Iterator[str]:
+        overlay = self._overlay
+        if overlay is None:
+            yield from self._base
+            return
+        if not overlay.clear:
+            yield from (key for key in self._base if key not in overlay.values)
+        yield from (key for key, stored in overlay.values.items() if stored is not None)
 
     def _remember(self, key: str, type_: Any, value: Any) -> None:
         if self._decoded is None:

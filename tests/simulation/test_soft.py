@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from shared import bounds
+from shared.objects.address import Address
 from shared.objects.errors import HandlerError, NoRoomError
 from shared.objects.handler import DurableObject, readonly
 from shared.objects.host import NOT_NOW
@@ -32,6 +33,14 @@ class Person(DurableObject):
     def see_and_rename(self, at: int, name: str) -> None:
         self.storage.put_soft("seen", at)
         self.storage.put("name", name)
+
+    @readonly
+    async def read_slowly(self, ms: int) -> int:
+        await asyncio.sleep(ms / 1000)
+        return self.storage.get("seen", int, default=0)
+
+    def say_aloud(self) -> None:
+        self.storage.put("said", True)
 
     def forget(self) -> None:
         self.storage.delete_all()
@@ -74,13 +83,13 @@ class Guest(Person):
     durability = "checkpointed"
 
 
-def run(scenario) -> None:
+def run(scenario, *, latency_ms: int = 2) -> None:
     """Run a scenario with a person."""
 
     async def main(kit: Kit) -> None:
         await scenario(kit, kit.at(Person, "acme", "ann"))
 
-    run_with_kit(main, kinds=[Person, Guest])
+    run_with_kit(main, kinds=[Person, Guest], latency_ms=latency_ms)
 
 
 def test_a_soft_write_is_seen_at_once_and_stored_within_half_a_minute() -> None:
@@ -171,7 +180,7 @@ def test_a_failed_turn_drops_its_soft_writes() -> None:
     run(scenario)
 
 
-def test_a_soft_write_that_the_store_refuses_is_gone_from_memory_too() -> None:
+def test_a_soft_write_that_the_store_refuses_with_others_is_gone_from_memory_too() -> None:
     """What memory shows is what the store has."""
 
     async def scenario(kit: Kit, person: Ref) -> None:
@@ -182,8 +191,91 @@ def test_a_soft_write_that_the_store_refuses_is_gone_from_memory_too() -> None:
             await person.rename("Bea")
 
         assert 0 == await person.seen()
+
+    run(scenario)
+
+
+def test_a_full_store_that_refuses_what_is_soft_turns_nobody_away() -> None:
+    """A turn that runs meanwhile ends as it would have, the object stays, and what was refused is stored later."""
+
+    async def scenario(kit: Kit, person: Ref) -> None:
+        await person.rename("Ann")
+        await person.see(5)
+        kit.store.full = True
+        await kit.advance(bounds.SOFT_MS - 100)
+        kit.faults.next("commit", FaultKind.DELAY, delay_ms=200)
+        reading = asyncio.ensure_future(person.read_slowly(900))
+        await kit.advance(800)
+        assert 5 == await reading
         await person.see(6)
+        commits = kit.faults.calls["commit"]
+        kit.store.full = False
         await kit.advance(bounds.SOFT_MS + 5_000)
+        assert commits < kit.faults.calls["commit"]
+        assert {"name": "Ann", "seen": 6} == kit.stored(person)
+        await person.rename("Bea")
+        await kit.evict(person)
+        assert ("Bea", 6) == (await person.see(7), 6)
+
+    run(scenario)
+
+
+def test_after_a_refusal_the_next_commit_knows_what_the_store_has() -> None:
+    """A new object is listed, and nothing is left of what had expired."""
+
+    async def scenario(kit: Kit, person: Ref) -> None:
+        stranger = kit.at(Person, "acme", "bea")
+        await person.rename("Ann")
+        await person.expire(1_000)
+        await kit.advance(1_000)
+        kit.store.full = True
+        for one in (person, stranger):
+            await one.see(5)
+        await kit.advance(bounds.SOFT_MS + 1_000)
+        kit.store.full = False
+        for one in (person, stranger):
+            await one.say_aloud()
+
+        shards = range(len(kit.node.ownership.shards))
+        listed = await kit.store.objects(shards, kind="person", tenant="acme", prefix="", after=b"", rows=9)
+        assert {"ann", "bea"} == {Address.decode(row).name for rows in listed for row in rows}
+        for one in (person, stranger):
+            assert {"said": True, "seen": 5} == kit.stored(one)
+            await kit.evict(one)
+            assert 5 == await one.seen()
+
+    run(scenario)
+
+
+def test_what_is_deleted_while_the_store_refuses_it_stays_deleted() -> None:
+    """The deletion is stored, and nothing soft of before with what comes after it."""
+
+    async def scenario(kit: Kit, person: Ref) -> None:
+        await person.rename("Ann")
+        await person.see(5)
+        kit.store.full = True
+        commits = kit.faults.calls["commit"]
+        while commits == kit.faults.calls["commit"]:
+            await kit.advance(20)
+        beginning = asyncio.ensure_future(person.begin_anew("Bea"))
+        await kit.advance(120)  # It is refused, and does not know yet.
+        kit.store.full = False
+        await beginning
+        assert {"name": "Bea"} == kit.stored(person)
+
+    run(scenario, latency_ms=200)
+
+
+def test_a_full_store_keeps_no_idle_object_in_memory() -> None:
+    """What was soft is lost with it, as in a crash."""
+
+    async def scenario(kit: Kit, person: Ref) -> None:
+        await person.rename("Ann")
+        await person.see(5)
+        kit.store.full = True
+        await kit.advance(bounds.OBJECT_IDLE_MS + bounds.SOFT_MS + 5_000)
+        assert 0 == kit.node.host.objects_resident
+        kit.store.full = False
         assert 0 == await person.seen()
 
     run(scenario)
