@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from litestar.di import Provide
 
 from services.workflows.auditor import Auditor
-from services.workflows.book import DefinitionBook, UnknownDefinitionError
+from services.workflows.book import Definition, DefinitionBook, UnknownDefinitionError
 from services.workflows.bounds import REQUEST_BYTES_MAX
 from services.workflows.callbacks import Callbacks
 from services.workflows.carrier import Carrier
@@ -35,6 +35,7 @@ from services.workflows.refusals import (
 from services.workflows.routes import HANDLERS
 from services.workflows.routes.access import Runs, provide_run
 from services.workflows.run import Installation, hosted
+from services.workflows.schedule import Hosting, scheduled
 from services.workflows.sending import ChildSender, ObjectSender, recall_child, report_end
 from services.workflows.settings import WorkflowsSettings
 from shared.errors import TenureError
@@ -50,6 +51,7 @@ from shared.http.objects import object_routes, with_object_names
 from shared.http.problem import ProblemTable, Row
 from shared.http.sockets import socket_door
 from shared.http.tickets import socket_routes
+from shared.objects.errors import UnavailableError
 from shared.objects.handler import DurableObject
 from shared.outbound.client import open_client
 from shared.outbound.credentials import Secrets
@@ -83,7 +85,9 @@ class Service:
         env = settings.env()
         self.carrier = Carrier({CallObject, SendHttp, StartChild, SendTask, AskFor, Report})
         installation = Installation(env=env, carried=self.carrier.carried, wake=self.carrier.wake)
-        self.kinds: list[type[DurableObject]] = [hosted(installation), TaskQueue, InboxEntry]
+        schedules = scheduled(Hosting(self._definition))
+        self.kinds: list[type[DurableObject]] = [hosted(installation), schedules, TaskQueue, InboxEntry]
+        self._book: DefinitionBook | None = None
 
     @asynccontextmanager
     async def running(self, node: Node) -> AsyncIterator[None]:
@@ -100,7 +104,7 @@ class Service:
     def build(self, node: Node) -> tuple[ASGIApp, ASGIApp]:
         """The public and the admin application of a node."""
         keys = KeyRing(node.shared_documents, node.clock)
-        book = DefinitionBook(node.documents)
+        self._book = book = DefinitionBook(node.documents)
         shelf = Definitions(node.documents, book)
         runs, desk = Runs(node.host), Desk(node.host)
         callbacks = Callbacks(node.documents)
@@ -156,6 +160,12 @@ class Service:
             operator=OperatorApi(node.inspection, token=node.settings.admin_token).answer,
         )
         return public, admin
+
+    def _definition(self, tenant: str, name: str, version: int | None) -> Definition:
+        """For schedules, whose alarms may ring before there are routes."""
+        if self._book is None:
+            raise UnavailableError("Definitions are not known yet")
+        return self._book.definition(tenant, name, version)
 
     def _begin(self, node: Node, book: DefinitionBook, callbacks: Callbacks) -> None:
         """Say who carries out which errand."""

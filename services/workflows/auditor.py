@@ -1,4 +1,4 @@
-"""Looks at open runs, some at a time and for ever: none may wait for what will never come.
+"""Looks at open runs and at schedules, some at a time and for ever: none may wait for what will never come.
 
 The machine arms whatever a run waits for, and a test asks so after every event. The auditor is for what nobody thought
 of: an alarm that was cancelled by hand, a queue that was deleted or restored from before, a fault of ours. It asks each
@@ -8,6 +8,7 @@ its queue does not have; each such run is counted and logged, since there should
 
 import asyncio
 from collections.abc import Iterator
+from typing import TypeAlias
 
 from services.workflows.bounds import AUDIT_PAUSE_MS, AUDIT_RUNS
 from services.workflows.desk import is_in_queue, offer_task
@@ -15,6 +16,7 @@ from services.workflows.draft import outstanding
 from services.workflows.errands import Errand
 from services.workflows.intents import SendTask
 from services.workflows.run import WorkflowRun
+from services.workflows.schedule import LISTED, Schedule
 from services.workflows.standing import BY_STATUS, ENDED, STATUSES, Look, Status
 from shared.errors import TenureError
 from shared.objects.address import Address
@@ -24,6 +26,8 @@ from shared.objects.listings import Cursor
 from shared.telemetry import logs
 
 _log = logs.get_logger()
+_Place: TypeAlias = tuple[type[WorkflowRun | Schedule], str, str, str]
+"""Which objects of which tenant: by an index, and the value there."""
 _OPEN: tuple[Status, ...] = tuple(status for status in STATUSES if status not in ENDED)
 
 
@@ -34,11 +38,11 @@ class Auditor:
         self._host = host
         self._tenants = tenants
         self._places = self._all_places()
-        self._place: tuple[str, Status] | None = None
+        self._place: _Place | None = None
         self._after: Cursor | None = None
 
     async def run(self) -> None:
-        """Look at runs for ever."""
+        """Look at runs and schedules for ever."""
         while True:
             await asyncio.sleep(AUDIT_PAUSE_MS / 1000)
             try:
@@ -47,7 +51,7 @@ class Auditor:
                 _log.warning(logs.STORE_AWAY, error=str(error))
 
     async def look(self) -> int:
-        """Look at the next open runs, 20 at most; how many there were. When all have been seen it begins anew.
+        """Look at the next of them, 20 at most; how many there were. When all have been seen it begins anew.
 
         Raises:
             TenureError: they cannot be listed now.
@@ -57,29 +61,27 @@ class Auditor:
             if self._place is None:
                 self._places = self._all_places()
                 return 0
-        tenant, status = self._place
-        page = await self._host.listings.find(
-            WorkflowRun, tenant, BY_STATUS, status, after=self._after, limit=AUDIT_RUNS
-        )
+        kind, tenant, index, value = self._place
+        page = await self._host.listings.find(kind, tenant, index, value, after=self._after, limit=AUDIT_RUNS)
         for row in page.rows:
-            await self._audit(row.address)
+            await self._audit(kind, row.address)
         self._after = page.after
         if page.after is None:
             self._place = None
         return len(page.rows)
 
-    async def _audit(self, run: Address) -> None:
+    async def _audit(self, kind: type[WorkflowRun | Schedule], address: Address) -> None:
         found: list[str] = []
         try:
-            found += await self._host.call(run, WorkflowRun.audit)
-            for task in await self._lost_tasks(run):
-                await offer_task(self._host, run, task)
+            found += await self._host.call(address, kind.audit)
+            for task in await self._lost_tasks(address) if kind is WorkflowRun else ():
+                await offer_task(self._host, address, task)
                 found.append(f"the task of {task.path} was not in its queue {task.queue}")
         except TenureError:
             pass  # It, or a queue, is away, or was forgotten since; the next round asks again.
         if found:
             self._host.metrics.workflow_repaired()
-            _log.error(logs.RUN_REPAIRED, run=str(run), found="; ".join(found))
+            _log.error(logs.RUN_REPAIRED, run=str(address), found="; ".join(found))
 
     async def _lost_tasks(self, run: Address) -> list[SendTask]:
         """The tasks that the run waits for and has offered, but that its queues do not have."""
@@ -97,6 +99,8 @@ class Auditor:
         now_ms = self._host.store_clock.now_ms()
         return [task for task in tasks if task.due_ms is None or task.due_ms > now_ms]
 
-    def _all_places(self) -> Iterator[tuple[str, Status]]:
-        tenants = [document.name for document in self._tenants.list_all("tenant")]
-        return ((tenant, status) for tenant in tenants for status in _OPEN)
+    def _all_places(self) -> Iterator[_Place]:
+        for tenant in [document.name for document in self._tenants.list_all("tenant")]:
+            for status in _OPEN:
+                yield WorkflowRun, tenant, BY_STATUS, status
+            yield Schedule, tenant, LISTED, ""

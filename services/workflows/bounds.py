@@ -122,3 +122,20 @@ assert QUEUE_TASKS_MAX * QUEUE_TASK_BYTES < OBJECT_BYTES_MAX
 assert QUEUE_BYTES_MAX <= NAME_BYTES_MAX
 assert LEASES_ENDED_AT_ONCE < MESSAGES_MAX
 assert RUN_ID_BYTES_MAX + WORKER_BYTES_MAX < QUEUE_TASK_BYTES
+
+# Schedules. One is one object; what it has started stands in its runs.
+SCHEDULE_ID_BYTES_MAX = 200  # With the nominal time behind it, it is the id of a run.
+SCHEDULE_ATTRIBUTES = ("schedule", "scheduled_for")  # Of its runs, beside those that it is given.
+SCHEDULE_TIMES_AT_ONCE = 500  # Nominal times passed over in one turn: some 20 ms.
+SCHEDULE_FIRINGS_AT_ONCE = 20  # In one turn, each with a start of a run.
+SCHEDULE_FIRINGS_SHOWN = 50
+SCHEDULE_RUNNING_MAX = 100  # Runs of whose end it waits to hear; of more the oldest are taken as ended.
+SCHEDULE_WAITING_MAX = 1_000
+SCHEDULE_BACKFILLS_MAX = 10
+SCHEDULE_LOOK_MS = 300_000  # While something waits for the end of runs, whose word may be lost with a purge.
+SCHEDULE_AGAIN_MS, SCHEDULE_AGAIN_MS_MAX = 5_000, 60_000  # After trouble that passes by itself.
+CATCH_UP_S = 3_600  # An outage of an hour loses nothing, and one of a week does not end in a flood.
+CATCH_UP_S_MAX = 366 * 24 * 3_600
+PREVIEW_TIMES_MAX = 100
+assert SCHEDULE_ID_BYTES_MAX + len("@2026-11-27T01:02:03.004Z") < RUN_ID_BYTES_MAX
+assert SCHEDULE_ID_BYTES_MAX <= ATTRIBUTE_BYTES_MAX

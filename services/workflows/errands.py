@@ -32,11 +32,12 @@ _MADE = "errands"
 
 
 class Parent(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """Which step of which run, of the same tenant, has started a run and waits for its end."""
+    """Which step of which run, of the same tenant, has started a run and waits for its end; or which schedule."""
 
-    run: str
-    path: str
-    serial: int
+    run: str = ""
+    path: str = ""
+    serial: int = 0
+    schedule: str = ""
 
 
 class Recall(Intent, frozen=True, kw_only=True):

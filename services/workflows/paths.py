@@ -1,4 +1,4 @@
-"""Names in paths: run ids, signals and steps can have slashes and dots, and a router would take them for its own.
+"""Names in paths: run ids, schedules, signals and steps have slashes and dots, which a router would take for its own.
 
 So every segment that is a name is shown to the router with a mark and percent-encoded whole, and read back by whoever
 is asked. Who calls encodes a name whole, as `one%2Ftwo`.
@@ -11,6 +11,7 @@ from shared.http.names import check_name, decoded_segment, sent_path
 
 RUNS = "/v1/runs/"
 QUEUES = "/v1/queues/"
+SCHEDULES = "/v1/schedules/"
 COUNT = "count"
 _MARK = "~"
 _RUN, _BELOW = 3, 5  # Of "", v1, runs, <run>, steps | signals, <name>
@@ -18,10 +19,10 @@ _NAMED_BELOW = {b"steps", b"signals"}
 
 
 def with_names(app: ASGIApp) -> ASGIApp:
-    """`app`, in which the routes below /v1/runs/ and /v1/queues/ find names that `name_in` reads."""
+    """`app`, in which the routes below /v1/runs/, /v1/queues/ and /v1/schedules/ find names that `name_in` reads."""
 
     async def named(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith((RUNS, QUEUES)):
+        if scope["type"] == "http" and scope["path"].startswith((RUNS, QUEUES, SCHEDULES)):
             scope = {**scope, "path": _marked(sent_path(scope))}
         await app(scope, receive, send)
 

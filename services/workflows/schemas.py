@@ -274,6 +274,8 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     end: EndView | None
     parent: str | None
     """The run that waits for this one."""
+    schedule: str | None = None
+    """The schedule that has started it."""
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from services.workflows.intents import CallObject, StartChild
 from services.workflows.problems import DefinitionError
 from services.workflows.refusals import PayloadTooLargeError, RunExistsError
 from services.workflows.run import WorkflowRun
+from services.workflows.schedule import Schedule
 from shared.errors import InvalidInputError, TenureError
 from shared.objects.address import Address
 from shared.objects.errors import DomainError, HandlerError, KeyReusedError, TooLargeError
@@ -91,7 +92,10 @@ async def recall_child(host: Host, run: Address, call: StartChild) -> None:
 
 
 async def report_end(host: Host, run: Address, report: Report) -> None:
-    """Tell the run that waits for this one. One that does not wait any more, or is gone, need not know."""
+    """Tell the run, or the schedule, that waits for this one. One that does not any more, or is gone, need not know."""
+    if report.to.schedule:
+        await host.call(Address(Schedule.kind, run.tenant, report.to.schedule), Schedule.ended, run.name)
+        return
     parent = Address(WorkflowRun.kind, run.tenant, report.to.run)
     await host.call(parent, WorkflowRun.settle, 0, report.ended)
 

@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from importlib.resources import files
-from itertools import islice
-from typing import Annotated
+from itertools import islice, takewhile
+from typing import Annotated, NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -73,6 +73,14 @@ class Timetable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Nothing is fired after; 0: no end."""
 
 
+class Stretch(NamedTuple):
+    """How many nominal times there are in a stretch of time, and the last of them; not `whole`: there may be more."""
+
+    number: int
+    last_ms: int
+    whole: bool
+
+
 def check_timetable(timetable: Timetable) -> None:
     """Say nothing where the timetable is one.
 
@@ -115,6 +123,19 @@ def times(timetable: Timetable, after_ms: int) -> Iterator[int]:
     moment: int | None = after_ms
     while moment is not None and (moment := next_ms(timetable, moment)) is not None:
         yield moment
+
+
+def stretch(timetable: Timetable, after_ms: int, until_ms: int, most: int) -> Stretch:
+    """Nominal times in (after_ms, until_ms]: of an interval all, else so many at most."""
+    if timetable.every_s:
+        first_ms, step_ms = next_ms(timetable, after_ms), timetable.every_s * 1_000
+        last_ms = min(until_ms, timetable.end_ms or until_ms, _LAST_MS)
+        if first_ms is None or first_ms > last_ms:
+            return Stretch(0, after_ms, whole=True)
+        count = (last_ms - first_ms) // step_ms + 1
+        return Stretch(count, first_ms + (count - 1) * step_ms, whole=True)
+    found = list(islice(takewhile(lambda time_ms: time_ms <= until_ms, times(timetable, after_ms)), most))
+    return Stretch(len(found), found[-1] if found else after_ms, whole=len(found) < most)
 
 
 def preview(timetable: Timetable, after_ms: int, count: int) -> list[int]:

@@ -44,7 +44,8 @@ def run_view(look: Look) -> RunView:
         steps=[*(_step(activity) for activity in activities), *(_undo(undo) for undo in undoing)],
         signals=[signal.name for signal in run.mailbox],
         end=None if run.ending is None else _end(run.ending),
-        parent=None if look.parent is None else look.parent.run,
+        parent=(look.parent.run or None) if look.parent is not None else None,
+        schedule=(look.parent.schedule or None) if look.parent is not None else None,
     )
 
 

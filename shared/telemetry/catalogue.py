@@ -204,7 +204,14 @@ WORKFLOW_REPAIRED: Final = Family(
     name="tenure.workflow.repaired",
     type="counter",
     unit="{run}",
-    help="Open runs that the auditor found waiting for nothing, and set going; anything but 0 is a fault to report.",
+    help="Open runs and schedules that the auditor found waiting for nothing, and set going; not 0: a fault to report.",
+)
+WORKFLOW_FIRINGS: Final = Family(
+    name="tenure.workflow.schedule.firings",
+    type="counter",
+    unit="{firing}",
+    labels={"outcome": ("started", "buffered", "skipped", "coalesced", "missed", "failed")},
+    help="What became of nominal times of schedules; buffered: they wait for the end of a run, and are counted again.",
 )
 SOCKET_MESSAGES: Final = Family(
     name="tenure.socket.messages",

@@ -97,6 +97,7 @@ class Metrics:
         self._tasks = Counters(catalogue.WORKFLOW_TASKS)
         self._task_wait = Histograms(catalogue.WORKFLOW_TASK_WAIT, clock)
         self._repaired = Counters(catalogue.WORKFLOW_REPAIRED)
+        self._firings = Counters(catalogue.WORKFLOW_FIRINGS)
         self._eventloop = Histograms(catalogue.EVENTLOOP_LAG, clock)
         self._blocked = Counters(catalogue.EVENTLOOP_BLOCKED)
         self._checks: dict[str, CheckHandle] = {}
@@ -255,6 +256,10 @@ class Metrics:
         """A worker got a task for the first time, so long after it was offered."""
         self._task_wait.of(()).observe(seconds)
 
+    def workflow_firing(self, outcome: str, count: int = 1) -> None:
+        """This became of nominal times of a schedule."""
+        self._firings.add((outcome,), count)
+
     def workflow_repaired(self) -> None:
         """A run was found waiting for nothing."""
         self._repaired.add(())
@@ -310,6 +315,7 @@ class Metrics:
             self._steps,
             self._errands,
             self._repaired,
+            self._firings,
             self._tasks,
             self._task_wait,
         ):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.support.launching import ROOT, eventually
 from tests.support.service import Limiter, limiter
 from tests.support.shell import run_in_shell
 
-GUIDE = ROOT / "docs/how-to/run-a-workflow.md"
+GUIDES = (ROOT / "docs/how-to/run-a-workflow.md", ROOT / "docs/how-to/schedule-runs.md")
 BLOCK = re.compile(r"^```(sh|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MARK = "---- block ----"
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
@@ -36,9 +37,10 @@ def timeless(blocks: list[str]) -> list[str]:
     return [MOMENT.sub("MOMENT", block) for block in blocks]
 
 
-def test_the_guide_does_what_it_says(workflows: Limiter) -> None:
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
+def test_the_guide_does_what_it_says(workflows: Limiter, guide: Path) -> None:
     """Every block of commands prints the block that follows it."""
-    blocks = BLOCK.findall(GUIDE.read_text())
+    blocks = BLOCK.findall(guide.read_text())
     setup = (
         blocks[0][1].replace("http://127.0.0.1:7102", workflows.url).replace("$(cat .tenure/dev-key)", workflows.key)
     )

@@ -15,6 +15,7 @@ from shared.objects.handler import DurableObject
 from shared.objects.operations import cancel_alarm
 from shared.testing.kit import Kit, run_with_kit
 from tests.support.runs import begin
+from tests.support.schedules import Scheduled, with_schedule
 from tests.support.tasks import QUEUE, answered, offered, polled, queue_of, simulated, started
 
 NAP = "workflow: nap\nstart: a\nsteps: { a: { sleep: 1h, end: true } }"
@@ -52,6 +53,20 @@ def test_a_run_that_waits_for_nothing_is_armed_again() -> None:
         assert "succeeded" == (await kit.at(WorkflowRun, "acme", "a").look(0)).status
 
     run_with_kit(scenario, kinds=[WorkflowRun], limit_ms=7_200_000)
+
+
+def test_a_schedule_that_waits_for_nothing_is_armed_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """Once, with a count and a line that says which."""
+
+    async def scenario(it: Scheduled) -> None:
+        await it.put()
+        armed = it.kit.alarms(it.ref)
+        await it.kit.node.call(Address("schedule", "acme", "nightly"), cancel_alarm, "due")
+        assert 2 == await round_of(it.kit, auditor_of(it.kit, "acme"), looks=18), "it is seen in two rounds"
+        assert (armed, 1.0) == (it.kit.alarms(it.ref), repaired(it.kit))
+
+    with_schedule(scenario)
+    assert "schedule/acme/nightly" in capsys.readouterr().out
 
 
 def forget(queue: DurableObject) -> None:

@@ -16,6 +16,7 @@ from services.workflows.intents import AskFor, CallObject, SendHttp, SendTask, S
 from services.workflows.outside import Calls, HttpSender
 from services.workflows.queue import TaskQueue
 from services.workflows.run import Installation, WorkflowRun, hosted
+from services.workflows.schedule import Hosting, scheduled
 from services.workflows.sending import ChildSender, ObjectSender, recall_child, report_end
 from shared.objects.config import Document, Documents
 from shared.objects.errors import DomainError
@@ -71,7 +72,7 @@ class Installed:
     ) -> None:
         kinds: list[type[DurableObject]] = [Shelf, *objects]
         documents = SimpleNamespace(subscribe=lambda _, listener: self._tell(listener, definitions or {}))
-        book = DefinitionBook(cast("Documents", documents))
+        self.book = book = DefinitionBook(cast("Documents", documents))
         self.carrier = Carrier({CallObject, SendHttp, StartChild, SendTask, AskFor, Report})
         calling = HttpSender(
             calls or Receivers(UnreachableError()), Secrets(""), fixed_callbacks(), public_url="https://flows.example"
@@ -88,7 +89,8 @@ class Installed:
             recalls={StartChild: recall_child, SendTask: recall_task, AskFor: take_away_wait},
         )
         installation = Installation(env=env or {}, carried=self.carrier.carried, wake=self.carrier.wake)
-        self.kinds: list[type[DurableObject]] = [hosted(installation), TaskQueue, InboxEntry, *kinds]
+        schedules = scheduled(Hosting(book.definition))
+        self.kinds: list[type[DurableObject]] = [hosted(installation), schedules, TaskQueue, InboxEntry, *kinds]
 
     @staticmethod
     def _tell(listener: Any, definitions: Mapping[str, str]) -> None:

@@ -9,6 +9,7 @@ from services.workflows.routes import (
     inbox,
     incidents,
     runs,
+    schedules,
     signals,
     steps,
     tasks,
@@ -17,6 +18,7 @@ from services.workflows.routes import (
 HANDLERS = (
     *definitions.HANDLERS,
     *runs.HANDLERS,
+    *schedules.HANDLERS,
     *events.HANDLERS,
     *signals.HANDLERS,
     *steps.HANDLERS,

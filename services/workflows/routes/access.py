@@ -72,6 +72,16 @@ class Runs:
         """
         return await self._call(request, run, method, args, once=None)
 
+    async def call_once(self, request: AnyRequest, run: Address, method: Callable[..., Any], *args: Any) -> Any:
+        """The reply of an object that changes; the call takes effect once for each `Idempotency-Key`.
+
+        Raises:
+            TenureError: as `Host.call`.
+        """
+        key = idempotency_key(request)
+        once = None if key is None else KeyedRequest(key, method, args)
+        return await self._call(request, run, method, args, once=once)
+
     async def wait(
         self, request: AnyRequest, run: Address, method: Callable[..., Any], until_ms: int, *args: Any
     ) -> Any:
@@ -89,9 +99,7 @@ class Runs:
         Raises:
             TenureError: as `WorkflowRun.happen`.
         """
-        key, args = idempotency_key(request), (event, _seen_seq(request))
-        once = None if key is None else KeyedRequest(key, WorkflowRun.happen, args)
-        status = await self._call(request, run, WorkflowRun.happen, args, once=once)
+        status = await self.call_once(request, run, WorkflowRun.happen, event, _seen_seq(request))
         return RunChanged(id=run.name, status=status)
 
     async def _call(
