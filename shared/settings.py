@@ -21,7 +21,7 @@ PREFIX = "TENURE_"
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 _ORIGIN = re.compile(r"https?://[^/\s@]+")
-_SECRET = ("admin_token", "session_keys")
+_SECRET = ("admin_token", "session_keys", "workflow_keys")
 ADMIN_TOKEN_LENGTH_MIN = 32  # 24 random bytes in base64: nobody guesses it.
 
 Port = Annotated[int, Meta(ge=1, le=65_535)]
@@ -57,6 +57,10 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The master keys of session tokens, 32 bytes each, as `0:<base64url>,1:<base64url>`: 0 routes and never changes,
     the first of the others signs. Wanted by the session manager alone. `tenure run` makes some, in
     `<data_dir>/session-keys`."""
+    workflow_keys: str = ""
+    """The master keys of callbacks and webhooks, 32 bytes each, as `1:<base64url>,2:<base64url>`: the first makes what
+    is new, the others are accepted. Wanted by the workflow service alone. `tenure run` makes one, in
+    `<data_dir>/workflow-keys`."""
     lease_ttl_ms: LeaseTtl = LEASE_TTL_MS
     """How long a crashed owner's objects stay unavailable, at most."""
     shards: Shards = SHARDS

@@ -82,7 +82,7 @@ class Service:
         """`calls` makes the calls outside; None: a client that lives as long as `running`."""
         self._settings, self._calls = settings, calls
         self._networks = settings.networks()
-        env = settings.env()
+        env, self._keys = settings.env(), settings.keys()
         self.carrier = Carrier({CallObject, SendHttp, StartChild, SendTask, AskFor, Report})
         installation = Installation(env=env, carried=self.carrier.carried, wake=self.carrier.wake)
         schedules = scheduled(Hosting(self._definition))
@@ -107,7 +107,7 @@ class Service:
         self._book = book = DefinitionBook(node.documents)
         shelf = Definitions(node.documents, book)
         runs, desk = Runs(node.host), Desk(node.host)
-        callbacks = Callbacks(node.documents)
+        callbacks = Callbacks(self._keys)
         self._begin(node, book, callbacks)
         documented = create_app(
             title=TITLE,

@@ -1,23 +1,19 @@
 """Tokens by which whoever was called answers later, and needs no credential: the token is one, for one attempt.
 
 A token names the tenant, the run, the step and the serial of the attempt, and carries a keyed digest of them, so one
-that nobody was given reaches no run. The key is one of the installation: made when it is first needed, and kept as a
-document that every node holds. Whoever reads the store can make tokens.
+that nobody was given reaches no run. The key is not in the store: whoever reads that can make no token.
 """
 
 import hmac
-import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import blake2b
-from typing import Final
 
 import msgspec
 
+from services.workflows.keys import KeySet
 from shared.errors import NotFoundError
 from shared.objects.address import Address
-from shared.objects.config import Documents, VersionMismatchError
 
-CALLBACK_KEY: Final = "callback_key"
 _MAC_BYTES = 16
 
 
@@ -40,47 +36,32 @@ class Pledge(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Callbacks:
-    """Makes and reads tokens."""
+    """Makes and reads tokens: the id of a key, the digest, and the pledge."""
 
-    def __init__(self, documents: Documents) -> None:
-        self._documents = documents
+    def __init__(self, keys: KeySet) -> None:
+        self._keys = keys
 
-    async def token(self, run: Address, path: str, serial: int) -> str:
-        """The token for the answer of this attempt.
-
-        Raises:
-            StoreError: the key was to be made, and the store did not answer.
-        """
+    def token(self, run: Address, path: str, serial: int) -> str:
+        """The token for the answer of this attempt."""
+        key_id = self._keys.newest
         body = msgspec.msgpack.encode(Pledge(run.tenant, run.name, path, serial))
-        return urlsafe_b64encode(_mac(await self._key(), body) + body).rstrip(b"=").decode("ascii")
+        whole = bytes((key_id,)) + _mac(self._keys.callback[key_id], body) + body
+        return urlsafe_b64encode(whole).rstrip(b"=").decode("ascii")
 
-    async def pledge(self, token: str) -> Pledge:
+    def pledge(self, token: str) -> Pledge:
         """What the token is for.
 
         Raises:
-            UnknownCallbackError: nobody was given it.
-            StoreError: the key is not here yet, and the store did not answer.
+            UnknownCallbackError: nobody was given it, or its key has been taken out.
         """
         try:
             decoded = urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
-            mac, body = decoded[:_MAC_BYTES], decoded[_MAC_BYTES:]
-            if not hmac.compare_digest(mac, _mac(await self._key(), body)):
+            key, mac, body = self._keys.callback.get(decoded[0]), decoded[1 : 1 + _MAC_BYTES], decoded[1 + _MAC_BYTES :]
+            if key is None or not hmac.compare_digest(mac, _mac(key, body)):
                 raise UnknownCallbackError
             return msgspec.msgpack.decode(body, type=Pledge)
-        except (ValueError, UnicodeEncodeError) as error:  # A msgspec.ValidationError is a ValueError.
+        except (IndexError, ValueError, UnicodeEncodeError) as error:  # A msgspec.ValidationError is a ValueError.
             raise UnknownCallbackError from error
-
-    async def _key(self) -> bytes:
-        """The key of the installation. Of two nodes that make one at the same moment, the first counts."""
-        held = self._documents.get(CALLBACK_KEY, "", "1")
-        if held is None:
-            try:
-                held = await self._documents.put(CALLBACK_KEY, "", "1", secrets.token_bytes(32), expected=0)
-            except VersionMismatchError:
-                await self._documents.poll()
-                held = self._documents.get(CALLBACK_KEY, "", "1")
-        assert held is not None, "it was there a moment ago"
-        return held.body
 
 
 def _mac(key: bytes, body: bytes) -> bytes:

@@ -59,19 +59,19 @@ class HttpSender:
         now_ms = host.store_clock.now_ms()
         left_ms = CALL_TIMEOUT_MS if call.due_ms is None else call.due_ms - now_ms
         try:
-            request = await self._request(run, call)
+            request = self._request(run, call)
             answer = await self._calls.send(run.tenant, request, timeout_ms=max(1, min(CALL_TIMEOUT_MS, left_ms)))
         except (BadTargetError, BadAnswerError, UnreachableError, NoAnswerError) as error:
             return Failed(path=call.path, serial=call.serial, error=error.code, cause=str(error))
         return meaning(call, answer, now_ms=host.store_clock.now_ms())
 
-    async def _request(self, run: Address, call: SendHttp) -> Request:
+    def _request(self, run: Address, call: SendHttp) -> Request:
         headers = {name: self._value(run.tenant, value) for name, value in call.headers.items()}
         ours = {"Idempotency-Key": idempotency_key(run.name, call.key), "X-Attempt": str(call.attempt)}
         if traceparent := current_traceparent():
             ours["traceparent"] = traceparent
         if call.callback:
-            token = await self._callbacks.token(run, call.path, call.serial)
+            token = self._callbacks.token(run, call.path, call.serial)
             ours["Tenure-Callback"] = f"{self._public_url}{CALLBACKS}{token}"
         body = _body(call, headers)
         if body is not None and not _content_type(headers):

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from services.workflows.keys import KeySet, read_keys
 from shared.errors import ConfigurationError
 from shared.outbound.networks import Networks, read_networks, read_ports
 from shared.settings import NodeSettings, Port, variable_of
@@ -18,6 +19,14 @@ class WorkflowsSettings(NodeSettings, frozen=True, kw_only=True):
 
     port: Port = 7102
     admin_port: Port = 7202
+
+    def keys(self) -> KeySet:
+        """`workflow_keys`, read.
+
+        Raises:
+            ConfigurationError: there are none, or they cannot be read.
+        """
+        return read_keys(self.workflow_keys)
 
     def env(self) -> dict[str, Any]:
         """`definition_env` as values.

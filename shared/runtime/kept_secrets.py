@@ -1,4 +1,4 @@
-"""Secrets that `tenure run` makes once and keeps in the data directory: its admin token, the keys of session tokens.
+"""Secrets that `tenure run` makes once and keeps in the data directory: its admin token, the keys of its services.
 
 Their files can be read by their owner alone, as the directory can: whoever can read them could read the store as well.
 A file is there whole or not at all, and on the disk before anybody uses what it holds.
@@ -22,6 +22,11 @@ def session_keys_path(data_dir: Path) -> Path:
     return data_dir / "session-keys"
 
 
+def workflow_keys_path(data_dir: Path) -> Path:
+    """Where the key of callbacks and webhooks stands. Without it no callback is known, and webhooks are signed anew."""
+    return data_dir / "workflow-keys"
+
+
 def admin_token(data_dir: Path) -> str:
     """The token of the operator's API, made on first use.
 
@@ -40,6 +45,15 @@ def session_keys(data_dir: Path) -> str:
     return _kept(
         session_keys_path(data_dir), lambda: ",".join(f"{key_id}:{secrets.token_urlsafe(32)}" for key_id in (0, 1))
     )
+
+
+def workflow_keys(data_dir: Path) -> str:
+    """The key of callbacks and webhooks, made on first use.
+
+    Raises:
+        ConfigurationError: it can be neither read nor written.
+    """
+    return _kept(workflow_keys_path(data_dir), lambda: f"1:{secrets.token_urlsafe(32)}")
 
 
 def write_private(path: Path, text: str) -> None:

@@ -27,7 +27,7 @@ from shared.clock import SystemClock
 from shared.errors import ConfigurationError, TenureError
 from shared.runtime.children import Child, Reaper
 from shared.runtime.development import LIMITER, SESSIONS, WORKFLOWS, development_key, key_path
-from shared.runtime.kept_secrets import admin_token, session_keys
+from shared.runtime.kept_secrets import admin_token, session_keys, workflow_keys
 from shared.runtime.local_call import Endpoint, NoAnswerError
 from shared.runtime.ports import check_port_free
 from shared.runtime.screen import RunningService, screen
@@ -241,6 +241,8 @@ class _Launcher:
             given["secrets_dir"] = str(self._data_dir / "secrets")
         if service.name == SESSIONS and not self._settings.session_keys:
             given["session_keys"] = session_keys(self._data_dir)
+        if service.name == WORKFLOWS and not self._settings.workflow_keys:
+            given["workflow_keys"] = workflow_keys(self._data_dir)
         if self._store is not None:
             given["lock_id"] = f"{service.name}-0"
         return {**self._environ, **{variable_of(name): value for name, value in given.items()}}

@@ -102,6 +102,7 @@ def test_unknown_key_is_refused(render: Render, path: str) -> None:
             "components.ratelimiter.replicas is 2: this release runs one node per store",
         ),
         (_at("/components/sessions/replicas", 1), "components.sessions.replicas needs sessionKeys.existingSecret"),
+        (_at("/components/workflows/replicas", 1), "components.workflows.replicas needs workflowKeys.existingSecret"),
         (
             _at("/components/sessions/extraEnv/TENURE_SESSION_KEYS", "0:x"),
             "extraEnv.TENURE_SESSION_KEYS: the chart sets",
@@ -152,17 +153,20 @@ def test_what_nobody_uses_can_be_left_out(render: Render, load_yaml: LoadYaml) -
     assert (1, 0) == (limiter["spec"]["replicas"], workflows["spec"]["replicas"])
 
 
-def test_session_manager_reads_its_keys_from_the_secret(render: Render, load_yaml: LoadYaml) -> None:
+@pytest.mark.parametrize(("component", "of", "port"), [("sessions", "session", 7103), ("workflows", "workflow", 7102)])
+def test_a_service_reads_its_keys_from_the_secret(
+    render: Render, load_yaml: LoadYaml, component: str, of: str, port: int
+) -> None:
     """And nobody else is given them."""
-    values = {**_at("/components/sessions/replicas", 1), "sessionKeys": {"existingSecret": "kept"}}
+    values = {**_at(f"/components/{component}/replicas", 1), f"{of}Keys": {"existingSecret": "kept"}}
     with_keys = {
         node["metadata"]["name"]: variable["valueFrom"]["secretKeyRef"]
         for node in load_yaml(render(values)[_NODE])
         for variable in node["spec"]["template"]["spec"]["containers"][0]["env"]
-        if variable["name"] == "TENURE_SESSION_KEYS"
+        if variable["name"] == f"TENURE_{of.upper()}_KEYS"
     }
-    assert {"rel-tenure-sessions": {"name": "kept", "key": "session-keys"}} == with_keys
-    assert "http://rel-tenure-sessions.prod:7103" in render(values)[_NOTES]
+    assert {f"rel-tenure-{component}": {"name": "kept", "key": f"{of}-keys"}} == with_keys
+    assert f"http://rel-tenure-{component}.prod:{port}" in render(values)[_NOTES]
 
 
 def test_only_what_runs_is_tested(render: Render, load_yaml: LoadYaml) -> None:

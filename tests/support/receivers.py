@@ -1,13 +1,12 @@
 """Stand-ins for the world that is called: they keep the calls and answer in turn, without sockets."""
 
 from collections.abc import Awaitable, Callable
-from types import SimpleNamespace
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import msgspec
 
 from services.workflows.callbacks import Callbacks
-from shared.objects.config import Document, Documents
+from services.workflows.keys import KeySet
 from shared.outbound.client import Answer
 from shared.outbound.request import Request, check_request
 
@@ -51,6 +50,5 @@ def replied(status: int, value: Any = None, **headers: str) -> Answer:
 
 
 def fixed_callbacks() -> Callbacks:
-    """Callbacks of an installation whose key has been made."""
-    key = Document(kind="callback_key", tenant="", name="1", version=1, body=b"k" * 32, changed_ms=0)
-    return Callbacks(cast("Documents", SimpleNamespace(get=lambda *_: key)))
+    """Callbacks of an installation with one key."""
+    return Callbacks(KeySet({1: b"k" * 32}))

@@ -120,7 +120,8 @@ def with_workflows(
 
     async def main() -> T:
         store = MemoryStore(LoopClock(asyncio.get_running_loop()))
-        chosen = WorkflowsSettings(definition_env=json.dumps(env) if env else "", **settings)
+        given = {"workflow_keys": f"1:{43 * 'A'}", "definition_env": json.dumps(env) if env else "", **settings}
+        chosen = WorkflowsSettings(**given)
         service = WorkflowService(chosen, calls or Receivers(UnreachableError()))
         async with core(store, kinds=[*service.kinds, *objects], tracer=tracer) as running:
             asked = Workflows(running, store, service, objects)

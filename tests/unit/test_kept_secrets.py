@@ -7,14 +7,25 @@ import pytest
 
 from services.sessions.keys import read_keys
 from shared.errors import ConfigurationError
-from shared.runtime.kept_secrets import admin_token, session_keys, session_keys_path, token_path
+from shared.runtime.kept_secrets import (
+    admin_token,
+    session_keys,
+    session_keys_path,
+    token_path,
+    workflow_keys,
+    workflow_keys_path,
+)
 
 
 def test_a_secret_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
     """Asked again it is the same; another directory has another one."""
     other = tmp_path / "other"
     other.mkdir()
-    for make, path in ((admin_token, token_path), (session_keys, session_keys_path)):
+    for make, path in (
+        (admin_token, token_path),
+        (session_keys, session_keys_path),
+        (workflow_keys, workflow_keys_path),
+    ):
         made = make(tmp_path)
         assert [made, True] == [make(tmp_path), made != make(other)]
         assert 0o600 == stat.S_IMODE(path(tmp_path).stat().st_mode)

@@ -141,7 +141,7 @@ TENURE_NODE_NAME stands first because later values refer to it.
 {{- end }}
 {{- end }}
 {{- range $name, $value := .values.extraEnv }}
-{{- if or (hasKey $env $name) (has $name (list "TENURE_NODE_NAME" "TENURE_REDIS_URL" "TENURE_SESSION_KEYS")) }}
+{{- if or (hasKey $env $name) (has $name (list "TENURE_NODE_NAME" "TENURE_REDIS_URL" "TENURE_SESSION_KEYS" "TENURE_WORKFLOW_KEYS")) }}
 {{- fail (printf "components.%s.extraEnv.%s: the chart sets this variable itself; use the value that stands for it." $.component $name) }}
 {{- end }}
 {{- $_ := set $env $name $value }}
@@ -161,6 +161,13 @@ TENURE_NODE_NAME stands first because later values refer to it.
     secretKeyRef:
       name: {{ $root.Values.sessionKeys.existingSecret | quote }}
       key: {{ $root.Values.sessionKeys.existingSecretKey | quote }}
+{{- end }}
+{{- if and (eq .component "workflows") $root.Values.workflowKeys.existingSecret }}
+- name: TENURE_WORKFLOW_KEYS
+  valueFrom:
+    secretKeyRef:
+      name: {{ $root.Values.workflowKeys.existingSecret | quote }}
+      key: {{ $root.Values.workflowKeys.existingSecretKey | quote }}
 {{- end }}
 {{- range $name, $value := $env }}
 - name: {{ $name }}

@@ -40,7 +40,7 @@ async def answer_call(
     runs: TheRuns, callbacks: TheCallbacks, token: FromPath[str], data: JSONBody[CallBack], request: AnyRequest
 ) -> RunChanged:
     """Answer an `http` step that was accepted with 202. The first answer counts; the same one again is no error."""
-    pledge = await callbacks.pledge(token)
+    pledge = callbacks.pledge(token)
     run = Address(WorkflowRun.kind, pledge.tenant, pledge.run)
     event = _event(pledge.path, pledge.serial, data)
     return RunChanged(id=run.name, status=await runs.call(request, run, WorkflowRun.happen, event))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.sessions.keys import derived, read_keys
+from services.sessions.keys import read_keys
 from services.sessions.tokens import (
     PREFIX,
     TEXT_LENGTH,
@@ -19,6 +19,7 @@ from services.sessions.tokens import (
     session_text,
 )
 from shared.errors import ConfigurationError
+from shared.masters import derived
 from tests.architecture.tree import ROOT
 from tests.support.environment import PROVE
 from tests.support.signing_in import key_list
