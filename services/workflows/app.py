@@ -10,16 +10,19 @@ from contextlib import asynccontextmanager
 
 from litestar.di import Provide
 
+from services.workflows import delivery
 from services.workflows.auditor import Auditor
 from services.workflows.book import Definition, DefinitionBook, UnknownDefinitionError
 from services.workflows.bounds import REQUEST_BYTES_MAX
 from services.workflows.callbacks import Callbacks
 from services.workflows.carrier import Carrier
 from services.workflows.definitions import Definitions
+from services.workflows.delivery import delivered_by
 from services.workflows.desk import Desk, offer_task, recall_task
 from services.workflows.errands import Report
 from services.workflows.inbox import InboxEntry, show_wait, take_away_wait
-from services.workflows.intents import AskFor, CallObject, SendHttp, SendTask, StartChild
+from services.workflows.intents import AskFor, CallObject, Notify, SendHttp, SendTask, StartChild
+from services.workflows.notices import WebhookSender
 from services.workflows.outside import Calls, HttpSender
 from services.workflows.paths import with_names
 from services.workflows.problems import DefinitionError
@@ -38,6 +41,7 @@ from services.workflows.run import Installation, hosted
 from services.workflows.schedule import Hosting, scheduled
 from services.workflows.sending import ChildSender, ObjectSender, recall_child, report_end
 from services.workflows.settings import WorkflowsSettings
+from services.workflows.webhooks import WebhookBook
 from shared.errors import TenureError
 from shared.http.admin import OperatorApi
 from shared.http.app import asgi, create_app, openapi_json
@@ -83,11 +87,15 @@ class Service:
         self._settings, self._calls = settings, calls
         self._networks = settings.networks()
         env, self._keys = settings.env(), settings.keys()
-        self.carrier = Carrier({CallObject, SendHttp, StartChild, SendTask, AskFor, Report})
-        installation = Installation(env=env, carried=self.carrier.carried, wake=self.carrier.wake)
+        self.carrier = Carrier({CallObject, SendHttp, StartChild, SendTask, AskFor, Report, Notify})
+        runs = hosted(
+            Installation(env=env, carried=self.carrier.carried, wake=self.carrier.wake, hears=self._has_listeners)
+        )
         schedules = scheduled(Hosting(self._definition))
-        self.kinds: list[type[DurableObject]] = [hosted(installation), schedules, TaskQueue, InboxEntry]
+        deliveries = delivered_by(delivery.Hosting(self._webhook_book, self._caller))
+        self.kinds: list[type[DurableObject]] = [runs, schedules, deliveries, TaskQueue, InboxEntry]
         self._book: DefinitionBook | None = None
+        self._webhooks: WebhookBook | None = None
 
     @asynccontextmanager
     async def running(self, node: Node) -> AsyncIterator[None]:
@@ -107,8 +115,9 @@ class Service:
         self._book = book = DefinitionBook(node.documents)
         shelf = Definitions(node.documents, book)
         runs, desk = Runs(node.host), Desk(node.host)
+        self._webhooks = webhooks = WebhookBook(node.documents, self._keys)
         callbacks = Callbacks(self._keys)
-        self._begin(node, book, callbacks)
+        self._begin(node, book, callbacks, webhooks)
         documented = create_app(
             title=TITLE,
             version=API_VERSION,
@@ -127,6 +136,7 @@ class Service:
                 "shelf": Provide(lambda: shelf, sync_to_thread=False),
                 "callbacks": Provide(lambda: callbacks, sync_to_thread=False),
                 "book": Provide(lambda: book, sync_to_thread=False),
+                "webhooks": Provide(lambda: webhooks, sync_to_thread=False),
                 "desk": Provide(lambda: desk, sync_to_thread=False),
             },
             tracer=node.tracer,
@@ -167,7 +177,21 @@ class Service:
             raise UnavailableError("Definitions are not known yet")
         return self._book.definition(tenant, name, version)
 
-    def _begin(self, node: Node, book: DefinitionBook, callbacks: Callbacks) -> None:
+    def _has_listeners(self, tenant: str, event: str) -> bool:
+        """While nobody knows yet, yes: what is kept for nobody is dropped when it is to be told."""
+        return self._webhooks is None or bool(self._webhooks.listeners(tenant, event))
+
+    def _webhook_book(self) -> WebhookBook:
+        if self._webhooks is None:
+            raise UnavailableError("Webhooks are not known yet")
+        return self._webhooks
+
+    def _caller(self) -> Calls:
+        if self._calls is None:
+            raise UnavailableError("Nobody makes calls yet")
+        return self._calls
+
+    def _begin(self, node: Node, book: DefinitionBook, callbacks: Callbacks, webhooks: WebhookBook) -> None:
         """Say who carries out which errand."""
         assert self._calls is not None, "`running` comes first"
         calling = HttpSender(
@@ -181,6 +205,7 @@ class Service:
                 SendTask: offer_task,
                 AskFor: show_wait,
                 Report: report_end,
+                Notify: WebhookSender(webhooks),
             },
             recalls={StartChild: recall_child, SendTask: recall_task, AskFor: take_away_wait},
         )

@@ -76,6 +76,7 @@ HISTORY_DATA_BYTES_MAX = 256  # Told with one thing that happened; the whole of 
 HISTORY_ENTRY_BYTES = 64 * 1024  # Of one journal entry, which holds what happened in one turn.
 HISTORY_TURN_BYTES_MAX = 80 * 1024  # Of all entries of one turn: 200 steps with paths of 100 bytes.
 NOTICE_BYTES_MAX = 1024  # Told to those who watch; they look at the run for the rest.
+NOTICES_TURN_BYTES_MAX = 16 * 1024  # A thousand items can stall in one turn, or be given up.
 ERRANDS_TURN_BYTES_MAX = 24 * 1024  # What is kept of the calls that 200 steps make; the calls stand in the run.
 ERRANDS_AT_ONCE = 256  # Of one tenant on one node: one whose receivers are slow holds up no other's.
 ERRANDS_STOP_MS = 3_000  # For what is under way when a node stops; what takes longer is carried out again by the next.
@@ -95,7 +96,12 @@ REMINDERS_KEPT = 16  # Unanswered calls of reminders; older ones are not sent ag
 RETRY_AFTER_MS_MAX = 3_600_000  # What another side may ask for before its next retry.
 RUN_ID_BYTES_MAX = 256
 assert (
-    RUN_BYTES_MAX + DEFINITION_BYTES_MAX + HISTORY_TURN_BYTES_MAX + ERRANDS_TURN_BYTES_MAX
+    RUN_BYTES_MAX
+    + DEFINITION_BYTES_MAX
+    + HISTORY_TURN_BYTES_MAX
+    + ERRANDS_TURN_BYTES_MAX
+    + NOTICES_TURN_BYTES_MAX
+    + 2 * NOTICE_BYTES_MAX
     < TURN_BYTES_MAX
     < OBJECT_BYTES_MAX
 )
@@ -122,6 +128,14 @@ assert QUEUE_TASKS_MAX * QUEUE_TASK_BYTES < OBJECT_BYTES_MAX
 assert QUEUE_BYTES_MAX <= NAME_BYTES_MAX
 assert LEASES_ENDED_AT_ONCE < MESSAGES_MAX
 assert RUN_ID_BYTES_MAX + WORKER_BYTES_MAX < QUEUE_TASK_BYTES
+
+# Webhooks. One message to one subscriber is one object.
+WEBHOOKS_MAX = 20  # Of one tenant; each has a delivery of everything that it wants to hear.
+WEBHOOK_NAME_BYTES_MAX = 64
+DELIVERY_TIMEOUT_MS = 15_000  # Standard Webhooks: 15 to 30 s.
+DELIVERED_KEPT_MS = 3 * 24 * 3_600_000
+GIVEN_UP_KEPT_MS = 30 * 24 * 3_600_000
+ROTATION_S, ROTATION_S_MAX = 24 * 3_600, 30 * 24 * 3_600  # For which the secret before signs too.
 
 # Schedules. One is one object; what it has started stands in its runs.
 SCHEDULE_ID_BYTES_MAX = 200  # With the nominal time behind it, it is the id of a run.

@@ -5,17 +5,18 @@ that owns the run (services/workflows/carrier.py). Whoever carries it out may do
 because the word that it is done was lost. What it is about stands in the run and is read there when it is carried out.
 """
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import TypeAlias
 
 import msgspec
 
-from services.workflows.bounds import NOTICE_BYTES_MAX
+from services.workflows.bounds import NOTICE_BYTES_MAX, NOTICES_TURN_BYTES_MAX
 from services.workflows.draft import outstanding
 from services.workflows.events import ChildEnded
 from services.workflows.intents import (
     AskFor,
     CallObject,
+    Ended,
     Intent,
     Notify,
     SendHttp,
@@ -80,6 +81,9 @@ class _ToReport(msgspec.Struct, frozen=True, kw_only=True, tag="report"):
 
 
 _Kept: TypeAlias = _ToSend | _ToRecall | _ToNotify | _ToReport
+_NOTICES = {"escalated": "step.escalated"}
+"""As subscribers know it."""
+_NOTICE_OVERHEAD_BYTES = 64
 _RECALLABLE = (SendTask, StartChild, AskFor)
 """What goes on, or stays in sight, until it is recalled. Calls end by themselves."""
 
@@ -146,6 +150,34 @@ class Errands:
             yield int(key.removeprefix(_KEY)), _read(self._storage.get(key, bytes))
 
 
+def heard(effects: Iterable[Intent], hears: Callable[[str], bool]) -> Iterator[Intent]:
+    """The effects of a turn, with those notices alone that somebody wants, and one of the end of the run.
+
+    What the notices tell is shortened. Of more than there is room for in a turn the rest is told as a number.
+    """
+    room, left_out = NOTICES_TURN_BYTES_MAX, Notify(event="")
+    for effect in effects:
+        if not isinstance(effect, Notify):
+            yield effect
+        elif hears(event := _NOTICES.get(effect.event, effect.event)):
+            notice = _shortened(msgspec.structs.replace(effect, event=event))
+            room -= len(msgspec.msgpack.encode(notice)) + _NOTICE_OVERHEAD_BYTES
+            if room >= 0:
+                yield notice
+            else:
+                left_out = Notify(event=event, data={"left_out": (left_out.data or {"left_out": 0})["left_out"] + 1})
+        if isinstance(effect, Ended) and hears(event := f"run.{effect.status}"):
+            data = {"output": effect.output, "error": effect.error or None, "cause": effect.cause or None}
+            yield _shortened(Notify(event=event, data=data))
+    if left_out.event:
+        yield left_out
+
+
+def _shortened(notice: Notify) -> Notify:
+    data = msgspec.json.decode(shortened(notice.data, NOTICE_BYTES_MAX) or b"null")
+    return msgspec.structs.replace(notice, data=data)
+
+
 def _kept_of(
     effects: Iterable[Intent], wanted: Mapping[int, Sent], carried: frozenset[type[Intent]]
 ) -> Iterator[_Kept]:
@@ -155,8 +187,7 @@ def _kept_of(
         if type(effect) not in carried:
             continue
         if isinstance(effect, Notify):
-            data = msgspec.json.decode(shortened(effect.data, NOTICE_BYTES_MAX) or b"null")
-            yield _ToNotify(notice=msgspec.structs.replace(effect, data=data))
+            yield _ToNotify(notice=effect)
         elif isinstance(effect, AskFor) and not effect.assign:
             continue  # It is in nobody's inbox.
         elif effect.serial in wanted and effect.serial not in seen:

@@ -25,7 +25,7 @@ from services.workflows.beginning import Beginning, attributes_of, check_run_id,
 from services.workflows.bounds import ENDED_KEPT_MS, RESEND_MS, RESEND_MS_MAX
 from services.workflows.counting import count
 from services.workflows.draft import Surroundings
-from services.workflows.errands import Errand, Errands, Parent
+from services.workflows.errands import Errand, Errands, Parent, heard
 from services.workflows.events import AnyEvent, Cancelled, Completed, Failed, Leased, Retried, StepEvent, TimerDue
 from services.workflows.handing import Handed, freed, hand, task_of
 from services.workflows.intents import Intent
@@ -83,6 +83,8 @@ class Installation(msgspec.Struct, frozen=True, kw_only=True):
     carried: frozenset[type[Intent]] = frozenset()
     wake: Callable[[Host, Address], None] | None = None
     """Told, within a turn, that the run has errands. Whoever asks for them at once is answered after its commit."""
+    hears: Callable[[str, str], bool] | None = None
+    """Whether somebody of that tenant is to be told of such an event."""
 
 
 class WorkflowRun(DurableObject):
@@ -322,13 +324,18 @@ class WorkflowRun(DurableObject):
         tell(self.journal, effects, at_ms=at_ms)
         count(self._activation.host.metrics, effects)
         parent = self.storage.get(_PARENT, Parent)
-        fresh = self._errands.take(self._run, run, effects, answered=answered, parent=parent)
+        wanted = heard(effects, self._hears)
+        fresh = self._errands.take(self._run, run, wanted, answered=answered, parent=parent)
         self._arm(run, at_ms)
         self._list(run)
         self.storage.expire_at(at_ms + ENDED_KEPT_MS if run.phase == "ended" else None)
         self._run = run
         if fresh:
             self._wake()
+
+    def _hears(self, event: str) -> bool:
+        hears = self.installation.hears
+        return hears is not None and hears(self.address.tenant, event)
 
     def _arm(self, run: Run, now_ms: int) -> None:
         if run.alarm_ms is None:

@@ -213,6 +213,13 @@ WORKFLOW_FIRINGS: Final = Family(
     labels={"outcome": ("started", "buffered", "skipped", "coalesced", "missed", "failed")},
     help="What became of nominal times of schedules; buffered: they wait for the end of a run, and are counted again.",
 )
+WEBHOOKS: Final = Family(
+    name="tenure.webhook.deliveries",
+    type="counter",
+    unit="{delivery}",
+    labels={"outcome": ("delivered", "failed", "given_up")},
+    help="Messages sent to subscribers; failed: one sending, another follows unless the message is given up.",
+)
 SOCKET_MESSAGES: Final = Family(
     name="tenure.socket.messages",
     type="counter",

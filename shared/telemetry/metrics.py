@@ -98,6 +98,7 @@ class Metrics:
         self._task_wait = Histograms(catalogue.WORKFLOW_TASK_WAIT, clock)
         self._repaired = Counters(catalogue.WORKFLOW_REPAIRED)
         self._firings = Counters(catalogue.WORKFLOW_FIRINGS)
+        self._webhooks = Counters(catalogue.WEBHOOKS)
         self._eventloop = Histograms(catalogue.EVENTLOOP_LAG, clock)
         self._blocked = Counters(catalogue.EVENTLOOP_BLOCKED)
         self._checks: dict[str, CheckHandle] = {}
@@ -260,6 +261,10 @@ class Metrics:
         """This became of nominal times of a schedule."""
         self._firings.add((outcome,), count)
 
+    def webhook(self, outcome: Literal["delivered", "failed", "given_up"]) -> None:
+        """This came of a message to a subscriber."""
+        self._webhooks.add((outcome,))
+
     def workflow_repaired(self) -> None:
         """A run was found waiting for nothing."""
         self._repaired.add(())
@@ -316,6 +321,7 @@ class Metrics:
             self._errands,
             self._repaired,
             self._firings,
+            self._webhooks,
             self._tasks,
             self._task_wait,
         ):

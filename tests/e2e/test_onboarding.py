@@ -14,6 +14,7 @@ from tests.e2e.test_workflows import BLOCK, MARK
 from tests.support.launching import ROOT, eventually, free_ports
 from tests.support.service import Limiter, limiter
 from tests.support.shell import run_in_shell
+from tests.support.webhook_receiver import webhook_receiver
 
 pytestmark = pytest.mark.e2e
 TUTORIAL = ROOT / "docs/tutorials/property-onboarding.md"
@@ -37,7 +38,17 @@ def workflows(tmp_path_factory: pytest.TempPathFactory, outside_port: int) -> It
 
 
 def test_the_tutorial_does_what_it_says(workflows: Limiter, outside_port: int, tmp_path: Path) -> None:
-    """Every block of commands prints the block that follows it; in the end the property is on offer."""
+    """Every block of commands prints the block that follows it; in the end the property is on offer, and a webhook says so."""
+    with webhook_receiver() as mail:
+        hook = {"url": f"http://127.0.0.1:{mail.port}/", "events": ["run.succeeded"]}
+        assert 201 == workflows.call("PUT", "/v1/webhooks/shop", hook)[0]
+        mail.secret = workflows.call("GET", "/v1/webhooks/shop/secret")[2]["secret"]
+        _read_the_tutorial(workflows, outside_port, tmp_path)
+        (told,) = eventually(lambda: mail.told, within_s=20)
+    assert ("run.succeeded", "property_onboarding") == (told["type"], told["data"]["definition"])
+
+
+def _read_the_tutorial(workflows: Limiter, outside_port: int, tmp_path: Path) -> None:
     (tmp_path / "dev-key").write_text(workflows.key)
     page = TUTORIAL.read_text()
     for here, there in (

@@ -33,6 +33,7 @@ FED_BY_OTHERS = {
     catalogue.WORKFLOW_ERRANDS.name,
     catalogue.WORKFLOW_REPAIRED.name,
     catalogue.WORKFLOW_FIRINGS.name,
+    catalogue.WEBHOOKS.name,
     catalogue.WORKFLOW_TASKS.name,
     catalogue.WORKFLOW_TASK_WAIT.name,
     catalogue.SOCKET_MESSAGES.name,

@@ -13,6 +13,7 @@ from services.workflows.routes import (
     signals,
     steps,
     tasks,
+    webhooks,
 )
 
 HANDLERS = (
@@ -28,4 +29,5 @@ HANDLERS = (
     *incidents.HANDLERS,
     *tasks.HANDLERS,
     *inbox.HANDLERS,
+    *webhooks.HANDLERS,
 )
