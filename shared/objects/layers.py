@@ -329,7 +329,8 @@ class Layers:
         self._taken_alarms = pending.touched_alarms()
         clear = pending.clear or self._cleared
         if self.parts is not None:
-            pending.parts = self.parts.take(pending.parts, clear=clear)
+            # Where nothing is stored, nor is the place at which the journal goes on.
+            pending.parts = self.parts.take(pending.parts, clear=clear or not self._existed)
         if self.kept is not None:
             self.kept.take(pending.kept)
         if not self.present:

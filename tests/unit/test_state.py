@@ -445,3 +445,31 @@ def test_an_expiry_ends_with_its_object() -> None:
         history.end_turn()
         history.commit()
         assert 0 == history.state.expire_at_ms
+
+
+def test_positions_go_on_in_an_object_that_was_absent() -> None:
+    """Also where the entries before were never stored, and the next state has none."""
+    machine = StateMachine()
+    machine.append(values=[0])
+    machine.delete_all()
+    machine.end_turn()
+    machine.commit()
+    machine.put(key="a", value=0)
+    machine.end_turn()
+    machine.commit()
+    machine.reload()
+    assert 1 == machine.journal.last
+    machine.append(values=[1])
+    assert 2 == machine.journal.last
+
+
+def test_a_journal_that_was_trimmed_whole_is_written_again() -> None:
+    """Its positions are kept, though there is nothing in it."""
+    machine = StateMachine()
+    machine.append(values=[0])
+    machine.trim(keep=0)
+    machine.end_turn()
+    machine.lose_commit()
+    machine.commit()
+    machine.reload()
+    assert 1 == machine.journal.last
