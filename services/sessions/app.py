@@ -1,6 +1,6 @@
 """The session manager put together: guard, whoami's fast lane, documented routes; and the admin application."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from litestar.di import Provide
 
@@ -24,6 +24,7 @@ from services.sessions.refusals import (
 )
 from services.sessions.routes import HANDLERS
 from services.sessions.tokens import Tokens
+from services.sessions.watching import SessionWatch
 from services.sessions.whoami import PATH, WhoamiLane
 from shared.errors import TenureError
 from shared.http.admin import OperatorApi
@@ -36,7 +37,7 @@ from shared.http.objectlane import ObjectLane
 from shared.http.objects import object_routes, with_object_names
 from shared.http.problem import ProblemTable, Row
 from shared.http.sockets import socket_door
-from shared.http.tickets import socket_routes
+from shared.http.tickets import SessionRef, socket_routes
 from shared.runtime.node import Node
 
 TITLE = "Tenure sessions"
@@ -57,6 +58,7 @@ PROBLEMS: Mapping[type[TenureError], Row] = {
     DataTooLargeError: Row(413, "Too large", ("size_max",)),
     IfMatchRequiredError: Row(428, "Precondition required"),
 }
+_NO_SESSION = (UnknownSessionError, SessionEndedError)
 
 
 def build_app(node: Node, *, keys: KeySet) -> tuple[ASGIApp, ASGIApp]:
@@ -65,6 +67,11 @@ def build_app(node: Node, *, keys: KeySet) -> tuple[ASGIApp, ASGIApp]:
     directory = Directory(node.shared_documents, node.documents, tokens)
     desk = Desk(tokens, directory, node.host.call)
     front = Front(desk, node.host, node.documents)
+    watch = SessionWatch(desk, node.host)
+
+    async def bind(tenant: str, session: SessionRef) -> Callable[[], bool]:
+        return await watch.bind(tenant, session.principal, session.id)
+
     ring = KeyRing(node.shared_documents, node.clock)
     documented = create_app(
         title=TITLE,
@@ -73,7 +80,7 @@ def build_app(node: Node, *, keys: KeySet) -> tuple[ASGIApp, ASGIApp]:
         route_handlers=[
             *HANDLERS,
             *object_routes(node.host, node.objects),
-            *socket_routes(node.tickets, ring, node.objects),
+            *socket_routes(node.tickets, ring, node.objects, bind=bind, problems=_NO_SESSION),
         ],
         keys=ring,
         problems=PROBLEMS,

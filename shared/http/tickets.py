@@ -4,17 +4,17 @@
 user's page; what the socket is to remember of the user travels in it, out of the page's reach.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
 
 from shared import bounds
-from shared.errors import InvalidInputError, NotFoundError
+from shared.errors import InvalidInputError, NotFoundError, TenureError
 from shared.http.arrival import Arrival, arrival_of
-from shared.http.auth import Caller, Credential, KeyRing, require
+from shared.http.auth import Caller, KeyRing, require
 from shared.http.contents import Content
 from shared.http.decoding import check_keys, strict_decoder
 from shared.http.errors import ForeignOriginError, UpgradeRequiredError
@@ -44,6 +44,25 @@ class SocketGrant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """What the object is to know of the client, at most 16 KiB of JSON."""
 
 
+class SessionRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A session of a user."""
+
+    principal: Annotated[str, msgspec.Meta(min_length=1, max_length=bounds.NAME_BYTES_MAX)]
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
+class SessionGrant(SocketGrant, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the socket will have that is opened with the ticket, and in whose session."""
+
+    session: SessionRef | None = None
+    """The ticket and its socket end with this session, within a second, by the code 4401."""
+
+
+Valid: TypeAlias = Callable[[], bool]
+Bind: TypeAlias = Callable[[str, SessionRef], Awaitable[Valid]]
+"""Finds a session of a tenant, and returns what says whether it counts; raises a TenureError if it does not."""
+
+
 class Ticket(msgspec.Struct, frozen=True, kw_only=True):
     """A ticket, to be used once."""
 
@@ -52,17 +71,24 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
     expires_in_ms: int
 
 
-def socket_routes(tickets: Tickets, keys: KeyRing, kinds: Iterable[PublishedKind]) -> list[HTTPRouteHandler]:
-    """The routes of those of `kinds` that take sockets."""
+def socket_routes(
+    tickets: Tickets,
+    keys: KeyRing,
+    kinds: Iterable[PublishedKind],
+    *,
+    bind: Bind | None = None,
+    problems: Sequence[type[TenureError]] = (),
+) -> list[HTTPRouteHandler]:
+    """The routes of those of `kinds` that take sockets; where the service knows sessions, `bind` raises `problems`."""
     taking = [kind for kind in kinds if kind.takes_sockets]
     return [
-        *(_tickets_route(tickets, keys, kind) for kind in taking),
+        *(_tickets_route(tickets, keys, kind, bind, problems) for kind in taking),
         *(_socket_route(kind.name) for kind in taking),
     ]
 
 
-def issue(tickets: Tickets, keys: KeyRing, credential: Credential, address: Address, asked: SocketGrant) -> Ticket:
-    """A ticket on behalf of a credential: a socket opened with it ends when the credential does.
+def issue(tickets: Tickets, address: Address, asked: SocketGrant, valid: Valid) -> Ticket:
+    """A ticket; a socket opened with it ends when it is not `valid` any more.
 
     Raises:
         InvalidInputError, TooLargeError: tags or attachment are too large.
@@ -73,12 +99,15 @@ def issue(tickets: Tickets, keys: KeyRing, credential: Credential, address: Addr
             raise InvalidInputError(f"A tag has at most {bounds.SOCKET_TAG_BYTES_MAX} bytes", "$.tags")
     attachment = msgspec.json.encode(asked.attachment)
     check_size("The attachment", len(attachment), bounds.SOCKET_ATTACHMENT_BYTES_MAX)
-    grant = Grant(address, tags=tuple(asked.tags), attachment=attachment, valid=lambda: keys.stands(credential))
+    grant = Grant(address, tags=tuple(asked.tags), attachment=attachment, valid=valid)
     return Ticket(ticket=tickets.issue(grant), expires_in_ms=bounds.TICKET_MS)
 
 
-def _tickets_route(tickets: Tickets, keys: KeyRing, kind: PublishedKind) -> HTTPRouteHandler:
-    decode = strict_decoder(SocketGrant)
+def _tickets_route(
+    tickets: Tickets, keys: KeyRing, kind: PublishedKind, bind: Bind | None, problems: Sequence[type[TenureError]]
+) -> HTTPRouteHandler:
+    form = SocketGrant if bind is None else SessionGrant
+    decode = strict_decoder(form)
 
     @post(
         f"{OBJECTS}{kind.name}/{{name:str}}/tickets",
@@ -88,15 +117,24 @@ def _tickets_route(tickets: Tickets, keys: KeyRing, kind: PublishedKind) -> HTTP
         operation_id=f"objects.{kind.name}.tickets",
         summary=f"{kind.name} ticket for a socket",
         description="A ticket for one socket of the object: for 30 s, once. It ends with the key that asked for it.",
-        content=Content(SocketGrant, Ticket),
-        sync_to_thread=False,
+        content=Content(form, Ticket),
+        problems=tuple(problems),
     )
-    def ticket(credential: Caller, request: Request[Any, Any, Any]) -> Response[Ticket]:
+    async def ticket(credential: Caller, request: Request[Any, Any, Any]) -> Response[Ticket]:
         arrival = arrival_of(request.scope)
         address = Address(kind.name, credential.tenant, _name(request))
-        return Response(issue(tickets, keys, credential, address, _asked(decode, arrival)), status_code=201)
+        asked = _asked(decode, arrival)
+        counts: Valid = _always
+        if bind is not None and isinstance(asked, SessionGrant) and asked.session is not None:
+            counts = await bind(credential.tenant, asked.session)
+        given = issue(tickets, address, asked, lambda: keys.stands(credential) and counts())
+        return Response(given, status_code=201)
 
     return ticket
+
+
+def _always() -> bool:
+    return True
 
 
 def _socket_route(kind: str) -> HTTPRouteHandler:

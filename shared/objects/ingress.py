@@ -187,13 +187,6 @@ class Ingress:
         """Have the transport close a socket after what waits to be sent, or `at_once`."""
         self._dropped(wire, wire.finish(close, why, at_once=at_once))
 
-    def end_tagged(self, address: Address, tag: str, close: Close, why: CloseReason) -> int:
-        """End at once those sockets of an object that have a tag; how many."""
-        wires = [wire for wire in self._wires.values() if wire.address == address and tag in wire.tags]
-        for wire in wires:
-            self.end(wire, close, why, at_once=True)
-        return len(wires)
-
     def sweep(self) -> None:
         """End the sockets that are idle, and those whose credential has ended."""
         idle_since_ms = self._clock.monotonic_ms() - bounds.SOCKET_IDLE_MS

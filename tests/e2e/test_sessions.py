@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
 
 from services.sessions.keys import read_keys
 from shared.clock import SystemClock
@@ -34,7 +36,7 @@ GUIDE = ROOT / "docs/how-to/keep-users-signed-in.md"
 class Manager:
     """A session manager that a test starts and kills."""
 
-    def __init__(self, directory: Path, redis_url: str, *, key: str = "") -> None:
+    def __init__(self, directory: Path, redis_url: str, *, key: str = "", **environ: str) -> None:
         self.redis_url = redis_url
         self.port, self.admin_port = free_ports(2)
         self._log = directory / "sessions.log"
@@ -46,6 +48,7 @@ class Manager:
             "TENURE_ADMIN_PORT": str(self.admin_port),
             "TENURE_LEASE_TTL_MS": "1000",
             "TENURE_SESSION_KEYS": KEYS,
+            **environ,
         }
         self.key = key or asyncio.run(_new_key(redis_url))
         self.process: subprocess.Popen[bytes] | None = None
@@ -128,6 +131,37 @@ def test_s19_what_was_acknowledged_survives_kill_9(manager: Manager) -> None:
     assert [200, 401] == [manager.status(granted["token"]) for granted in (kept, gone)]
     rotated = manager.ask("POST", "/v1/session/rotate", token=kept["token"])[1]["token"]
     assert [200, 200] == [manager.status(token) for token in (kept["token"], rotated)]
+
+
+def test_a_socket_ends_with_its_session_within_a_second(tmp_path: Path) -> None:
+    """By 4401, with a client that is not ours; the socket of another session stays."""
+    with start_valkey(tmp_path, durable=True) as store:
+        manager = Manager(tmp_path, store.url, TENURE_OBJECTS="tests.support.board")
+        manager.start()
+        try:
+            with _socket_in_a_session(manager, "ann") as gone, _socket_in_a_session(manager, "ben") as kept:
+                assert "count" in json.loads(gone.recv(timeout=10))["message"]
+                assert "count" in json.loads(kept.recv(timeout=10))["message"]
+                assert 200 == manager.ask("POST", "/v1/principals/ann/sessions/revoke", {})[0]
+                with pytest.raises(ConnectionClosed) as closed:
+                    gone.recv(timeout=1)
+                assert closed.value.rcvd is not None
+                assert 4401 == closed.value.rcvd.code
+                kept.send(json.dumps({"message": {"text": "still here"}}))
+                assert "still here" == json.loads(kept.recv(timeout=5))["message"]["text"]
+        finally:
+            manager.kill()
+
+
+def _socket_in_a_session(manager: Manager, principal: str) -> ClientConnection:
+    """A socket of the board, opened in a new session."""
+    session = manager.ask("POST", f"/v1/principals/{principal}/sessions", {})[1]["session"]
+    asked = {"session": {"principal": principal, "id": session["id"]}}
+    status, ticket = manager.ask("POST", "/v1/objects/board/one/tickets", asked)
+    assert 201 == status, ticket
+    protocols = ["tenure.v1", f"tenure.ticket.{ticket['ticket']}"]
+    address = f"ws://127.0.0.1:{manager.port}/v1/objects/board/one/socket"
+    return connect(address, subprotocols=protocols, open_timeout=10)  # type: ignore[arg-type]  # Any token can be one.
 
 
 def test_s20_an_owner_that_wakes_from_a_pause_lets_nobody_in(manager: Manager, tmp_path: Path) -> None:

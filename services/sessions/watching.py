@@ -1,0 +1,122 @@
+"""What a socket rests on that was opened in somebody's session: it hears when the session ends, and ends too.
+
+A watch is kept on each principal in whose sessions there are sockets, on its feed: it has no gaps, so whatever ends a
+session is heard of, with whoever's call, over any crash. What ends all sessions of a tenant is known without asking.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from weakref import WeakSet
+
+from services.sessions.bounds import FEED_PAGE
+from services.sessions.desk import Desk
+from services.sessions.principal import Principal
+from services.sessions.records import EventKind, Feed, SessionView
+from services.sessions.refusals import SessionEndedError, UnknownSessionError
+from shared.bounds import HANDLER_DEADLINE_MS
+from shared.errors import TenureError
+from shared.objects.address import Address
+from shared.objects.errors import UnavailableError
+from shared.objects.host import Host
+from shared.retry import Backoff
+
+_WATCH_MS = 60_000  # For so long the feed is asked for news at once, and for so long a watch lasts that nobody needs.
+_ENDS: frozenset[EventKind] = frozenset(("session.expired", "session.revoked", "session.evicted"))
+_PAUSES = Backoff(base_ms=50, cap_ms=1_000)
+
+
+class Bound:
+    """One ticket, or its socket, that rests on a session. It is let go of by being forgotten."""
+
+    __slots__ = ("__weakref__", "_desk", "_tenant", "began_ms", "over", "session_id")
+
+    def __init__(self, desk: Desk, tenant: str, session_id: str) -> None:
+        self._desk, self._tenant = desk, tenant
+        self.session_id = session_id
+        self.began_ms = 0
+        self.over = False
+
+    def counts(self) -> bool:
+        """Whether the session has not ended, as far as it is known here."""
+        with suppress(UnavailableError):  # What was known last holds on: nothing new is opened meanwhile.
+            self.over = self.over or self.began_ms <= self._desk.rules(self._tenant).not_before_ms
+        return not self.over
+
+
+class SessionWatch:
+    """The sessions that sockets of one node rest on."""
+
+    def __init__(self, desk: Desk, host: Host) -> None:
+        self._desk, self._host = desk, host
+        self._bound: dict[Address, WeakSet[Bound]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def watched(self) -> int:
+        """How many principals are watched."""
+        return len(self._bound)
+
+    async def bind(self, tenant: str, principal: str, session_id: str) -> Callable[[], bool]:
+        """What says whether the session counts; as long as that is kept, the session is watched.
+
+        Raises:
+            UnknownSessionError, SessionEndedError: there is none.
+            TenureError: as `Host.call`.
+        """
+        address = self._desk.address(tenant, principal)
+        bound = Bound(self._desk, tenant, session_id)
+        feed: Feed = await self._host.call(address, Principal.events, 0, 1, 0)
+        view = await self._look(address, session_id)
+        bound.began_ms = min(view.created_ms, view.auth_ms)
+        watching = self._bound.get(address)
+        if watching is None:
+            self._bound[address] = WeakSet((bound,))
+            task = asyncio.get_running_loop().create_task(self._watch(address, feed.last))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        else:
+            watching.add(bound)
+            await self._recheck(address, (bound,))  # The watch may be behind what was seen here, and not before it.
+        return bound.counts
+
+    async def _watch(self, address: Address, after: int) -> None:
+        """Hear of sessions that end, until no socket rests on one."""
+        failures = 0
+        while self._bound[address]:
+            try:
+                after = await self._hear(address, after)
+                failures = 0
+            except TenureError:
+                await asyncio.sleep(_PAUSES.nominal_ms(failures) / 1_000)
+                failures += 1
+        del self._bound[address]
+
+    async def _hear(self, address: Address, after: int) -> int:
+        """What has happened after the event of that number, or happens soon; the number of the last event heard of."""
+        until_ms = self._host.store_clock.now_ms() + _WATCH_MS
+        patience_ms = _WATCH_MS + HANDLER_DEADLINE_MS
+        feed: Feed = await self._host.call(
+            address, Principal.events, after, FEED_PAGE, until_ms, deadline_ms=patience_ms
+        )
+        ended = {event.session for _, event in feed.events if event.kind in _ENDS}
+        erased = any(event.kind == "principal.erased" for _, event in feed.events)
+        bound = tuple(self._bound[address])
+        for one in bound:
+            one.over = one.over or erased or one.session_id in ended
+        if feed.last < after or feed.first > after + 1:  # Some were trimmed before they were heard of.
+            await self._recheck(address, bound)
+        return feed.events[-1][0] if feed.events else min(after, feed.last)
+
+    async def _recheck(self, address: Address, bound: tuple[Bound, ...]) -> None:
+        """Ask for the sessions themselves. It is done again where that fails."""
+        for one in bound:
+            if not one.over:
+                try:
+                    await self._look(address, one.session_id)
+                except (UnknownSessionError, SessionEndedError):
+                    one.over = True
+
+    async def _look(self, address: Address, session_id: str) -> SessionView:
+        view: SessionView = await self._host.call(address, Principal.look, session_id, self._desk.rules(address.tenant))
+        return view
