@@ -43,10 +43,10 @@ from services.workflows.shapes import is_expression
 
 Tree = Mapping[str, Any]
 
-UNKNOWN_OUTCOMES = ("timeout", "task.lost", "http.unreachable", "object.unreachable")
+UNKNOWN_OUTCOMES = ("timeout", "task.lost", "http.unreachable", "http.no_answer", "object.unreachable")
+"""Errors after which nobody knows whether the step happened: what cannot be sent now may have been before a crash."""
 UNSURE = (*UNKNOWN_OUTCOMES, "http.bad_answer")
 """Errors after which a step may have had its effect all the same; one whose answer cannot be taken is not repeated."""
-"""Errors after which nobody knows whether the step happened."""
 RETRY_DEFAULT = Retrier(
     errors=(*UNKNOWN_OUTCOMES, "http.408", "http.425", "http.429", "http.5xx"),
     max_delay_ms=300_000,

@@ -3,7 +3,13 @@
 from services.workflows.closing import end_run, give_up
 from services.workflows.draft import Draft, Enter, Settle, activity_of
 from services.workflows.events import Cancelled, Paused, Reset, Resumed, Retried, Skipped, Terminated
-from services.workflows.refusals import NotWaitingError, PastPivotError, RunClosedError, UnknownStepError
+from services.workflows.refusals import (
+    NotWaitingError,
+    PastPivotError,
+    RunClosedError,
+    SupersededError,
+    UnknownStepError,
+)
 from services.workflows.state import ROOT, Ending, Failure, Scope
 from services.workflows.stepping import begin
 from services.workflows.undoing import find_undo, retry_undo, stop_undoing, undo_next, undone
@@ -52,15 +58,18 @@ def retry(draft: Draft, event: Retried) -> None:
 
     Raises:
         NotWaitingError: it has not stalled.
+        SupersededError: it has stalled anew since.
         StepError: it cannot even begin; the caller makes a fault of the scope of it.
     """
     undo = find_undo(draft, event.path)
     if undo is not None and undo.phase == "stalled":
+        _check_serial(event, undo.serial)
         draft.notify("incident.closed", undo.path, undo.serial)
         retry_undo(draft, undo, fresh=True)
         return
     scope = stalled(draft, event.path)
     activity = activity_of(scope)
+    _check_serial(event, activity.serial)
     draft.notify("incident.closed", activity.path, activity.serial)
     draft.record("step.retried", activity.path, {"by_hand": True})
     again(draft, scope, fresh=True)
@@ -88,13 +97,16 @@ def skip(draft: Draft, event: Skipped) -> None:
 
     Raises:
         NotWaitingError: nothing is under way there.
+        SupersededError: another attempt is, by now.
     """
     undo = find_undo(draft, event.path)
     if undo is not None and undo.phase == "stalled":
+        _check_serial(event, undo.serial)
         draft.notify("incident.closed", undo.path, undo.serial)
         undone(draft, undo, "skipped")
         return
     scope = scope_at(draft, event.path)
+    _check_serial(event, activity_of(scope).serial)
     give_up(draft, scope, "skipped")
     scope = draft.scopes[scope.path]
     draft.alter(scope, sent=None, phase="called")
@@ -144,3 +156,8 @@ def scope_at(draft: Draft, path: str) -> Scope:
     if scope is None or scope.activity is None or scope.activity.path != path:
         raise NotWaitingError(path)
     return scope
+
+
+def _check_serial(event: Retried | Skipped, serial: int) -> None:
+    if event.serial not in {0, serial}:
+        raise SupersededError("Another attempt or visit has taken the place of this one.")

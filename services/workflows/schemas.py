@@ -342,12 +342,23 @@ class RunsChanged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IncidentView(msgspec.Struct, frozen=True, kw_only=True):
-    """A step that waits for somebody who helps: retry it, skip it, or end the run."""
+    """A step that waits for somebody who helps: resolve it, or end the run."""
 
+    id: str
+    """Of this one alone: when the step stalls again, that is another incident."""
     run: str
     definition: str
     step: str
     error: Json
+
+
+class ResolveIncident(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a step goes on that has stalled."""
+
+    action: Literal["retry", "skip"]
+    """`retry`: the same visit with the same key, and with fresh retries; `skip`: it is taken as done."""
+    result: Json = None
+    """Of a step that is skipped."""
 
 
 class IncidentList(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from services.workflows.cursors import incident_id
 from services.workflows.intents import AskFor
 from services.workflows.keeping import Happened
 from services.workflows.liveness import incidents
@@ -72,7 +73,13 @@ def incident_views(look: Look) -> list[IncidentView]:
     """What of the run waits for somebody who helps."""
     run = look.run
     return [
-        IncidentView(run=run.id, definition=run.definition, step=one.path, error=_failure(one))
+        IncidentView(
+            id=incident_id(run.id, one.path, one.serial),
+            run=run.id,
+            definition=run.definition,
+            step=one.path,
+            error=_failure(one),
+        )
         for one in incidents(run)
     ]
 

@@ -38,7 +38,7 @@ class UnreachableError(OutboundError):
 class NoAnswerError(OutboundError):
     """The connection broke, or time ran out: the other side may have done what was asked."""
 
-    code = "http.unreachable"
+    code = "http.no_answer"
     retryable = Retryable.IF_IDEMPOTENT
 
     def __init__(self) -> None:

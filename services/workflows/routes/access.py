@@ -9,6 +9,7 @@ from litestar import Request, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
+from services.workflows.bounds import WAIT_S_MAX
 from services.workflows.events import AnyEvent
 from services.workflows.paths import name_in
 from services.workflows.refusals import (
@@ -55,6 +56,7 @@ Cursor = Annotated[str | None, QueryParameter(description="`next_cursor` of the 
 
 
 _TAG = re.compile(rb'"s([0-9]{1,15})"')
+_WAIT = re.compile(rb"(?:^|[,;\s])wait=([0-9]{1,9})(?:$|[,;\s])", re.IGNORECASE)
 _GRACE_MS = HANDLER_DEADLINE_MS
 
 
@@ -147,6 +149,16 @@ def _seen_seq(request: AnyRequest) -> int | None:
     if tag is None:
         raise InvalidInputError('This must be * or an entity tag like "s3"', "header.if-match")
     return int(tag[1])
+
+
+def preferred_wait_s(request: AnyRequest) -> int:
+    """Of `Prefer: wait=N` (RFC 7240), how many seconds the caller would wait for the end of the run; 0: none.
+
+    A preference that is none of ours, or more than we do, is passed over or cut, as the RFC says.
+    """
+    given = arrival_of(request.scope).fields.get(b"prefer", b"")
+    found = _WAIT.search(given)
+    return min(int(found[1]), WAIT_S_MAX) if found is not None else 0
 
 
 def idempotency_key(request: AnyRequest) -> str | None:

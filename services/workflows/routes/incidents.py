@@ -1,11 +1,28 @@
 """Incidents: steps that wait for somebody who helps."""
 
 from litestar import get
+from litestar.params import FromPath, JSONBody
 
+from services.workflows.cursors import read_incident
+from services.workflows.events import Retried, Skipped
 from services.workflows.listing import list_incidents
-from services.workflows.routes.access import READ, Cursor, Limit, TheRuns
-from services.workflows.schemas import IncidentList
+from services.workflows.refusals import SupersededError
+from services.workflows.routes.access import (
+    ADMIN,
+    ANSWER_PROBLEMS,
+    READ,
+    WRITE,
+    AnyRequest,
+    Cursor,
+    Limit,
+    TheRuns,
+    change,
+)
+from services.workflows.run import WorkflowRun
+from services.workflows.schemas import IncidentList, ResolveIncident, RunChanged
+from shared.errors import ForbiddenError, InvalidInputError
 from shared.http.auth import Caller, require
+from shared.objects.address import Address
 from shared.objects.errors import DeadlineExceededError
 
 
@@ -15,4 +32,25 @@ async def get_incidents(credential: Caller, runs: TheRuns, cursor: Cursor = None
     return await list_incidents(runs.host, credential.tenant, cursor=cursor, limit=limit)
 
 
-HANDLERS = (get_incidents,)
+@change(
+    "/v1/incidents/{incident_id:str}/resolve",
+    guards=[require(WRITE)],
+    problems=(*ANSWER_PROBLEMS, SupersededError),
+    tags=["incidents"],
+)
+async def resolve_incident(
+    credential: Caller, runs: TheRuns, incident_id: FromPath[str], data: JSONBody[ResolveIncident], request: AnyRequest
+) -> RunChanged:
+    """Retry or (with the scope `workflows:admin`) skip a step that has stalled, unless somebody else has by now."""
+    run_id, path, serial = read_incident(incident_id)
+    run = Address(WorkflowRun.kind, credential.tenant, run_id)
+    if data.action == "retry":
+        if data.result is not None:
+            raise InvalidInputError("A step that is retried makes its own result", "$.result")
+        return await runs.change(request, run, Retried(path=path, serial=serial))
+    if ADMIN not in credential.scopes:
+        raise ForbiddenError(ADMIN)
+    return await runs.change(request, run, Skipped(path=path, serial=serial, result=data.result))
+
+
+HANDLERS = (get_incidents, resolve_incident)

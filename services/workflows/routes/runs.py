@@ -26,6 +26,7 @@ from services.workflows.routes.access import (
     TheRun,
     TheRuns,
     idempotency_key,
+    preferred_wait_s,
 )
 from services.workflows.run import WorkflowRun
 from services.workflows.schemas import HistoryPage, RunCount, RunList, RunView, StartRun
@@ -69,7 +70,10 @@ _UNCHANGED = {304: ResponseSpec(data_container=None, description="Nothing has ch
 async def start_run(
     *, credential: Caller, runs: TheRuns, book: Book, data: JSONBody[StartRun], request: AnyRequest
 ) -> Response[RunView]:
-    """Start a run (201). Of one id there is one run: the same start once more is answered with the run (200)."""
+    """Start a run (201). Of one id there is one run: the same start once more is answered with the run (200).
+
+    `Prefer: wait=N` has the answer wait for the end of the run, N seconds and at most 60.
+    """
     definition = book.definition(credential.tenant, data.definition, data.version)
     run = Address(WorkflowRun.kind, credential.tenant, _run_id(request, runs, credential.tenant, definition, data))
     now_ms = runs.host.store_clock.now_ms()
@@ -86,8 +90,13 @@ async def start_run(
         if data.on_conflict == "fail":
             raise
         started = False
-    look = await runs.call(request, run, WorkflowRun.look, 0)
-    headers = {"etag": _tag(look), "location": run_path(run.name)}
+    headers = {"location": run_path(run.name)}
+    until_ms = 0
+    if wait_s := preferred_wait_s(request):
+        until_ms = runs.host.store_clock.now_ms() + wait_s * 1_000
+        headers["preference-applied"] = f"wait={wait_s}"
+    look = await runs.wait(request, run, WorkflowRun.look, until_ms)
+    headers["etag"] = _tag(look)
     return Response(run_view(look), status_code=201 if started else 200, headers=headers)
 
 
