@@ -1,16 +1,20 @@
 """Whoami under the real gateways, with the configurations that users copy (S-29)."""
 
+import hashlib
 import http.client
 import http.server
 import json
 import os
 import subprocess
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from tests.support.http_server import http_server
 from tests.support.launching import ROOT, eventually, free_ports
@@ -25,6 +29,9 @@ FORGED = {
     "X_Session_Roles": "admin",
 }
 TOLD = {"principal", "id", "tenant", "acr", "amr", "roles", "auth-time", "expires", "actor"}
+
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 
 
 class Kind(NamedTuple):
@@ -48,6 +55,9 @@ class Seen(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        if self.headers.get("Upgrade", "").lower() == "websocket":
+            self._greet()
+            return
         sent = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
         lines = [[name.lower(), value] for name, value in self.headers.items()]
         body = json.dumps({"method": self.command, "path": self.path, "fields": lines, "body": sent}).encode()
@@ -56,6 +66,19 @@ class Seen(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+    def _greet(self) -> None:
+        """Open a WebSocket, say who the application was told, and leave."""
+        accept = hashlib.sha1(self.headers["Sec-WebSocket-Key"].encode() + _GUID, usedforsecurity=False).digest()
+        self.send_response(101)
+        for name, value in (("Upgrade", "websocket"), ("Connection", "Upgrade")):
+            self.send_header(name, value)
+        self.send_header("Sec-WebSocket-Accept", b64encode(accept).decode())
+        self.end_headers()
+        told = self.headers.get_all("X-Session-Principal", [])
+        text = json.dumps(told).encode()
+        self.wfile.write(bytes((0x81, len(text))) + text + b"\x88\x02\x03\xe8")
+        self.close_connection = True
 
     do_HEAD = do_POST = do_PUT = do_DELETE = do_OPTIONS = do_GET  # noqa: N815  # As the base class calls them.
 
@@ -214,3 +237,14 @@ def test_s29_nobody_is_let_in_while_nobody_can_say(name: str, service: Limiter, 
     with started(name, service, free_ports(1)[0], app_port, tmp_path) as gateway:
         answer = gateway.ask(token=gateway.signed_in()["token"])
         assert (gateway.kind.unknown, None) == (answer.status, answer.seen)
+
+
+def test_s29_a_websocket_is_judged_before_it_is_opened(gateway: Gateway) -> None:
+    """S-29: with a token it reaches the application, which is told who it is; without one it is answered with 401."""
+    token, address = gateway.signed_in("cleo")["token"], f"ws://127.0.0.1:{gateway.port}/live"
+    with connect(address, additional_headers={**FORGED, "Authorization": f"Bearer {token}"}, open_timeout=10) as socket:
+        assert ["cleo"] == json.loads(socket.recv(timeout=10))
+    for sent in ({}, {"Authorization": f"Bearer {token[:-4]}AAAA"}):
+        with pytest.raises(InvalidStatus) as refused, connect(address, additional_headers=sent, open_timeout=10):
+            pass
+        assert 401 == refused.value.response.status_code
