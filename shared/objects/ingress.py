@@ -72,6 +72,7 @@ class Ingress:
         self._wires: dict[str, Wire] = {}
         self._load = Load()
         self._stopping = False
+        self._some = asyncio.Event()
         self._all_left: asyncio.Event | None = None
 
     @property
@@ -109,6 +110,7 @@ class Ingress:
         record = Record(secrets.token_urlsafe(12), kind, address, tags=tags, attachment=attachment, valid=valid)
         wire = Wire(record, self._load, now_ms=now_ms)
         self._wires[wire.id] = wire
+        self._some.set()
         self._load.count(address, 1)
         wire.opened = not turns.hears_open
         self._attach(wire)
@@ -197,8 +199,9 @@ class Ingress:
                 self.end(wire, IDLE, "idle", at_once=True)
 
     async def run(self) -> None:
-        """Sweep for ever."""
+        """Sweep for as long as there are sockets, for ever."""
         while True:
+            await self._some.wait()
             await asyncio.sleep(bounds.SOCKET_SWEEP_MS / 1000)
             self.sweep()
 
@@ -257,6 +260,8 @@ class Ingress:
         if self._wires.pop(wire.id, None) is None:
             return False
         self._load.count(wire.address, -1)
+        if not self._wires:
+            self._some.clear()
         self._dropped(wire, wire.discard())
         self._owners.detach(wire.address, wire.id)
         if self._all_left is not None and not self._wires:

@@ -62,6 +62,7 @@ from shared.telemetry.process import observe_process, watch_loop
 from shared.telemetry.traces import Tracer
 
 _log = logs.get_logger()
+_PASSIVATE_SECONDS = 2  # A tick of APScheduler costs an idle node more than its look around.
 _SWEEP_SECONDS = 10
 _STORE_START_MS = 10_000
 _STORE_START_PAUSES = Backoff(base_ms=50, cap_ms=50, factor=1)
@@ -355,7 +356,7 @@ async def _patiently(ask: Callable[[], Awaitable[T]], clock: Clock) -> T:
 
 def _housekeeping(host: Host, sweeper: Sweeper) -> Periodic:
     periodic = Periodic()
-    periodic.every(1, host.passivate_idle)
+    periodic.every(_PASSIVATE_SECONDS, host.passivate_idle)
     periodic.every(_SWEEP_SECONDS, sweeper.tick)
     periodic.start()
     return periodic

@@ -199,6 +199,18 @@ async def a_renewal_after_a_claim_is_refused(bench: Bench) -> None:
     assert not (await claim(bench.store, b"three", shard=1)).granted
 
 
+async def leases_that_were_claimed_together_and_apart_are_renewed_at_once(bench: Bench) -> None:
+    """In any order; one that is not ours among those of one fence is refused alone."""
+    orders = [ClaimOrder(shard=shard, known_epoch=0) for shard in (0, 1, 3)]
+    claims = await bench.store.claim(orders, token=b"one", node="n", lock_id="", ttl_ms=LONG_MS)
+    first, second, last = (Fence(lease.epoch, b"one") for lease in claims.leases)
+    between = await own(bench.store, b"two", shard=2)
+    leases = [(0, first), (1, second), (2, between), (3, last)]
+    assert [0, 0, 0, 0] == list((await bench.store.renew(leases, ttl_ms=LONG_MS)).seqs)
+    foreign = [(0, first), (2, first), (1, second), (3, last)]
+    assert [0, -1, 0, 0] == list((await bench.store.renew(foreign, ttl_ms=LONG_MS)).seqs)
+
+
 async def a_released_shard_is_free(bench: Bench) -> None:
     """What its owner released is granted before it expires, and names the releaser as predecessor."""
     fence = await own(bench.store, b"one")
@@ -247,6 +259,7 @@ RULES: tuple[Rule, ...] = (
     claims_of_one_call_stand_alone,
     a_late_renewal_counts,
     a_renewal_after_a_claim_is_refused,
+    leases_that_were_claimed_together_and_apart_are_renewed_at_once,
     a_released_shard_is_free,
     only_the_owner_releases,
     a_load_is_fenced,

@@ -420,9 +420,16 @@ MUTANTS = (
     Mutant(
         "renewal_without_guard",
         "renew",
-        "lease[1] == ARGV[2 * i] and lease[2] == ARGV[2 * i + 1]",
+        "lease[1] == epoch and lease[2] == token",
         "lease[3]",
         lease_rules.a_renewal_after_a_claim_is_refused,
+    ),
+    Mutant(
+        "renewal_takes_all_for_one_run",
+        "renew",
+        "at = at + 3",
+        "at = at",
+        lease_rules.leases_that_were_claimed_together_and_apart_are_renewed_at_once,
     ),
     Mutant(
         "release_without_guard",
