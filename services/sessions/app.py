@@ -7,6 +7,7 @@ from litestar.di import Provide
 from services.sessions.challenges import CrossSiteError, IfMatchRequiredError, SignedOutError, StepUpError
 from services.sessions.desk import Desk
 from services.sessions.directory import Directory
+from services.sessions.feed_socket import feed_sockets
 from services.sessions.front import Front, provide_principal
 from services.sessions.keys import KeySet
 from services.sessions.own import provide_me, provide_my_token
@@ -110,7 +111,7 @@ def build_app(node: Node, *, keys: KeySet) -> tuple[ASGIApp, ASGIApp]:
         lane,
         bare=(PATH,),
         table=table,
-        sockets=socket_door(node, ring, table, origins=node.settings.socket_origins),
+        sockets=socket_door(node, ring, table, origins=node.settings.socket_origins, find_stream=feed_sockets(front)),
         observe=node.metrics.http_request,
     )
     admin = create_admin_app(

@@ -265,9 +265,10 @@ class Principal(Holding):
 
     @readonly
     async def events(self, after: int, limit: int, until_ms: int) -> Feed | Park:
-        """What has happened after the event of that number; where nothing has, what happens until that moment."""
+        """What has happened after the event of that number (0: all that is kept); if nothing, what does until then."""
         entries = await self.journal.read(after, limit, type_=Event)
-        if not entries and after == self.journal.last and self.clock.lower_ms() < until_ms:
+        seen = after or self.journal.first - 1
+        if not entries and seen == self.journal.last and self.clock.lower_ms() < until_ms:
             return Park("feed", until_ms)
         return Feed(first=self.journal.first, last=self.journal.last, events=tuple(entries))
 

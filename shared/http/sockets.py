@@ -27,13 +27,14 @@ from shared.clock import Clock
 from shared.errors import ForbiddenError, InvalidInputError, NotFoundError, UnauthenticatedError
 from shared.http.arrival import Arrival, arrival_of, response_headers
 from shared.http.asgi import Message, Receive, Scope, Send
-from shared.http.auth import KeyRing, bearer_secret
+from shared.http.auth import Credential, KeyRing, bearer_secret
 from shared.http.decoding import strict_decoder
 from shared.http.errors import ForeignOriginError
 from shared.http.faults import report_fault
 from shared.http.names import check_name, decoded_segment, sent_path
 from shared.http.objects import CALL, named
 from shared.http.problem import ProblemTable, problem_response
+from shared.http.streams import FindStream, Line, StreamRoute
 from shared.objects.address import Address
 from shared.objects.handler import Kind
 from shared.objects.host import Host
@@ -93,9 +94,11 @@ class SocketDoor:
         clock: Clock,
         table: ProblemTable,
         origins: str = "",
+        find_stream: FindStream = lambda _: None,
     ) -> None:
         self._ingress = ingress
         self._find = tuple(find)
+        self._find_stream = find_stream
         self._keys = keys
         self._tickets = tickets
         self._clock = clock
@@ -107,6 +110,11 @@ class SocketDoor:
         arrival = arrival_of(scope)
         await receive()  # That it wants to connect.
         try:
+            stream = self._find_stream(sent_path(scope))
+            if stream is not None:
+                tenant, counts = self._admit_to_stream(stream, scope, arrival)
+                await self._serve(stream, tenant, Line(receive, send, counts), scope)
+                return
             route, grant = self._admit(scope, arrival)
             wire = await self._ingress.open(
                 route.kind, grant.address, tags=grant.tags, attachment=grant.attachment, valid=grant.valid
@@ -131,12 +139,32 @@ class SocketDoor:
         route = next((found for find in self._find if (found := find(path)) is not None), None)
         if route is None:
             raise NotFoundError("such path")
-        if scope["query_string"]:
-            raise InvalidInputError("A socket takes no query: what stands in a URL ends up in logs", "query")
-        self._check_origin(arrival.fields)
+        self._check_plain(scope, arrival)
         name = decoded_segment(route.name)
         check_name(name, "name", "path.name")
         return route, self._granted(route, name, scope, arrival.fields)
+
+    def _admit_to_stream(self, route: StreamRoute, scope: Scope, arrival: Arrival) -> tuple[str, Callable[[], bool]]:
+        """Whose stream it is, and what says whether the credential counts; raises as `_admit`."""
+        self._check_plain(scope, arrival)
+        credential = self._authenticated(route.scope, arrival.fields)
+        return credential.tenant, lambda: self._keys.stands(credential)
+
+    async def _serve(self, route: StreamRoute, tenant: str, line: Line, scope: Scope) -> None:
+        await _accept(scope, line.hand)
+        try:
+            close = await route.serve(tenant, line)
+        except Exception as error:
+            report_fault(error, arrival_of(scope), method="GET", route="socket")
+            close = FAULT
+        with suppress(Exception):  # Servers raise what they like where the connection is gone.
+            async with asyncio.timeout(bounds.SOCKET_GRACE_MS / 1000):
+                await line.hand({"type": "websocket.close", "code": close.code, "reason": close.reason})
+
+    def _check_plain(self, scope: Scope, arrival: Arrival) -> None:
+        if scope["query_string"]:
+            raise InvalidInputError("A socket takes no query: what stands in a URL ends up in logs", "query")
+        self._check_origin(arrival.fields)
 
     def _check_origin(self, fields: dict[bytes, bytes]) -> None:
         origin = fields.get(b"origin")
@@ -158,12 +186,16 @@ class SocketDoor:
             if not grant.valid():
                 raise UnauthenticatedError
             return grant
+        credential = self._authenticated(route.scope, fields)
+        return Grant(Address(route.kind.name, credential.tenant, name), valid=lambda: self._keys.stands(credential))
+
+    def _authenticated(self, scope: str, fields: dict[bytes, bytes]) -> Credential:
         credential = self._keys.authenticate(bearer_secret(fields.get(b"authorization")) or b"")
         if credential is None:
             raise UnauthenticatedError
-        if route.scope not in credential.scopes:
-            raise ForbiddenError(route.scope)
-        return Grant(Address(route.kind.name, credential.tenant, name), valid=lambda: self._keys.stands(credential))
+        if scope not in credential.scopes:
+            raise ForbiddenError(scope)
+        return credential
 
     async def _refuse(self, scope: Scope, send: Send, error: Exception, arrival: Arrival) -> None:
         status, headers, body = problem_response(
@@ -294,16 +326,19 @@ class Stands(Protocol):
     objects: Sequence[PublishedKind]
 
 
-def socket_door(node: Stands, keys: KeyRing, table: ProblemTable, *more: FindRoute, origins: str) -> SocketDoor:
-    """The door of a service: to the operator's own objects, and to what `more` finds."""
+def socket_door(
+    node: Stands, keys: KeyRing, table: ProblemTable, *, origins: str, find_stream: FindStream = lambda _: None
+) -> SocketDoor:
+    """The door of a service: to the operator's own objects, and to the streams of the service."""
     return SocketDoor(
         node.ingress,
-        (object_sockets(node.host, node.objects), *more),
+        (object_sockets(node.host, node.objects),),
         keys=keys,
         tickets=node.tickets,
         clock=node.clock,
         table=table,
         origins=origins,
+        find_stream=find_stream,
     )
 
 

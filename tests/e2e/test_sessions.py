@@ -153,6 +153,34 @@ def test_a_socket_ends_with_its_session_within_a_second(tmp_path: Path) -> None:
             manager.kill()
 
 
+def test_the_feed_goes_over_a_websocket_of_a_real_process(manager: Manager) -> None:
+    """What was and what comes, and on from there in the next process."""
+    session = manager.ask("POST", "/v1/principals/ann/sessions", {})[1]["session"]
+    with _feed(manager) as feed:
+        feed.send('{"after":0}')
+        assert (1, "session.created") == _event(feed)
+        assert 204 == manager.ask("DELETE", f"/v1/principals/ann/sessions/{session['id']}")[0]
+        assert (2, "session.revoked") == _event(feed)
+    manager.kill()
+    manager.start()
+    manager.ask("POST", "/v1/principals/ann/sessions", {})
+    with _feed(manager) as feed:
+        feed.send('{"after":2}')
+        assert (3, "session.created") == _event(feed)
+
+
+def _feed(manager: Manager) -> ClientConnection:
+    """The feed of ann."""
+    address = f"ws://127.0.0.1:{manager.port}/v1/principals/ann/events"
+    return connect(address, additional_headers={"Authorization": f"Bearer {manager.key}"}, open_timeout=10)
+
+
+def _event(feed: ClientConnection) -> tuple[int, str]:
+    """Number and kind of the next event."""
+    told = json.loads(feed.recv(timeout=10))
+    return told["seq"], told["event"]["kind"]
+
+
 def _socket_in_a_session(manager: Manager, principal: str) -> ClientConnection:
     """A socket of the board, opened in a new session."""
     session = manager.ask("POST", f"/v1/principals/{principal}/sessions", {})[1]["session"]

@@ -28,6 +28,7 @@ from shared.objects.errors import DeadlineExceededError
 LastEventId = Annotated[
     int | None, HeaderParameter(name="Last-Event-ID", ge=0, description="The id of the last event that was seen.")
 ]
+_RESET = b"event: reset\ndata: {}\n\n"
 _EVENTS = {
     200: ResponseSpec(
         data_container=str,
@@ -63,13 +64,17 @@ async def _events(
     clock = front.host.store_clock
     ends_ms = clock.monotonic_ms() + STREAM_MS_MAX
     if reset:
-        yield b"event: reset\ndata: {}\n\n"
+        yield _RESET
     try:
         while clock.monotonic_ms() < ends_ms:
             until_ms = clock.now_ms() + STREAM_SILENCE_MS
             args = (after, FEED_PAGE, until_ms)
             patience_ms = STREAM_SILENCE_MS + HANDLER_DEADLINE_MS
             feed: Feed = await front.call(request, address, Principal.events, *args, patience_ms=patience_ms)
+            if after and after + 1 < feed.first:  # Not kept any more, since it was asked for last.
+                after = feed.first - 1
+                yield _RESET
+                continue
             for seq, event in feed.events:
                 after = seq
                 yield b"id: %d\nevent: %b\ndata: %b\n\n" % (seq, event.kind.encode(), msgspec.json.encode(event))

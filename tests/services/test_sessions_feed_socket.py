@@ -1,0 +1,144 @@
+"""The feed of a principal over a WebSocket: nothing missed, nothing twice, and only for who may read it."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from services.sessions.bounds import FEED_ENTRIES, FEED_SLACK
+from shared.bounds import NAME_BYTES_MAX
+from tests.support.far_end import FarEnd, knock
+from tests.support.sessions_app import Sessions, with_sessions
+
+FEED = "/v1/principals/ann/events"
+
+
+async def opened(service: Sessions, after: int = 0, **options: Any) -> FarEnd:
+    """A socket that goes on after an event."""
+    far = await knock(service.app, FEED, **{"key": service.key, **options})
+    assert far.closed is None, far.closed
+    await far.send_text(f'{{"after":{after}}}')
+    return far
+
+
+async def told(far: FarEnd, count: int) -> list[tuple[int, str]]:
+    """Numbers and kinds of the next events."""
+    frames = [await far.frame() for _ in range(count)]
+    return [(frame["seq"], frame["event"]["kind"]) for frame in frames]
+
+
+def test_a_client_hears_what_was_and_what_comes() -> None:
+    """At once, without gaps, each once; and goes on where another socket ended."""
+
+    async def scenario(service: Sessions) -> None:
+        session = (await service.signed_in())["session"]
+        far = await opened(service)
+        assert [(1, "session.created")] == await told(far, 1)
+        await service.signed_in()
+        assert [(2, "session.created")] == await told(far, 1)
+        await far.leave()
+        await service.of("DELETE", f"sessions/{session['id']}")
+        again = await opened(service, 2)
+        (frame,) = [await again.frame()]
+        assert (3, "session.revoked", session["id"]) == (
+            frame["seq"],
+            frame["event"]["kind"],
+            frame["event"]["session"],
+        )
+
+    with_sessions(scenario)
+
+
+def test_a_client_that_was_away_for_too_long_is_told_so() -> None:
+    """Where events that it has not heard are not kept any more, and where the feed began anew."""
+
+    async def scenario(service: Sessions) -> None:
+        path = f"sessions/{(await service.signed_in())['session']['id']}/data"
+        for number in range(FEED_ENTRIES + FEED_SLACK):
+            assert 200 == (await service.of("PUT", path, {"n": number})).status
+        first = FEED_SLACK + 2
+        for after in (1, 10_000):
+            far = await opened(service, after)
+            assert {"reset": {"first": first}} == await far.frame()
+            assert [(first, "session.data_changed")] == await told(far, 1)
+        late = await opened(service)
+        assert first == (await told(late, 1))[0][0], "whoever asks for all that is kept has missed nothing"
+
+    with_sessions(scenario)
+
+
+def test_a_feed_of_which_nothing_is_kept_is_waited_for() -> None:
+    """It is asked once, and not again and again."""
+
+    async def scenario(service: Sessions) -> None:
+        await service.of("POST", "disable")
+        await service.of("POST", "enable")
+        await asyncio.sleep(1)  # Nothing needs to be known of it any more.
+        far = await opened(service)
+        await asyncio.sleep(0.1)
+        address = next(one for one in service.host.residents.by_address if one.kind == "principal")
+        turns = service.host.turns_of(address)
+        await asyncio.sleep(1)
+        assert turns == service.host.turns_of(address) > 0
+        await service.signed_in()
+        assert "session.created" == (await told(far, 1))[0][1]
+
+    with_sessions(scenario)
+
+
+def test_a_client_says_that_it_lives() -> None:
+    """A ping is answered; one that says nothing for 90 s is closed."""
+
+    async def scenario(service: Sessions) -> None:
+        far = await opened(service)
+        await far.send_text('{"ping":7}')
+        assert {"pong": 7} == await far.frame()
+        assert (4408, "Say ping within 90 s") == await far.end()
+
+    with_sessions(scenario)
+
+
+@pytest.mark.parametrize(
+    "frame", ["", "x", "{}", '{"after":-1}', '{"after":1,"ping":1}', '{"after":1}', '{"more":1}', 7]
+)
+def test_a_frame_that_is_none_ends_the_socket(frame: Any) -> None:
+    """4400; `after` is said once."""
+
+    async def scenario(service: Sessions) -> None:
+        far = await opened(service)
+        await (far.send_bytes(b"x") if frame == 7 else far.send_text(frame))
+        assert (4400, "Not a frame") == await far.end()
+
+    with_sessions(scenario)
+
+
+def test_a_key_that_ends_ends_the_socket() -> None:
+    """Within a second."""
+
+    async def scenario(service: Sessions) -> None:
+        far = await opened(service)
+        document = next(one for one in service.node.shared_documents.list_all("key"))
+        await service.node.shared_documents.delete("key", document.tenant, document.name, expected=None)
+        await asyncio.sleep(1)
+        assert 4401 == (far.closed or (0,))[0]
+
+    with_sessions(scenario)
+
+
+def test_who_may_not_read_the_feed_opens_nothing() -> None:
+    """401 and 403 as any request; a bad name or a query is 400."""
+
+    async def scenario(service: Sessions) -> None:
+        other = await service.add_key("acme", "sessions:create")
+        statuses = [
+            (await knock(service.app, FEED)).status,
+            (await knock(service.app, FEED, key="tnk_none")).status,
+            (await knock(service.app, FEED, key=other)).status,
+            (await knock(service.app, FEED, key=service.key, query=b"after=1")).status,
+            (await knock(service.app, FEED, key=service.key, headers=[("origin", "https://evil.example")])).status,
+            (await knock(service.app, f"/v1/principals/{'n' * (NAME_BYTES_MAX + 1)}/events", key=service.key)).status,
+            (await knock(service.app, "/v1/principals/ann/other", key=service.key)).status,
+        ]
+        assert [401, 401, 403, 400, 403, 400, 404] == statuses
+
+    with_sessions(scenario)
