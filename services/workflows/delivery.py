@@ -37,6 +37,7 @@ _MINUTE_MS = 60_000
 _WAITS_MS = (5_000, *(minutes * _MINUTE_MS for minutes in (5, 30, 120, 300, 600, 840, 1_200, 1_440)))
 """After each failure; those of Standard Webhooks."""
 _SPREAD = 0.1
+_BUSY_SPREAD_MS = 2_000
 _ATTEMPTS_KEPT = 10
 _log = logs.get_logger()
 
@@ -143,7 +144,12 @@ class Delivery(DurableObject):
         if not listed.endpoint.subscription.enabled:
             self._give_up(kept, "the webhook is disabled")
             return
-        outcome = await self._send(hosting, endpoint, listed.endpoint, kept.told)
+        try:
+            outcome = await self._send(hosting, endpoint, listed.endpoint, kept.told)
+        except TenantBusyError as error:  # That was no attempt: so much is being sent that it has to wait.
+            wait_ms = error.retry_after_ms + int(_BUSY_SPREAD_MS * self._activation.host.draw())
+            self._keep(msgspec.structs.replace(kept, next_ms=self.clock.now_ms() + wait_ms))
+            return
         if outcome.attempt.status == _GONE:
             await hosting.book().disable(tenant, endpoint, "its last answer was 410")
             _log.warning(logs.WEBHOOK_DISABLED, tenant=tenant, webhook=endpoint)
@@ -163,8 +169,6 @@ class Delivery(DurableObject):
                 body=told.body,
             )
             answer = await hosting.calls().send(tenant, request, timeout_ms=DELIVERY_TIMEOUT_MS)
-        except TenantBusyError as error:
-            return _Outcome(Attempt(at_ms=now_ms, status=0, error=error.code), ask_ms=error.retry_after_ms)
         except (OutboundError, WebhookKeyGoneError) as error:
             final = isinstance(error, BadTargetError)
             return _Outcome(Attempt(at_ms=now_ms, status=0, error=error.code), final=final)

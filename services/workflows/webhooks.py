@@ -87,8 +87,7 @@ class WebhookBook:
 
     def all(self, tenant: str) -> list[Listed]:
         """The endpoints of a tenant, by name."""
-        found = [(document, read_document(document, _decode)) for document in self._documents.list(WEBHOOK, tenant)]
-        return [_listed(document, endpoint) for document, endpoint in found if endpoint is not None]
+        return [self.get(tenant, name) for name in sorted(self._endpoints.get(tenant, ()))]
 
     def get(self, tenant: str, name: str) -> Listed:
         """One of them.
@@ -96,10 +95,11 @@ class WebhookBook:
         Raises:
             NotFoundError: there is none of that name.
         """
-        listed = next((one for one in self.all(tenant) if one.name == name), None)
-        if listed is None:
+        document = self._documents.get(WEBHOOK, tenant, name)
+        endpoint = self._endpoints.get(tenant, {}).get(name)
+        if document is None or endpoint is None:
             raise NotFoundError(f"webhook {name!r}")
-        return listed
+        return _listed(document, endpoint)
 
     async def put(self, tenant: str, name: str, subscription: Subscription) -> bool:
         """Set what a subscriber is told; whether it is new. One that is there keeps its secret.
@@ -114,7 +114,7 @@ class WebhookBook:
             raise BadTargetError(error.detail, "$.url") from error
         document = self._documents.get(WEBHOOK, tenant, name)
         if document is None:
-            if len(self._documents.list(WEBHOOK, tenant)) >= WEBHOOKS_MAX:
+            if len(self._endpoints.get(tenant, ())) >= WEBHOOKS_MAX:
                 raise ConflictError(f"A tenant has at most {WEBHOOKS_MAX} webhooks.")
             endpoint = Endpoint(subscription=subscription, source=self._new_source())
         else:
@@ -140,8 +140,8 @@ class WebhookBook:
     async def disable(self, tenant: str, name: str, because: str) -> None:
         """Tell an endpoint nothing more, because of what it has said itself. One that is gone is none."""
         document = self._documents.get(WEBHOOK, tenant, name)
-        endpoint = None if document is None else read_document(document, _decode)
-        if endpoint is None or not endpoint.subscription.enabled:
+        endpoint = self._endpoints.get(tenant, {}).get(name)
+        if document is None or endpoint is None or not endpoint.subscription.enabled:
             return
         off = msgspec.structs.replace(endpoint.subscription, enabled=False)
         await self._write(

@@ -14,6 +14,7 @@ from services.workflows.webhooks import Subscription, WebhookBook
 from shared.errors import NotFoundError
 from shared.objects.config import Documents
 from shared.objects.errors import UnavailableError
+from shared.outbound.client import TenantBusyError
 from shared.testing.clock import ManualClock
 from shared.testing.faults import FaultKind
 from shared.testing.kit import Kit, Ref, run_with_kit
@@ -97,6 +98,22 @@ def test_a_message_that_was_taken_is_known_for_three_days() -> None:
             await message.look()
         with pytest.raises(NotFoundError):
             await message.tell_again()
+
+    with_delivery(scenario, receivers)
+
+
+def test_a_message_that_waits_for_others_of_its_tenant_has_not_failed() -> None:
+    """However often there is no room to send it: it is sent when there is."""
+    busy = [TenantBusyError("Busy", retry_after_ms=1_000) for _ in range(50)]
+    receivers = Receivers(*busy, replied(200))
+
+    async def scenario(kit: Kit, message: Ref) -> None:
+        await message.tell(TOLD)
+        await kit.advance(60_000)
+        assert ("pending", ()) == ((look := await message.look()).status, look.attempts)
+        await kit.advance(120_000)
+        look = await message.look()
+        assert ("delivered", [200], 51) == (look.status, [one.status for one in look.attempts], len(receivers.made))
 
     with_delivery(scenario, receivers)
 
