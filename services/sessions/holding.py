@@ -120,6 +120,7 @@ class Holding(DurableObject):
         """Add an event to the feed."""
         event = Event(kind=kind, at_ms=self.clock.now_ms(), session=session_id, reason=reason, actor=actor)
         self.storage.put("feed", self.journal.append(event))
+        self._activation.host.metrics.session_event(kind, reason)
         if len(self.journal) > FEED_ENTRIES + FEED_SLACK:
             self.journal.trim(keep=FEED_ENTRIES)
 

@@ -46,10 +46,24 @@ from services.sessions.refusals import (
     StaleDataError,
     SupersededError,
 )
-from services.sessions.session import Assurance, Material, Reason, Seen, Session, Standing, Tombstone, judge, used
+from services.sessions.session import (
+    Assurance,
+    Denial,
+    Material,
+    Reason,
+    Seen,
+    Session,
+    Standing,
+    Tombstone,
+    judge,
+    used,
+)
 from shared.bounds import JOURNAL_READ_ENTRIES
 from shared.objects.handler import readonly
 from shared.objects.parking import Park
+from shared.telemetry import logs
+
+_log = logs.get_logger()
 
 
 class Principal(Holding):
@@ -109,13 +123,13 @@ class Principal(Holding):
         """What a token is worth; if it counts, its session was used. Nothing is waited for but earlier changes."""
         session = self.storage.get(f"s/{session_id}", Session)
         if session is None:
-            return Denied(self.why_ended(session_id) or "unknown")
+            return self._denied(self.why_ended(session_id) or "unknown")
         seen = self.seen(session_id)
         verdict = judge(
             session, seen, generation=generation, verifier=verifier, rules=rules, now_ms=self.clock.upper_ms()
         )
         if not isinstance(verdict, Standing):
-            return Denied(verdict)
+            return self._denied(verdict)
         now_ms = self.clock.now_ms()
         if now_ms - seen.at_ms >= TOUCH_MS or generation > seen.generation:
             seen = used(session, seen, generation=generation, address=address, now_ms=now_ms)
@@ -134,7 +148,7 @@ class Principal(Holding):
         """
         session = self.storage.get(f"s/{session_id}", Session)
         if session is None:
-            return Denied(self.why_ended(session_id) or "unknown")
+            return self._denied(self.why_ended(session_id) or "unknown")
         now_ms = self.clock.upper_ms()
         verdict = judge(
             session, self.seen(session_id), generation=generation, verifier=verifier, rules=rules, now_ms=now_ms
@@ -142,12 +156,12 @@ class Principal(Holding):
         if verdict == "superseded":
             return self._reused(session_id, session, rules)
         if not isinstance(verdict, Standing):
-            return Denied(verdict)
+            return self._denied(verdict)
         if generation == session.generation:
             session = self.renew(session_id, session.assurance, material, rules, elevated=False)
             self.tell("session.rotated", session_id, actor=session.actor)
         elif session.previous is not None and session.previous.elevated:
-            return Denied("superseded")
+            return self._denied("superseded")
         return self.issued(session_id, session, rules.policy)
 
     def authenticate(
@@ -319,18 +333,25 @@ class Principal(Holding):
         self.tell("session.data_changed", session_id, actor=session.actor)
         return changed
 
+    def _denied(self, reason: Denial) -> Denied:
+        """A token does not count."""
+        self._activation.host.metrics.session_denied(reason)
+        return Denied(reason)
+
     def _reused(self, session_id: str, session: Session, rules: Rules) -> Denied:
         """A token came for rotation that was replaced long ago: somebody has a copy of it."""
-        if rules.policy.on_reuse == "revoke":
+        revokes = rules.policy.on_reuse == "revoke"
+        _log.warning(logs.TOKEN_REUSED, principal=str(self.address), session=session_id, ended=revokes)
+        if revokes:
             self.tell("session.reuse_detected", session_id, actor=session.actor)
             self.end(session_id, "reuse_detected", rules)
             self.arm()
-            return Denied("reuse_detected")
+            return self._denied("reuse_detected")
         if session.reuse_told != session.generation:
             told = msgspec.structs.replace(session, reuse_told=session.generation)
             self.storage.put(f"s/{session_id}", told)
             self.tell("session.reuse_detected", session_id, actor=session.actor)
-        return Denied("superseded")
+        return self._denied("superseded")
 
 
 def _room(order: NewSession, live: Mapping[str, Session], seen: Callable[[str], Seen], rules: Rules) -> tuple[str, ...]:

@@ -220,6 +220,20 @@ WEBHOOKS: Final = Family(
     labels={"outcome": ("delivered", "failed", "given_up")},
     help="Messages sent to subscribers; failed: one sending, another follows unless the message is given up.",
 )
+SESSION_EVENTS: Final = Family(
+    name="tenure.session.events",
+    type="counter",
+    unit="{event}",
+    labels={"event": None, "reason": None},
+    help="What happened to sessions and principals, as their feeds tell it; reason: why a session has ended.",
+)
+SESSION_DENIALS: Final = Family(
+    name="tenure.session.denials",
+    type="counter",
+    unit="{denial}",
+    labels={"reason": None},
+    help="Tokens of ours that were shown and do not count any more; unknown: their session is forgotten.",
+)
 SOCKET_MESSAGES: Final = Family(
     name="tenure.socket.messages",
     type="counter",

@@ -97,6 +97,8 @@ class Metrics:
         self._tasks = Counters(catalogue.WORKFLOW_TASKS)
         self._task_wait = Histograms(catalogue.WORKFLOW_TASK_WAIT, clock)
         self._repaired = Counters(catalogue.WORKFLOW_REPAIRED)
+        self._session_events = Counters(catalogue.SESSION_EVENTS)
+        self._session_denials = Counters(catalogue.SESSION_DENIALS)
         self._firings = Counters(catalogue.WORKFLOW_FIRINGS)
         self._webhooks = Counters(catalogue.WEBHOOKS)
         self._eventloop = Histograms(catalogue.EVENTLOOP_LAG, clock)
@@ -235,6 +237,16 @@ class Metrics:
         """A socket has ended."""
         self._socket_closed.add((kind, reason))
 
+    # Sessions.
+
+    def session_event(self, event: str, reason: str) -> None:
+        """This happened to a session or its principal."""
+        self._session_events.add((event, reason))
+
+    def session_denied(self, reason: str) -> None:
+        """A token was shown that does not count, for this reason."""
+        self._session_denials.add((reason,))
+
     # Workflows.
 
     def workflow_run(self, event: str) -> None:
@@ -320,6 +332,8 @@ class Metrics:
             self._steps,
             self._errands,
             self._repaired,
+            self._session_events,
+            self._session_denials,
             self._firings,
             self._webhooks,
             self._tasks,

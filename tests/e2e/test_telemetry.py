@@ -34,6 +34,8 @@ FED_BY_OTHERS = {
     catalogue.WORKFLOW_REPAIRED.name,
     catalogue.WORKFLOW_FIRINGS.name,
     catalogue.WEBHOOKS.name,
+    catalogue.SESSION_EVENTS.name,
+    catalogue.SESSION_DENIALS.name,
     catalogue.WORKFLOW_TASKS.name,
     catalogue.WORKFLOW_TASK_WAIT.name,
     catalogue.SOCKET_MESSAGES.name,

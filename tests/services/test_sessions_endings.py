@@ -1,5 +1,6 @@
 """What ends a session, through each route that can: whoami knows when the call is answered; and what a list may show."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -60,3 +61,32 @@ def test_p01_a_list_shows_no_more_of_an_address_than_the_policy_keeps(kept: str,
         assert b"192.0.2" not in seen.body
 
     with_sessions(scenario)
+
+
+def test_what_happens_to_sessions_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    """By kind and reason, as are tokens that do not count; a token that is shown again long after is a line in the log."""
+
+    async def scenario(service: Sessions) -> None:
+        first, second = await service.signed_in(), await service.signed_in()
+        await service.of("DELETE", f"sessions/{first['session']['id']}")
+        assert 401 == await service.status(first["token"])
+        for _ in range(2):
+            assert 200 == (await service.ask("POST", "/v1/session/rotate", key=second["token"])).status
+        await asyncio.sleep(70)
+        await service.node.documents.poll()
+        await service.node.shared_documents.poll()
+        assert 401 == (await service.ask("POST", "/v1/session/rotate", key=second["token"])).status
+        text = (await service.ask("GET", "/metrics", app=service.admin, key=None)).body.decode()
+        counted = [line for line in text.splitlines() if line.startswith("tenure_session_")]
+        assert {
+            'tenure_session_events_total{event="session.created",reason=""} 2.0',
+            'tenure_session_events_total{event="session.rotated",reason=""} 1.0',
+            'tenure_session_events_total{event="session.revoked",reason="revoked"} 1.0',
+            'tenure_session_events_total{event="session.reuse_detected",reason=""} 1.0',
+            'tenure_session_events_total{event="session.revoked",reason="reuse_detected"} 1.0',
+            'tenure_session_denials_total{reason="revoked"} 1.0',
+            'tenure_session_denials_total{reason="reuse_detected"} 1.0',
+        } == set(counted)
+
+    with_sessions(scenario)
+    assert "token.reused" in capsys.readouterr().out

@@ -78,6 +78,8 @@ def recorded() -> Metrics:
     metrics.socket_closed("board", "slow")
     metrics.outbound_request("POST", 200, "", 0.25)
     metrics.outbound_request("POST", 0, "Unreachable", 3.0)
+    metrics.session_event("session.created", "")
+    metrics.session_denied("unknown")
     metrics.workflow_run("started")
     metrics.workflow_step("completed")
     metrics.workflow_errand("CallObject", "ok", 0.004)
