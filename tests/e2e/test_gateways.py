@@ -45,6 +45,12 @@ class Kind(NamedTuple):
 KINDS = {
     "nginx": Kind(("nginx.conf",), lambda folder: ["-p", str(folder), "-c", "nginx.conf"], 500),
     "caddy": Kind(("Caddyfile",), lambda folder: ["run", "--config", str(folder / "Caddyfile")], 502),
+    "traefik": Kind(("traefik.yaml", "traefik-routes.yaml"), lambda _: ["--configFile=traefik.yaml"], 500),
+    "envoy": Kind(
+        ("envoy.yaml",),
+        lambda _: ["-c", "envoy.yaml", "--use-dynamic-base-id", "--concurrency", "1", "-l", "warn"],
+        503,
+    ),
     "haproxy": Kind(("haproxy.cfg", "whoami.lua"), lambda _: ["-f", "haproxy.cfg"], 503),
 }
 
@@ -118,9 +124,9 @@ class Gateway:
             connection.close()
 
     def answers(self) -> bool:
-        """Whether it is there."""
+        """Whether it is there, and has its routes: Traefik answers 404 before."""
         try:
-            return self.ask().status > 0
+            return self.ask().status != 404
         except (OSError, http.client.HTTPException):
             return False
 
@@ -160,7 +166,7 @@ def started(name: str, service: Limiter, sessions: int, app_port: int, folder: P
     for file in kind.files:
         text = (EXAMPLES / file).read_text()
         for old, new in (("7103", sessions), ("8000", app_port), ("8080", port)):
-            text = text.replace(f"127.0.0.1:{old}", f"127.0.0.1:{new}")
+            text = text.replace(f"127.0.0.1:{old}", f"127.0.0.1:{new}").replace(f"value: {old}", f"value: {new}")
         (folder / file).write_text(text)
     with (folder / "said").open("wb") as said:
         process = subprocess.Popen(

@@ -2,13 +2,15 @@
 
 import os
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 
 from tests.support.environment import IN_CI
 
-# Where servers are installed, which is not on the path of every user.
-_ALSO_IN = ("/usr/sbin", "/usr/local/sbin", "/sbin")
+# Where servers are installed, which is not on the path of every user, and what comes as a package.
+_ALSO_IN = ("/usr/sbin", "/usr/local/sbin", "/sbin", str(Path(sys.executable).parent))
 
 
 def require_program(name: str) -> str:
