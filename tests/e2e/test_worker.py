@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from tenure_client import ApiError, Limiter, UnreachableError, Workflows
+from tenure_client import ApiError, Limiter, Sessions, UnreachableError, Workflows
 
 from tests.e2e.test_workflows import BLOCK, MARK
 from tests.support.launching import ROOT, eventually, free_ports
@@ -224,5 +224,34 @@ def test_the_client_of_runs_and_of_the_limiter(service: Launched, told: Any) -> 
         async with Limiter(f"http://127.0.0.1:{free_ports(1)[0]}", service.key) as nobody:
             with pytest.raises(UnreachableError):
                 await nobody.check("api", "ann")
+
+    asyncio.run(scenario())
+
+
+def test_the_client_signs_users_in_and_out(service: Launched) -> None:
+    """Each call against the real session manager; a token is in no repr."""
+
+    async def scenario() -> None:
+        async with Sessions(service.beside("sessions").url, service.key) as sessions:
+            first = await sessions.begin("ann/work", amr=["pwd"], roles=["editor"], client="web", idempotency_key="one")
+            again = await sessions.begin("ann/work", amr=["pwd"], roles=["editor"], client="web", idempotency_key="one")
+            assert (first.token, first.session.id) == (again.token, again.session.id)
+            assert first.token not in repr(first)
+            told = await sessions.whoami(first.token)
+            assert told is not None
+            assert ("ann/work", ["editor"]) == (told["principal"], told["roles"])
+            assert await sessions.whoami(first.token[:-4] + "AAAA") is None
+            next_one = await sessions.rotate(first.token)
+            assert (first.session.id, True) == (next_one.session.id, next_one.token != first.token)
+            second = await sessions.begin("ann/work")
+            assert [first.session.id, second.session.id] == [one.id for one in await sessions.list("ann/work")]
+            assert 1 == await sessions.revoke_all("ann/work", but=second.session.id)
+            assert await sessions.whoami(next_one.token) is None
+            for _ in range(2):
+                await sessions.revoke("ann/work", second.session.id)
+            assert [] == await sessions.list("ann/work")
+            with pytest.raises(ApiError) as refused:
+                await sessions.rotate(second.token)
+            assert 401 == refused.value.status
 
     asyncio.run(scenario())

@@ -1,7 +1,8 @@
-"""Workers, workflow runs and rate limit checks of a Tenure installation."""
+"""Workers, workflow runs, sessions and rate limit checks of a Tenure installation."""
 
 from tenure_client.errors import ApiError, TaskCancelledError, TaskFailedError, UnreachableError
 from tenure_client.limiter import Decision, Limiter
+from tenure_client.sessions import Session, Sessions, SignedIn
 from tenure_client.tasks import Task
 from tenure_client.worker import Worker
 from tenure_client.workflows import Run, Workflows
@@ -11,6 +12,9 @@ __all__ = [
     "Decision",
     "Limiter",
     "Run",
+    "Session",
+    "Sessions",
+    "SignedIn",
     "Task",
     "TaskCancelledError",
     "TaskFailedError",
