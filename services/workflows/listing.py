@@ -117,6 +117,16 @@ async def count_runs(host: Host, tenant: str, definition: str | None) -> RunCoun
     return RunCount(counts=counts, total=sum(counts.values()))
 
 
+async def count_by_definition(host: Host, tenant: str, names: Iterable[str]) -> RunCount:
+    """How many runs there are of each of these definitions.
+
+    Raises:
+        UnavailableError, OverloadedError: as `Listings.count`.
+    """
+    counts = {name: await host.listings.count(WorkflowRun, tenant, BY_DEFINITION, name) for name in names}
+    return RunCount(counts=counts, total=sum(counts.values()))
+
+
 async def list_incidents(host: Host, tenant: str, *, cursor: str | None, limit: int) -> IncidentList:
     """The incidents of at most `limit` runs.
 

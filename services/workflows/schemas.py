@@ -296,7 +296,7 @@ class RunList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunCount(msgspec.Struct, frozen=True, kw_only=True):
-    """How many runs there are, by status. Each number is of one moment, the whole is not."""
+    """How many runs there are, by status or by definition. Each number is of one moment, the whole is not."""
 
     counts: dict[str, int]
     total: int

@@ -175,3 +175,20 @@ def test_a_signal_finds_the_runs_that_it_is_about() -> None:
         assert 404 == (await service.ask("POST", "/v1/signals", {**nobody, "require_match": True})).status
 
     served(scenario)
+
+
+def test_runs_are_counted_by_definition() -> None:
+    """Of each that there is, also of one with no run; that and one definition are two questions."""
+
+    async def scenario(service: Workflows) -> None:
+        for number in range(3):
+            await service.started("refund", ORDER, id=f"r-{number}")
+        await service.put("workflow: other\nstart: a\nsteps: { a: { pass: 1, end: true } }", name="other")
+        answer = await service.ask("GET", "/v1/runs/count", query="group_by=definition")
+        assert {"counts": {"other": 0, "refund": 3}, "total": 3} == answer.json()
+        both = await service.ask("GET", "/v1/runs/count", query="group_by=definition&definition=refund")
+        assert (400, "query.definition") == (both.status, both.json()["where"])
+        wrong = await service.ask("GET", "/v1/runs/count", query="group_by=colour")
+        assert (400, "query.group_by") == (wrong.status, wrong.json()["where"])
+
+    served(scenario)

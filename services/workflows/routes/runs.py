@@ -2,7 +2,7 @@
 
 import secrets
 from hashlib import blake2b
-from typing import Annotated
+from typing import Annotated, Literal
 
 from litestar import Response, delete, get, post
 from litestar.di import NamedDependency
@@ -12,7 +12,7 @@ from litestar.params import FromQuery, JSONBody, QueryParameter
 from services.workflows.beginning import Beginning, program_of, run_id_of
 from services.workflows.book import Definition, DefinitionBook, UnknownDefinitionError
 from services.workflows.bounds import DURATION_MS_MAX, WAIT_S_MAX
-from services.workflows.listing import Asked, count_runs, list_runs
+from services.workflows.listing import Asked, count_by_definition, count_runs, list_runs
 from services.workflows.paths import run_path
 from services.workflows.refusals import PayloadTooLargeError, RunExistsError, RunTooLargeError, WrongAnswerError
 from services.workflows.routes.access import (
@@ -32,7 +32,7 @@ from services.workflows.run import WorkflowRun
 from services.workflows.schemas import HistoryPage, RunCount, RunList, RunView, StartRun
 from services.workflows.standing import Look, Status
 from services.workflows.views import history_page, run_view
-from shared.errors import ConflictError
+from shared.errors import ConflictError, InvalidInputError
 from shared.http.auth import Caller, require
 from shared.objects.address import Address
 from shared.objects.errors import DeadlineExceededError
@@ -136,9 +136,20 @@ async def get_runs(
 
 
 @get("/v1/runs/count", guards=[require(READ)], tags=["runs"])
-async def get_run_count(credential: Caller, runs: TheRuns, definition: FromQuery[str | None] = None) -> RunCount:
-    """How many runs there are of each status, of all definitions or of one."""
-    return await count_runs(runs.host, credential.tenant, definition)
+async def get_run_count(
+    *,
+    credential: Caller,
+    runs: TheRuns,
+    book: Book,
+    definition: FromQuery[str | None] = None,
+    group_by: FromQuery[Literal["status", "definition"]] = "status",
+) -> RunCount:
+    """How many runs there are of each status, of all definitions or of one; or of each definition that there is."""
+    if group_by == "status":
+        return await count_runs(runs.host, credential.tenant, definition)
+    if definition is not None:
+        raise InvalidInputError("Runs of one definition are counted by status", "query.definition")
+    return await count_by_definition(runs.host, credential.tenant, book.names(credential.tenant))
 
 
 @get("/v1/runs/{run_id:str}/history", guards=[require(READ)], of_object=True, tags=["runs"])
