@@ -1,5 +1,6 @@
 """Starts `tenure run` as a real process on a directory and free ports, and sees that nothing of it stays."""
 
+import itertools
 import os
 import re
 import secrets
@@ -46,16 +47,30 @@ def free_ports(count: int) -> list[int]:
 def free_row(count: int) -> int:
     """The first of so many ports in a row that nobody listens on: `tenure run` takes one after another.
 
-    None of them is one that the system hands out for connections, which could be taken before it is listened on.
+    None of them is one that the system hands out for connections, which could be taken before it is listened on; nor
+    one that this process or a worker of pytest beside it was given lately, who may listen only later.
     """
-    while True:
-        first = 10_000 + secrets.randbelow(20_000)
+    row: list[int] = []
+    while len(row) < count:
+        port = next(_PORTS)
         try:
-            for port in range(first, first + count):
-                socket.create_server(("127.0.0.1", port)).close()
+            socket.create_server(("127.0.0.1", port)).close()
         except OSError:
+            row = []
             continue
-        return first
+        row = [*row, port] if row and port == row[-1] + 1 else [port]
+    return row[0]
+
+
+def _own_ports() -> Iterator[int]:
+    """The ports of this worker of pytest, of which its neighbours take none, one after another and round again."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
+    ports = range(10_000 + worker * 5_000, 15_000 + worker * 5_000)
+    begin = secrets.randbelow(len(ports))  # Elsewhere than the tests of another checkout on the same machine.
+    return itertools.cycle([*ports[begin:], *ports[:begin]])
+
+
+_PORTS = _own_ports()
 
 
 def processes_of(data_dir: Path) -> dict[int, str]:
