@@ -20,6 +20,7 @@ from tests.support.history import faults_of_alarms, faults_of_appends, lateness_
 from tests.support.hot import Hot, loaded
 from tests.support.launching import Launched, eventually, is_running
 from tests.support.ledger import Load, entries_of, ledger_run, rings_of
+from tests.support.machine import load_s, slowness
 
 NODE, STORE = "ledger_service", "valkey-server"
 VICTIMS: Sequence[tuple[str, ...]] = ((NODE,), (STORE,), (NODE, STORE), (NODE,))
@@ -37,6 +38,7 @@ pytestmark = [
 def test_kills_lose_no_committed_turn_and_no_alarm(tmp_path: Path) -> None:
     """Acknowledged is kept, in order and in place; refused is absent; what many saw at once has one order; alarms ring, never early."""
     kills = 100 if PROVE else 4
+    loads_s = [load_s() for _ in range(3)]
     with ledger_run(tmp_path / "data") as run:
         load, hot = Load(run.ready().port), Hot(run.port)
         with loaded(load, hot):
@@ -61,7 +63,7 @@ def test_kills_lose_no_committed_turn_and_no_alarm(tmp_path: Path) -> None:
     assert outcomes["acknowledged"] > 50 * kills, "there was no load"
     assert len(load.armed) > 5 * kills, "there were no alarms"
     # One slow start on a busy machine is no broken promise, hence the median.
-    assert quantile(downs_s, 0.5) <= DOWN_S_MEDIAN_MAX
+    assert quantile(downs_s, 0.5) <= DOWN_S_MEDIAN_MAX * slowness(loads_s)
 
 
 def _kill_under_load(run: Launched, load: Load, parts: Sequence[str]) -> float:
