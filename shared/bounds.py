@@ -211,8 +211,17 @@ OUTBOUND_FIELD_BYTES_MAX = 8 * 1024
 OUTBOUND_AT_ONCE = 256  # Connections of a node, of each of the two schemes.
 OUTBOUND_TENANT_AT_ONCE = 64  # One tenant whose receivers hang leaves room for three others.
 OUTBOUND_HOST_AT_ONCE = 32  # More wait, within their time: few receivers like more from one sender.
+OUTBOUND_RETRY_AFTER_MS_MAX = 3_600_000  # What another side may ask for before it is called again.
 assert OUTBOUND_CONNECT_MS < OUTBOUND_TIMEOUT_MS
 assert OUTBOUND_HOST_AT_ONCE < OUTBOUND_TENANT_AT_ONCE < OUTBOUND_AT_ONCE
+
+# Webhooks. One message to one subscriber is one object.
+WEBHOOKS_MAX = 20  # Of one tenant; each has a delivery of everything that it wants to hear.
+WEBHOOK_NAME_BYTES_MAX = 64
+WEBHOOK_TIMEOUT_MS = 15_000  # Standard Webhooks: 15 to 30 s.
+WEBHOOK_DELIVERED_KEPT_MS = 3 * 24 * 3_600_000
+WEBHOOK_GIVEN_UP_KEPT_MS = 30 * 24 * 3_600_000
+WEBHOOK_ROTATION_S, WEBHOOK_ROTATION_S_MAX = 24 * 3_600, 30 * 24 * 3_600  # For which the secret before signs too.
 
 # The store's clock against ours; above this `doctor` and a metric complain.
 CLOCK_SKEW_MS_MAX = 500

@@ -9,11 +9,13 @@ CLOCK_MONOTONIC does not; a lease must not outlive a suspend.
 """
 
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 # macOS has no CLOCK_BOOTTIME; its CLOCK_MONOTONIC already counts while asleep.
 _DURATION_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _clock_gettime_ns = time.clock_gettime_ns
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Clock(Protocol):
@@ -40,3 +42,9 @@ class SystemClock:
     def monotonic_ms(self) -> int:
         """Milliseconds of CLOCK_BOOTTIME."""
         return _clock_gettime_ns(_DURATION_CLOCK) // 1_000_000
+
+
+def rfc3339(moment_ms: int) -> str:
+    """A moment as text, in UTC and to the millisecond: `2026-11-28T06:48:33.000Z` (RFC 3339)."""
+    moment = _EPOCH + timedelta(milliseconds=moment_ms)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import msgspec
-from litestar import Request
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
@@ -14,15 +13,14 @@ from services.sessions.directory import CUT, NAME, POLICY, Cut
 from services.sessions.paths import name_in
 from services.sessions.policy import Policy
 from services.sessions.schemas import Granted, PolicyView
-from shared.bounds import CALL_BYTES, HANDLER_DEADLINE_MS
+from shared.bounds import HANDLER_DEADLINE_MS
 from shared.errors import InvalidInputError
 from shared.http.arrival import arrival_of
 from shared.http.auth import Caller
+from shared.http.calls import AnyRequest, call_for
 from shared.objects.address import Address
 from shared.objects.config import Documents
 from shared.objects.host import Host
-
-AnyRequest = Request[Any, Any, Any]
 
 
 class Front:
@@ -46,11 +44,7 @@ class Front:
         Raises:
             TenureError: as `Host.call`.
         """
-        size_bytes = CALL_BYTES + len(arrival_of(request.scope).body)
-        try:
-            return await self.host.call(address, method, *args, size_bytes=size_bytes, deadline_ms=patience_ms)
-        finally:
-            self.asked(request, address)
+        return await call_for(request, self.host, address, method, *args, patience_ms=patience_ms)
 
     def asked(self, request: AnyRequest, address: Address) -> None:
         """Have the answer say how often the object has run."""
@@ -96,20 +90,6 @@ def provide_principal(credential: Caller, principal_name: FromPath[str]) -> str:
         InvalidInputError: the segment is no name.
     """
     return name_in(principal_name)
-
-
-def idempotency_key(request: AnyRequest) -> str | None:
-    """The `Idempotency-Key` of the request, if it has one.
-
-    Raises:
-        InvalidInputError: it is not ASCII.
-    """
-    key = arrival_of(request.scope).fields.get(b"idempotency-key")
-    if key is None:
-        return None
-    if not key.isascii():
-        raise InvalidInputError("An idempotency key has ASCII characters only", "idempotency-key")
-    return key.decode("ascii")
 
 
 def version_in(if_match: str | None, prefix: str = "v") -> int | None:

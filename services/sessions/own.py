@@ -15,13 +15,14 @@ from litestar.di import NamedDependency
 from services.sessions.challenges import CrossSiteError, SignedOutError, StepUpError
 from services.sessions.cookies import cookie_token
 from services.sessions.desk import Located
-from services.sessions.front import AnyRequest, TheFront
+from services.sessions.front import TheFront
 from services.sessions.policy import Policy
 from services.sessions.records import Denied, Presence
 from services.sessions.refusals import ImpersonationError
 from services.sessions.whoami import token_of
 from shared.errors import InvalidInputError, UnauthenticatedError
 from shared.http.arrival import arrival_of
+from shared.http.calls import AnyRequest
 from shared.http.errors import UnsupportedMediaTypeError
 
 _SAME_SITE = (b"same-origin", b"none")

@@ -10,20 +10,18 @@ from contextlib import asynccontextmanager
 
 from litestar.di import Provide
 
-from services.workflows import delivery
 from services.workflows.auditor import Auditor
 from services.workflows.book import Definition, DefinitionBook, UnknownDefinitionError
 from services.workflows.bounds import REQUEST_BYTES_MAX
 from services.workflows.callbacks import Callbacks
 from services.workflows.carrier import Carrier
 from services.workflows.definitions import Definitions
-from services.workflows.delivery import delivered_by
 from services.workflows.desk import Desk, offer_task, recall_task
 from services.workflows.errands import Report
 from services.workflows.inbox import InboxEntry, show_wait, take_away_wait
 from services.workflows.intents import AskFor, CallObject, Notify, SendHttp, SendTask, StartChild
 from services.workflows.notices import WebhookSender
-from services.workflows.outside import Calls, HttpSender
+from services.workflows.outside import HttpSender
 from services.workflows.paths import with_names
 from services.workflows.problems import DefinitionError
 from services.workflows.queue import TaskQueue
@@ -41,7 +39,6 @@ from services.workflows.run import Installation, hosted
 from services.workflows.schedule import Hosting, scheduled
 from services.workflows.sending import ChildSender, ObjectSender, recall_child, report_end
 from services.workflows.settings import WorkflowsSettings
-from services.workflows.webhooks import WebhookBook
 from shared.errors import TenureError
 from shared.http.admin import OperatorApi
 from shared.http.app import asgi, create_app, openapi_json
@@ -57,9 +54,11 @@ from shared.http.sockets import socket_door
 from shared.http.tickets import socket_routes
 from shared.objects.errors import UnavailableError
 from shared.objects.handler import DurableObject
-from shared.outbound.client import open_client
+from shared.outbound.client import Calls, open_client
 from shared.outbound.credentials import Secrets
 from shared.runtime.node import Node
+from shared.webhooks.hosting import Webhooks
+from shared.webhooks.routes import WebhookDesk
 
 TITLE = "Tenure workflows"
 API_VERSION = "1.0.0"
@@ -84,24 +83,23 @@ class Service:
 
     def __init__(self, settings: WorkflowsSettings, calls: Calls | None = None) -> None:
         """`calls` makes the calls outside; None: a client that lives as long as `running`."""
-        self._settings, self._calls = settings, calls
+        self._settings = settings
         self._networks = settings.networks()
         env, self._keys = settings.env(), settings.keys()
+        self._webhooks = Webhooks(self._keys.webhook, calls)
         self.carrier = Carrier({CallObject, SendHttp, StartChild, SendTask, AskFor, Report, Notify})
         runs = hosted(
-            Installation(env=env, carried=self.carrier.carried, wake=self.carrier.wake, hears=self._has_listeners)
+            Installation(env=env, carried=self.carrier.carried, wake=self.carrier.wake, hears=self._webhooks.hears)
         )
         schedules = scheduled(Hosting(self._definition))
-        deliveries = delivered_by(delivery.Hosting(self._webhook_book, self._caller))
-        self.kinds: list[type[DurableObject]] = [runs, schedules, deliveries, TaskQueue, InboxEntry]
+        self.kinds: list[type[DurableObject]] = [runs, schedules, self._webhooks.kind, TaskQueue, InboxEntry]
         self._book: DefinitionBook | None = None
-        self._webhooks: WebhookBook | None = None
 
     @asynccontextmanager
     async def running(self, node: Node) -> AsyncIterator[None]:
         """What the applications of a node need while they are served."""
         calling = open_client(self._networks, node.clock, node.metrics)
-        async with calling as self._calls, asyncio.TaskGroup() as tasks:
+        async with calling as self._webhooks.calls, asyncio.TaskGroup() as tasks:
             auditing = tasks.create_task(Auditor(node.host, node.shared_documents).run())
             try:
                 yield
@@ -115,9 +113,10 @@ class Service:
         self._book = book = DefinitionBook(node.documents)
         shelf = Definitions(node.documents, book)
         runs, desk = Runs(node.host), Desk(node.host)
-        self._webhooks = webhooks = WebhookBook(node.documents, self._keys)
+        self._webhooks.begin(node.documents)
+        webhooks = WebhookDesk(self._webhooks.book(), node.host)
         callbacks = Callbacks(self._keys)
-        self._begin(node, book, callbacks, webhooks)
+        self._begin(node, book, callbacks)
         documented = create_app(
             title=TITLE,
             version=API_VERSION,
@@ -177,25 +176,12 @@ class Service:
             raise UnavailableError("Definitions are not known yet")
         return self._book.definition(tenant, name, version)
 
-    def _has_listeners(self, tenant: str, event: str) -> bool:
-        """While nobody knows yet, yes: what is kept for nobody is dropped when it is to be told."""
-        return self._webhooks is None or bool(self._webhooks.listeners(tenant, event))
-
-    def _webhook_book(self) -> WebhookBook:
-        if self._webhooks is None:
-            raise UnavailableError("Webhooks are not known yet")
-        return self._webhooks
-
-    def _caller(self) -> Calls:
-        if self._calls is None:
-            raise UnavailableError("Nobody makes calls yet")
-        return self._calls
-
-    def _begin(self, node: Node, book: DefinitionBook, callbacks: Callbacks, webhooks: WebhookBook) -> None:
+    def _begin(self, node: Node, book: DefinitionBook, callbacks: Callbacks) -> None:
         """Say who carries out which errand."""
-        assert self._calls is not None, "`running` comes first"
+        calls = self._webhooks.calls
+        assert calls is not None, "`running` comes first"
         calling = HttpSender(
-            self._calls, Secrets(self._settings.secrets_dir), callbacks, public_url=self._settings.public_url
+            calls, Secrets(self._settings.secrets_dir), callbacks, public_url=self._settings.public_url
         )
         self.carrier.begin(
             {
@@ -205,7 +191,7 @@ class Service:
                 SendTask: offer_task,
                 AskFor: show_wait,
                 Report: report_end,
-                Notify: WebhookSender(webhooks),
+                Notify: WebhookSender(self._webhooks.book()),
             },
             recalls={StartChild: recall_child, SendTask: recall_task, AskFor: take_away_wait},
         )

@@ -93,7 +93,6 @@ STEPS_PER_TURN_MAX = 200  # Then the next turn goes on, so that others are serve
 MAILBOX_SIGNALS_MAX = 100
 SETTLED_KEPT = 64  # Answers that are known again when they are repeated; a worker repeats within seconds.
 REMINDERS_KEPT = 16  # Unanswered calls of reminders; older ones are not sent again.
-RETRY_AFTER_MS_MAX = 3_600_000  # What another side may ask for before its next retry.
 RUN_ID_BYTES_MAX = 256
 assert (
     RUN_BYTES_MAX
@@ -128,14 +127,6 @@ assert QUEUE_TASKS_MAX * QUEUE_TASK_BYTES < OBJECT_BYTES_MAX
 assert QUEUE_BYTES_MAX <= NAME_BYTES_MAX
 assert LEASES_ENDED_AT_ONCE < MESSAGES_MAX
 assert RUN_ID_BYTES_MAX + WORKER_BYTES_MAX < QUEUE_TASK_BYTES
-
-# Webhooks. One message to one subscriber is one object.
-WEBHOOKS_MAX = 20  # Of one tenant; each has a delivery of everything that it wants to hear.
-WEBHOOK_NAME_BYTES_MAX = 64
-DELIVERY_TIMEOUT_MS = 15_000  # Standard Webhooks: 15 to 30 s.
-DELIVERED_KEPT_MS = 3 * 24 * 3_600_000
-GIVEN_UP_KEPT_MS = 30 * 24 * 3_600_000
-ROTATION_S, ROTATION_S_MAX = 24 * 3_600, 30 * 24 * 3_600  # For which the secret before signs too.
 
 # Schedules. One is one object; what it has started stands in its runs.
 SCHEDULE_ID_BYTES_MAX = 200  # With the nominal time behind it, it is the id of a run.

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from shared.errors import ConfigurationError
 from shared.masters import derived, read_masters
+from shared.webhooks.book import WebhookKeys
 
 _VARIABLE = "TENURE_WORKFLOW_KEYS"
 
@@ -20,7 +21,8 @@ class KeySet:
     def __init__(self, masters: Mapping[int, bytes]) -> None:
         self.newest = next(iter(masters))
         self.callback = {key_id: derived(master, b"tenure workflows callback") for key_id, master in masters.items()}
-        self.webhook = {key_id: derived(master, b"tenure workflows webhook") for key_id, master in masters.items()}
+        webhook = {key_id: derived(master, b"tenure workflows webhook") for key_id, master in masters.items()}
+        self.webhook = WebhookKeys(newest=self.newest, by_id=webhook)
 
 
 def read_keys(text: str) -> KeySet:

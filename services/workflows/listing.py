@@ -10,7 +10,6 @@ import msgspec
 
 from services.workflows.beginning import is_attribute_name
 from services.workflows.bounds import LISTING_SCAN_ROWS
-from services.workflows.cursors import read_cursor, written_cursor
 from services.workflows.run import WorkflowRun
 from services.workflows.schemas import IncidentList, IncidentView, RunCount, RunList, RunSummary
 from services.workflows.standing import (
@@ -26,6 +25,7 @@ from services.workflows.standing import (
 )
 from services.workflows.views import incident_views, summary_view
 from shared.errors import InvalidInputError, NotFoundError
+from shared.http.cursors import read_cursor, written_cursor
 from shared.objects.host import Host
 from shared.objects.listings import Cursor, Found
 

@@ -1,34 +1,21 @@
 """Tells subscribers what happens to runs.
 
 A run keeps a notice as an errand, in the commit of what it is about, so none is lost. To tell it is to give it to one
-delivery for each subscriber (services/workflows/delivery.py); the name of a delivery follows from what it is about, so
+delivery for each subscriber (shared/webhooks/delivery.py); the name of a delivery follows from what it is about, so
 an errand that is carried out again tells nobody twice by itself.
 """
 
-from hashlib import blake2b
 from typing import Any
 
-import msgspec
-
-from services.workflows.delivery import Delivery, Told
 from services.workflows.intents import Notify
 from services.workflows.run import WorkflowRun
 from services.workflows.standing import Look
-from services.workflows.timetable import written
-from services.workflows.webhooks import WebhookBook
 from shared.errors import NotFoundError
 from shared.objects.address import Address
 from shared.objects.host import Host
-
-_ID_BYTES = 16
-
-
-class Notice(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of a message, in the form that Standard Webhooks proposes."""
-
-    type: str
-    timestamp: str
-    data: dict[str, Any]
+from shared.webhooks.book import WebhookBook
+from shared.webhooks.delivery import Delivery, Told
+from shared.webhooks.notice import delivery_address, told_of
 
 
 class WebhookSender:
@@ -51,14 +38,8 @@ class WebhookSender:
             await host.call(delivery_address(run.tenant, name, told.id), Delivery.tell, told)
 
 
-def delivery_address(tenant: str, endpoint: str, message_id: str) -> Address:
-    """Of the delivery of a message to an endpoint."""
-    return Address(Delivery.kind, tenant, f"{endpoint}/{message_id}")
-
-
 def _told(run: Address, notice: Notify, look: Look, *, at_ms: int) -> Told:
     what = (run, look.run.started_ms, look.run.generation, notice.event, notice.path, notice.serial, notice.data)
-    digest = blake2b(msgspec.msgpack.encode(what), digest_size=_ID_BYTES).hexdigest()
     data: dict[str, Any] = {
         "run": run.name,
         "definition": look.run.definition,
@@ -69,5 +50,4 @@ def _told(run: Address, notice: Notify, look: Look, *, at_ms: int) -> Told:
         data["step"] = notice.path
     if notice.data is not None:
         data.update(notice.data if isinstance(notice.data, dict) else {"detail": notice.data})
-    body = msgspec.json.encode(Notice(type=notice.event, timestamp=written(at_ms), data=data))
-    return Told(id=f"msg_{digest}", event=notice.event, body=body, at_ms=at_ms)
+    return told_of(notice.event, what, data, at_ms=at_ms)

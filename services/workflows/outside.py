@@ -10,14 +10,11 @@ too: where it leads, nobody has checked. With `callback: true`, 202 means that t
 """
 
 from collections.abc import Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from hashlib import blake2b
-from typing import Protocol
 
 import msgspec
 
-from services.workflows.bounds import CALL_TIMEOUT_MS, ERROR_BODY_BYTES_MAX, RETRY_AFTER_MS_MAX
+from services.workflows.bounds import CALL_TIMEOUT_MS, ERROR_BODY_BYTES_MAX
 from services.workflows.callbacks import Callbacks
 from services.workflows.calling import request_key
 from services.workflows.events import Accepted, Completed, Failed
@@ -25,21 +22,13 @@ from services.workflows.intents import SendHttp
 from services.workflows.program import Json, Secret
 from shared.objects.address import Address
 from shared.objects.host import Host
-from shared.outbound.client import Answer
+from shared.outbound.client import Answer, Calls
 from shared.outbound.credentials import Secrets
 from shared.outbound.errors import BadAnswerError, BadTargetError, NoAnswerError, UnreachableError
 from shared.outbound.request import Request
 from shared.telemetry.context import current_traceparent
 
 CALLBACKS = "/v1/callbacks/"
-
-
-class Calls(Protocol):
-    """What makes the calls: `shared.outbound.client.OutboundClient`."""
-
-    async def send(self, tenant: str, request: Request, *, timeout_ms: int) -> Answer:
-        """As `OutboundClient.send`."""
-        ...
 
 
 class HttpSender:
@@ -95,7 +84,7 @@ def meaning(call: SendHttp, answer: Answer, *, now_ms: int) -> Completed | Faile
         error=f"http.{answer.status}",
         cause=f"The answer had the status {answer.status}.",
         data={"status": answer.status, "body": value_of(answer) if whole else None},
-        retry_after_ms=retry_after_ms(answer.headers, now_ms=now_ms),
+        retry_after_ms=answer.retry_after_ms(now_ms),
     )
 
 
@@ -108,19 +97,6 @@ def value_of(answer: Answer) -> Json:
         return answer.body.decode() if kind.startswith("text/") else None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-
-
-def retry_after_ms(headers: Mapping[str, str], *, now_ms: int) -> int:
-    """How long the other side asks to wait, an hour at most; 0 where it does not ask, or not in a form of RFC 9110."""
-    text = headers.get("retry-after", "").strip()
-    if text.isascii() and text.isdecimal():
-        return min(int(text[:9]) * 1_000, RETRY_AFTER_MS_MAX)
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return 0
-    until_ms = int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1_000)
-    return max(0, min(until_ms - now_ms, RETRY_AFTER_MS_MAX))
 
 
 def idempotency_key(run_id: str, key: str) -> str:

@@ -104,15 +104,6 @@ class RunTooLargeError(TenureError):
         super().__init__(f"A run keeps at most {RUN_BYTES_MAX} bytes; with this it would be {size}.")
 
 
-class WebhookKeyGoneError(ConflictError):
-    """The secret of a webhook cannot be derived any more."""
-
-    code = "webhook.key_gone"
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"The key that made the secret of webhook {name!r} has been taken out; rotate the secret.")
-
-
 class QueueFullError(RefusedError):
     """The queue holds as many tasks as it may. Runs keep theirs and offer them again."""
 

@@ -4,9 +4,10 @@ The first retrier that is for the error decides, also when it has no retries lef
 as the run stays at the step.
 """
 
-from services.workflows.bounds import DURATION_MS_MAX, RETRY_AFTER_MS_MAX
+from services.workflows.bounds import DURATION_MS_MAX
 from services.workflows.handling import matches
 from services.workflows.program import Retrier
+from shared.bounds import OUTBOUND_RETRY_AFTER_MS_MAX
 
 _GROWTH_MAX = 100  # More growth than any cap leaves room for; keeps the power a number.
 
@@ -29,7 +30,7 @@ def delay_ms(retrier: Retrier, before: int, draw: float, retry_after_ms: int = 0
     growth = retrier.rate ** min(before, _GROWTH_MAX)
     cap_ms = DURATION_MS_MAX if retrier.max_delay_ms is None else min(retrier.max_delay_ms, DURATION_MS_MAX)
     nominal_ms = min(retrier.interval_ms * growth, cap_ms)
-    asked_ms = min(retry_after_ms, RETRY_AFTER_MS_MAX)
+    asked_ms = min(retry_after_ms, OUTBOUND_RETRY_AFTER_MS_MAX)
     if retrier.full_jitter:
         return asked_ms + int(nominal_ms * draw)
     return max(asked_ms, int(nominal_ms))

@@ -3,7 +3,6 @@
 Names are those of docs/reference/workflow-definitions.md. `$states` is that of the Amazon States Language.
 """
 
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -19,6 +18,7 @@ from services.workflows.expressions import ExpressionError, UndefinedError, comp
 from services.workflows.program import Json, Span, Template
 from services.workflows.shapes import is_expression, source_of
 from services.workflows.state import Failure, Run, Scope
+from shared.clock import rfc3339
 
 _SEEDS = 2**31
 
@@ -188,7 +188,7 @@ def _run_seen(run: Run) -> dict[str, Json]:
         "id": run.id,
         "definition": run.definition,
         "version": run.version,
-        "started_at": _iso(run.started_ms),
+        "started_at": rfc3339(run.started_ms),
     }
 
 
@@ -196,19 +196,15 @@ def _context(run: Run, scope: Scope, around: Scope | None) -> dict[str, Json]:
     """The context object of the Amazon States Language."""
     activity = scope.activity
     context: dict[str, Json] = {
-        "Execution": {"Id": run.id, "Name": run.id, "Input": run.input, "StartTime": _iso(run.started_ms)},
+        "Execution": {"Id": run.id, "Name": run.id, "Input": run.input, "StartTime": rfc3339(run.started_ms)},
         "StateMachine": {"Id": f"{run.definition}:{run.version}", "Name": run.definition},
     }
     if activity:
         context["State"] = {
             "Name": activity.step,
-            "EnteredTime": _iso(activity.entered_ms),
+            "EnteredTime": rfc3339(activity.entered_ms),
             "RetryCount": activity.attempt - 1,
         }
     if around is not None:
         context["Map"] = {"Item": {"Index": around.index, "Value": around.item}}
     return context
-
-
-def _iso(moment: int) -> str:
-    return datetime.fromtimestamp(moment / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from services.workflows.cursors import incident_id
+from services.workflows.incident_ids import incident_id
 from services.workflows.intents import AskFor
 from services.workflows.keeping import Happened
 from services.workflows.liveness import incidents

@@ -9,13 +9,14 @@ import asyncio
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from shared.cli.listing import table as columns
 from shared.cli.store import node_settings
+from shared.clock import rfc3339
 from shared.errors import ConfigurationError, InvalidInputError, TenureError
 from shared.runtime.kept_secrets import token_path
 from shared.runtime.local_call import Endpoint, NoAnswerError
@@ -106,8 +107,8 @@ def told_value(value: Any) -> str:
 def moment(at_ms: int) -> str:
     """A moment for people: RFC 3339, UTC."""
     try:
-        return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    except (ValueError, OverflowError, OSError):  # Past the year 9999, which an alarm may be.
+        return rfc3339(at_ms)
+    except OverflowError:  # Past the year 9999, which an alarm may be.
         return f"{at_ms} ms"
 
 

@@ -18,7 +18,9 @@ import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import TypeAlias
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Protocol, TypeAlias
 
 import aiohttp
 import msgspec
@@ -32,6 +34,7 @@ from shared.bounds import (
     OUTBOUND_CONNECT_MS,
     OUTBOUND_FIELD_BYTES_MAX,
     OUTBOUND_HOST_AT_ONCE,
+    OUTBOUND_RETRY_AFTER_MS_MAX,
     OUTBOUND_TENANT_AT_ONCE,
     RETRY_AFTER_MS,
 )
@@ -53,6 +56,26 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     headers: dict[str, str]
     body: bytes
+
+    def retry_after_ms(self, now_ms: int) -> int:
+        """How long the other side asks to wait, an hour at most; 0 where it does not ask, or in no form of RFC 9110."""
+        text = self.headers.get("retry-after", "").strip()
+        if text.isascii() and text.isdecimal():
+            return min(int(text[:9]) * 1_000, OUTBOUND_RETRY_AFTER_MS_MAX)
+        try:
+            moment = parsedate_to_datetime(text)
+        except ValueError:
+            return 0
+        until_ms = int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1_000)
+        return max(0, min(until_ms - now_ms, OUTBOUND_RETRY_AFTER_MS_MAX))
+
+
+class Calls(Protocol):
+    """What makes calls: an `OutboundClient`."""
+
+    async def send(self, tenant: str, request: Request, *, timeout_ms: int) -> Answer:
+        """As `OutboundClient.send`."""
+        ...
 
 
 class TenantBusyError(RefusedError):

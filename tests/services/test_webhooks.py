@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
-from services.workflows.bounds import WEBHOOKS_MAX
+from shared.bounds import WEBHOOKS_MAX
 from shared.outbound.errors import NoAnswerError, UnreachableError
+from shared.webhooks.book import WebhookKeys
 from tests.support.limiter_app import Answer
 from tests.support.receivers import Made, Receivers, replied
 from tests.support.workflows_app import Workflows, code, with_workflows
@@ -310,8 +311,7 @@ def test_the_key_of_a_secret_that_was_taken_out_is_told() -> None:
 
     async def scenario(service: Workflows) -> None:
         await hook(service)
-        service._service._keys.webhook[2] = service._service._keys.webhook.pop(1)
-        service._service._keys.newest = 2
+        service._service._webhooks.book()._keys = WebhookKeys(newest=2, by_id={2: bytes(32)})
         assert (409, "webhook.key_gone") == code(await service.ask("GET", "/v1/webhooks/shop/secret"))
         await service.ask("POST", "/v1/webhooks/shop/test")
         await service.settle()

@@ -6,11 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.workflows import delivery
-from services.workflows.bounds import DELIVERED_KEPT_MS, GIVEN_UP_KEPT_MS
-from services.workflows.delivery import Delivery, Told, delivered_by
-from services.workflows.keys import KeySet
-from services.workflows.webhooks import Subscription, WebhookBook
+from shared.bounds import WEBHOOK_DELIVERED_KEPT_MS, WEBHOOK_GIVEN_UP_KEPT_MS
 from shared.errors import NotFoundError
 from shared.objects.config import Documents
 from shared.objects.errors import UnavailableError
@@ -19,6 +15,8 @@ from shared.testing.clock import ManualClock
 from shared.testing.faults import FaultKind
 from shared.testing.kit import Kit, Ref, run_with_kit
 from shared.testing.store import MemoryStore
+from shared.webhooks.book import Subscription, WebhookBook, WebhookKeys
+from shared.webhooks.delivery import Delivery, Hosting, Told, delivered_by
 from tests.support.receivers import Receivers, replied
 
 TOLD = Told(id="msg_1", event="run.failed", body=b'{"type":"run.failed"}', at_ms=1)
@@ -29,13 +27,13 @@ DAYS_MS = 200 * 24 * HOUR_MS
 def with_delivery(scenario: Any, receivers: Receivers) -> None:
     """Run a scenario with a message to the endpoint `shop`, which these receivers answer."""
     clock = ManualClock()
-    book = WebhookBook(Documents(MemoryStore(clock), "wf", clock), KeySet({1: b"k" * 32}))
+    book = WebhookBook(Documents(MemoryStore(clock), "wf", clock), WebhookKeys(newest=1, by_id={1: b"k" * 32}))
 
     async def main(kit: Kit) -> None:
         await book.put("acme", "shop", Subscription(url="https://shop.example"))
         await scenario(kit, kit.at(Delivery, "acme", "shop/msg_1"))
 
-    kinds = [delivered_by(delivery.Hosting(lambda: book, lambda: receivers))]
+    kinds = [delivered_by(Hosting(lambda: book, lambda: receivers))]
     run_with_kit(main, kinds=kinds, limit_ms=DAYS_MS)
 
 
@@ -72,7 +70,7 @@ def test_a_message_that_nobody_takes_is_sent_ten_times_in_three_days_and_kept_fo
         assert all(nominal <= wait <= 1.1 * nominal + 1 for nominal, wait in zip(nominal_s, waits_s, strict=True))
         look = await message.look()
         assert ("given_up", "its last answer was 500", 10) == (look.status, look.cause, len(receivers.made))
-        await away(kit, GIVEN_UP_KEPT_MS - HOUR_MS)
+        await away(kit, WEBHOOK_GIVEN_UP_KEPT_MS - HOUR_MS)
         assert "given_up" == (await message.look()).status
         await away(kit, 2 * HOUR_MS)
         with pytest.raises(NotFoundError):
@@ -89,7 +87,7 @@ def test_a_message_that_was_taken_is_known_for_three_days() -> None:
         await message.tell(TOLD)
         await kit.advance(1_000)
         await message.tell(TOLD)
-        await away(kit, DELIVERED_KEPT_MS - HOUR_MS)
+        await away(kit, WEBHOOK_DELIVERED_KEPT_MS - HOUR_MS)
         await message.tell(TOLD)
         await kit.advance(1_000)
         assert ("delivered", 1) == ((await message.look()).status, len(receivers.made))
@@ -171,4 +169,4 @@ def test_before_a_node_knows_its_webhooks_a_message_waits() -> None:
         assert ("pending", ()) == (look.status, look.attempts)
         assert kit.alarms(message)
 
-    run_with_kit(scenario, kinds=[delivered_by(delivery.Hosting(unknown, unknown))])
+    run_with_kit(scenario, kinds=[delivered_by(Hosting(unknown, unknown))])

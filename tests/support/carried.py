@@ -13,7 +13,7 @@ from services.workflows.desk import offer_task, recall_task
 from services.workflows.errands import Report
 from services.workflows.inbox import InboxEntry, show_wait, take_away_wait
 from services.workflows.intents import AskFor, CallObject, SendHttp, SendTask, StartChild
-from services.workflows.outside import Calls, HttpSender
+from services.workflows.outside import HttpSender
 from services.workflows.queue import TaskQueue
 from services.workflows.run import Installation, WorkflowRun, hosted
 from services.workflows.schedule import Hosting, scheduled
@@ -22,6 +22,7 @@ from shared.objects.config import Document, Documents
 from shared.objects.errors import DomainError
 from shared.objects.handler import DurableObject, public
 from shared.objects.published import published
+from shared.outbound.client import Calls
 from shared.outbound.credentials import Secrets
 from shared.outbound.errors import UnreachableError
 from tests.support.receivers import Receivers, fixed_callbacks

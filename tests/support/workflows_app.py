@@ -7,9 +7,9 @@ from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
 from services.workflows.app import Service as WorkflowService
-from services.workflows.outside import Calls
 from services.workflows.settings import WorkflowsSettings
 from shared.objects.handler import DurableObject
+from shared.outbound.client import Calls
 from shared.outbound.errors import UnreachableError
 from shared.runtime.node import Node
 from shared.telemetry.traces import Tracer

@@ -15,13 +15,14 @@ from litestar.params import HeaderParameter
 from litestar.response import Stream
 
 from services.sessions.bounds import FEED_PAGE, STREAM_MS_MAX, STREAM_SILENCE_MS
-from services.sessions.front import AnyRequest, Front, Name, TheFront
+from services.sessions.front import Front, Name, TheFront
 from services.sessions.principal import Principal
 from services.sessions.records import Feed
 from services.sessions.routes.principals import READ
 from shared.bounds import HANDLER_DEADLINE_MS
 from shared.errors import TenureError
 from shared.http.auth import Caller, require
+from shared.http.calls import AnyRequest
 from shared.objects.address import Address
 from shared.objects.errors import DeadlineExceededError
 

@@ -8,13 +8,14 @@ from litestar.params import JSONBody
 
 from services.sessions.challenges import CrossSiteError, SignedOutError, StepUpError
 from services.sessions.cookies import clear_cookie
-from services.sessions.front import AnyRequest, TheFront
+from services.sessions.front import TheFront
 from services.sessions.own import MyCall, MyToken
 from services.sessions.principal import Principal
 from services.sessions.records import Denied, SessionView, view_of
 from services.sessions.refusals import ImpersonationError
 from services.sessions.schemas import Granted, OwnSession, OwnSessions, Revoked, RevokeOwn, Whoami
 from shared.errors import UnauthenticatedError
+from shared.http.calls import AnyRequest
 from shared.http.errors import UnsupportedMediaTypeError
 from shared.objects.errors import CommitFailedError, DeadlineExceededError, NoRoomError, OutcomeUnknownError
 

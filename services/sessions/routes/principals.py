@@ -8,7 +8,7 @@ from litestar.params import FromPath, HeaderParameter, JSONBody
 
 from services.sessions.beginning import begin, begin_anonymous
 from services.sessions.challenges import IfMatchRequiredError
-from services.sessions.front import AnyRequest, Name, TheFront, etag, idempotency_key, version_in
+from services.sessions.front import Name, TheFront, etag, version_in
 from services.sessions.paths import session_path
 from services.sessions.principal import Principal
 from services.sessions.records import Authentication, Data, Export, SessionView
@@ -35,6 +35,7 @@ from services.sessions.schemas import (
 )
 from shared.http.arrival import arrival_of
 from shared.http.auth import Caller, require
+from shared.http.calls import AnyRequest, idempotency_key
 from shared.http.errors import UnsupportedMediaTypeError
 from shared.objects.errors import (
     CommitFailedError,

@@ -13,8 +13,10 @@ from services.workflows.routes import (
     signals,
     steps,
     tasks,
-    webhooks,
 )
+from services.workflows.routes.access import ADMIN, READ
+from services.workflows.webhooks import RunSubscription
+from shared.webhooks.routes import webhook_routes
 
 HANDLERS = (
     *definitions.HANDLERS,
@@ -29,5 +31,5 @@ HANDLERS = (
     *incidents.HANDLERS,
     *tasks.HANDLERS,
     *inbox.HANDLERS,
-    *webhooks.HANDLERS,
+    *webhook_routes(RunSubscription, read=READ, admin=ADMIN),
 )

@@ -3,11 +3,11 @@
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any, TypeAlias
+from typing import Any, TypeAlias
 
-from litestar import Request, post
+from litestar import post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, QueryParameter
+from litestar.params import FromPath
 
 from services.workflows.bounds import WAIT_S_MAX
 from services.workflows.events import AnyEvent
@@ -22,10 +22,11 @@ from services.workflows.refusals import (
 )
 from services.workflows.run import WorkflowRun
 from services.workflows.schemas import RunChanged
-from shared.bounds import CALL_BYTES, HANDLER_DEADLINE_MS
+from shared.bounds import HANDLER_DEADLINE_MS
 from shared.errors import InvalidInputError, PreconditionFailedError
 from shared.http.arrival import arrival_of
 from shared.http.auth import Caller
+from shared.http.calls import AnyRequest, call_for, idempotency_key
 from shared.objects.address import Address
 from shared.objects.errors import (
     CommitFailedError,
@@ -42,7 +43,6 @@ WRITE = "workflows:write"
 WORK = "workflows:work"
 ADMIN = "workflows:admin"
 
-AnyRequest = Request[Any, Any, Any]
 WRITE_PROBLEMS = (DeadlineExceededError, CommitFailedError, OutcomeUnknownError, NoRoomError, KeyReusedError)
 EVENT_PROBLEMS = (*WRITE_PROBLEMS, PreconditionFailedError, RunClosedError, RunTooLargeError)
 ANSWER_PROBLEMS = (*EVENT_PROBLEMS, NotWaitingError, PayloadTooLargeError, WrongAnswerError)
@@ -51,13 +51,8 @@ SIGNAL_PROBLEMS = (*EVENT_PROBLEMS, MailboxFullError, PayloadTooLargeError)
 change = partial(post, status_code=200, durable=True, of_object=True, repeatable=True)
 """A route that changes one run: answered when that is stored, and safe to repeat under its `Idempotency-Key`."""
 
-Limit = Annotated[int, QueryParameter(ge=1, le=1_000, description="At most so many.")]
-Cursor = Annotated[str | None, QueryParameter(description="`next_cursor` of the page before.")]
-
-
 _TAG = re.compile(rb'"s([0-9]{1,15})"')
 _WAIT = re.compile(rb"(?:^|[,;\s])wait=([0-9]{1,9})(?:$|[,;\s])", re.IGNORECASE)
-_GRACE_MS = HANDLER_DEADLINE_MS
 
 
 class Runs:
@@ -72,7 +67,7 @@ class Runs:
         Raises:
             TenureError: as `Host.call`.
         """
-        return await self._call(request, run, method, args, once=None)
+        return await call_for(request, self.host, run, method, *args)
 
     async def call_once(self, request: AnyRequest, run: Address, method: Callable[..., Any], *args: Any) -> Any:
         """The reply of an object that changes; the call takes effect once for each `Idempotency-Key`.
@@ -82,7 +77,7 @@ class Runs:
         """
         key = idempotency_key(request)
         once = None if key is None else KeyedRequest(key, method, args)
-        return await self._call(request, run, method, args, once=once)
+        return await call_for(request, self.host, run, method, *args, once=once)
 
     async def wait(
         self, request: AnyRequest, run: Address, method: Callable[..., Any], until_ms: int, *args: Any
@@ -93,7 +88,8 @@ class Runs:
             TenureError: as `Host.call`.
         """
         left_ms = max(0, until_ms - self.host.store_clock.now_ms())
-        return await self._call(request, run, method, (until_ms, *args), once=None, patience_ms=left_ms + _GRACE_MS)
+        patience_ms = left_ms + HANDLER_DEADLINE_MS
+        return await call_for(request, self.host, run, method, until_ms, *args, patience_ms=patience_ms)
 
     async def change(self, request: AnyRequest, run: Address, event: AnyEvent) -> RunChanged:
         """Let the event happen, once for each `Idempotency-Key`; with `If-Match`, to the run as it was seen alone.
@@ -103,23 +99,6 @@ class Runs:
         """
         status = await self.call_once(request, run, WorkflowRun.happen, event, _seen_seq(request))
         return RunChanged(id=run.name, status=status)
-
-    async def _call(
-        self,
-        request: AnyRequest,
-        run: Address,
-        method: Callable[..., Any],
-        args: tuple[Any, ...],
-        *,
-        once: KeyedRequest | None,
-        patience_ms: int = _GRACE_MS,
-    ) -> Any:
-        arrival = arrival_of(request.scope)
-        size_bytes = CALL_BYTES + len(arrival.body)
-        try:
-            return await self.host.call(run, method, *args, once=once, size_bytes=size_bytes, deadline_ms=patience_ms)
-        finally:
-            arrival.object_requests = self.host.turns_of(run)
 
 
 TheRuns: TypeAlias = NamedDependency[Runs]
@@ -159,17 +138,3 @@ def preferred_wait_s(request: AnyRequest) -> int:
     given = arrival_of(request.scope).fields.get(b"prefer", b"")
     found = _WAIT.search(given)
     return min(int(found[1]), WAIT_S_MAX) if found is not None else 0
-
-
-def idempotency_key(request: AnyRequest) -> str | None:
-    """The `Idempotency-Key` of the request, if it has one.
-
-    Raises:
-        InvalidInputError: it is not ASCII.
-    """
-    key = arrival_of(request.scope).fields.get(b"idempotency-key")
-    if key is None:
-        return None
-    if not key.isascii():
-        raise InvalidInputError("An idempotency key has ASCII characters only", "idempotency-key")
-    return key.decode("ascii")

@@ -5,10 +5,11 @@ from litestar.params import JSONBody
 
 from services.workflows.bulk import change_runs, signal_runs
 from services.workflows.refusals import PayloadTooLargeError
-from services.workflows.routes.access import ADMIN, WRITE, AnyRequest, TheRuns, idempotency_key
+from services.workflows.routes.access import ADMIN, WRITE, TheRuns
 from services.workflows.schemas import ChangeRuns, RunsChanged, SignalRuns
 from shared.errors import NotFoundError
 from shared.http.auth import Caller, require
+from shared.http.calls import AnyRequest, idempotency_key
 
 
 @post("/v1/bulk", status_code=200, guards=[require(ADMIN)], durable=True, tags=["runs"])

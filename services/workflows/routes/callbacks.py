@@ -12,10 +12,11 @@ from services.workflows.refusals import (
     TimedOutError,
     UnknownSerialError,
 )
-from services.workflows.routes.access import ANSWER_PROBLEMS, AnyRequest, TheRuns
+from services.workflows.routes.access import ANSWER_PROBLEMS, TheRuns
 from services.workflows.run import WorkflowRun
 from services.workflows.schemas import CallBack, RunChanged
 from shared.errors import InvalidInputError
+from shared.http.calls import AnyRequest
 from shared.objects.address import Address
 
 TheCallbacks = NamedDependency[Callbacks]

@@ -17,11 +17,12 @@ from services.workflows.refusals import (
     UnknownStepError,
     WrongAnswerError,
 )
-from services.workflows.routes.access import ADMIN, EVENT_PROBLEMS, WRITE, AnyRequest, TheRun, TheRuns, change
+from services.workflows.routes.access import ADMIN, EVENT_PROBLEMS, WRITE, TheRun, TheRuns, change
 from services.workflows.run import Kept, WorkflowRun
 from services.workflows.schemas import Because, ResetRun, RestartRun, RunChanged
 from services.workflows.standing import Look
 from shared.http.auth import require
+from shared.http.calls import AnyRequest
 from shared.objects.address import Address
 
 _RUN = "/v1/runs/{run_id:str}"

@@ -11,7 +11,7 @@ from services.workflows.definition import define, read_json
 from services.workflows.definitions import DefinitionExistsError, Definitions, checked
 from services.workflows.problems import DefinitionError
 from services.workflows.refusals import NotWaitingError, PayloadTooLargeError, UnknownStepError, WrongAnswerError
-from services.workflows.routes.access import ADMIN, READ, AnyRequest, TheRuns
+from services.workflows.routes.access import ADMIN, READ, TheRuns
 from services.workflows.schemas import (
     DefinitionIsValid,
     DefinitionList,
@@ -23,6 +23,7 @@ from services.workflows.schemas import (
 from services.workflows.trying import try_step
 from shared.http.arrival import arrival_of
 from shared.http.auth import Caller, require
+from shared.http.calls import AnyRequest
 from shared.objects.errors import TooLargeError
 from shared.storage.interface import StoreFullError
 

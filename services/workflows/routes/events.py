@@ -16,12 +16,13 @@ from litestar.params import HeaderParameter
 from litestar.response import Stream
 
 from services.workflows.bounds import STREAM_MS_MAX, STREAM_PAGE, STREAM_SILENCE_MS
-from services.workflows.routes.access import READ, AnyRequest, Runs, TheRun, TheRuns
+from services.workflows.routes.access import READ, Runs, TheRun, TheRuns
 from services.workflows.run import WorkflowRun
 from services.workflows.standing import ENDED, Look
 from services.workflows.views import history_page
 from shared.errors import TenureError
 from shared.http.auth import require
+from shared.http.calls import AnyRequest
 from shared.objects.address import Address
 from shared.objects.errors import DeadlineExceededError
 from shared.objects.journal import JournalEntry

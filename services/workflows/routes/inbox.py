@@ -5,12 +5,12 @@ from typing import Annotated
 from litestar import get
 from litestar.params import FromQuery, QueryParameter
 
-from services.workflows.cursors import read_cursor, written_cursor
 from services.workflows.inbox import EVERYBODY, Asked, InboxEntry, read_inbox
-from services.workflows.routes.access import READ, Cursor, Limit, TheRuns
+from services.workflows.routes.access import READ, TheRuns
 from services.workflows.schemas import InboxItem, InboxList
 from shared.errors import InvalidInputError
 from shared.http.auth import Caller, require
+from shared.http.cursors import PageCursor, PageLimit, read_cursor, written_cursor
 from shared.objects.errors import DeadlineExceededError
 
 DueBefore = Annotated[
@@ -26,8 +26,8 @@ async def get_inbox(
     user: FromQuery[str | None] = None,
     group: FromQuery[str | None] = None,
     due_before: DueBefore = None,
-    cursor: Cursor = None,
-    limit: Limit = 100,
+    cursor: PageCursor = None,
+    limit: PageLimit = 100,
 ) -> InboxList:
     """What a user, a group or everybody is asked: the most urgent first. A page may be short although there is more."""
     if user is not None and group is not None:

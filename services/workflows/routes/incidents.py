@@ -3,31 +3,25 @@
 from litestar import get
 from litestar.params import FromPath, JSONBody
 
-from services.workflows.cursors import read_incident
 from services.workflows.events import Retried, Skipped
+from services.workflows.incident_ids import read_incident
 from services.workflows.listing import list_incidents
 from services.workflows.refusals import SupersededError
-from services.workflows.routes.access import (
-    ADMIN,
-    ANSWER_PROBLEMS,
-    READ,
-    WRITE,
-    AnyRequest,
-    Cursor,
-    Limit,
-    TheRuns,
-    change,
-)
+from services.workflows.routes.access import ADMIN, ANSWER_PROBLEMS, READ, WRITE, TheRuns, change
 from services.workflows.run import WorkflowRun
 from services.workflows.schemas import IncidentList, ResolveIncident, RunChanged
 from shared.errors import ForbiddenError, InvalidInputError
 from shared.http.auth import Caller, require
+from shared.http.calls import AnyRequest
+from shared.http.cursors import PageCursor, PageLimit
 from shared.objects.address import Address
 from shared.objects.errors import DeadlineExceededError
 
 
 @get("/v1/incidents", guards=[require(READ)], problems=(DeadlineExceededError,), tags=["incidents"])
-async def get_incidents(credential: Caller, runs: TheRuns, cursor: Cursor = None, limit: Limit = 100) -> IncidentList:
+async def get_incidents(
+    credential: Caller, runs: TheRuns, cursor: PageCursor = None, limit: PageLimit = 100
+) -> IncidentList:
     """Steps that have stalled, with why; of the newest runs first. Retry or skip the step, or end its run."""
     return await list_incidents(runs.host, credential.tenant, cursor=cursor, limit=limit)
 

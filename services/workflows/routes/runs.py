@@ -15,25 +15,15 @@ from services.workflows.bounds import DURATION_MS_MAX, WAIT_S_MAX
 from services.workflows.listing import Asked, count_by_definition, count_runs, list_runs
 from services.workflows.paths import run_path
 from services.workflows.refusals import PayloadTooLargeError, RunExistsError, RunTooLargeError, WrongAnswerError
-from services.workflows.routes.access import (
-    ADMIN,
-    READ,
-    WRITE,
-    WRITE_PROBLEMS,
-    AnyRequest,
-    Cursor,
-    Limit,
-    TheRun,
-    TheRuns,
-    idempotency_key,
-    preferred_wait_s,
-)
+from services.workflows.routes.access import ADMIN, READ, WRITE, WRITE_PROBLEMS, TheRun, TheRuns, preferred_wait_s
 from services.workflows.run import WorkflowRun
 from services.workflows.schemas import HistoryPage, RunCount, RunList, RunView, StartRun
 from services.workflows.standing import Look, Status
 from services.workflows.views import history_page, run_view
 from shared.errors import ConflictError, InvalidInputError
 from shared.http.auth import Caller, require
+from shared.http.calls import AnyRequest, idempotency_key
+from shared.http.cursors import PageCursor, PageLimit
 from shared.objects.address import Address
 from shared.objects.errors import DeadlineExceededError
 
@@ -127,8 +117,8 @@ async def get_runs(
     request: AnyRequest,
     status: FromQuery[Status | None] = None,
     definition: FromQuery[str | None] = None,
-    cursor: Cursor = None,
-    limit: Limit = 100,
+    cursor: PageCursor = None,
+    limit: PageLimit = 100,
 ) -> RunList:
     """Runs, newest first. `attr.<name>=<value>` beside the others finds runs by one attribute of theirs."""
     asked = Asked.of(request.query_params.items(), status=status, definition=definition)
@@ -154,7 +144,7 @@ async def get_run_count(
 
 @get("/v1/runs/{run_id:str}/history", guards=[require(READ)], of_object=True, tags=["runs"])
 async def get_history(
-    run: TheRun, runs: TheRuns, request: AnyRequest, after: Since = None, limit: Limit = 100
+    run: TheRun, runs: TheRuns, request: AnyRequest, after: Since = None, limit: PageLimit = 100
 ) -> HistoryPage:
     """What has happened, oldest first, from behind the `next_cursor` of the page before. A limit counts turns."""
     return history_page(await runs.call(request, run, WorkflowRun.history, after or 0, limit), limit)

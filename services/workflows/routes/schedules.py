@@ -10,12 +10,11 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from services.workflows.beginning import Beginning, attributes_of, program_of
 from services.workflows.book import DefinitionBook, UnknownDefinitionError
 from services.workflows.bounds import PREVIEW_TIMES_MAX, SCHEDULE_ATTRIBUTES, SCHEDULE_ID_BYTES_MAX
-from services.workflows.cursors import read_cursor, written_cursor
 from services.workflows.draft import Surroundings
 from services.workflows.machine import start
 from services.workflows.paths import name_in, run_path
 from services.workflows.refusals import PayloadTooLargeError, WrongAnswerError
-from services.workflows.routes.access import READ, WRITE, WRITE_PROBLEMS, AnyRequest, Cursor, Limit, TheRuns
+from services.workflows.routes.access import READ, WRITE, WRITE_PROBLEMS, TheRuns
 from services.workflows.schedule import LISTED, Schedule, ScheduleLook
 from services.workflows.schedule_schemas import (
     BackfillBegun,
@@ -37,6 +36,8 @@ from services.workflows.timetable import Timetable, check_timetable, local, prev
 from shared.bounds import MOMENT_MS_MAX
 from shared.errors import ConflictError, InvalidInputError
 from shared.http.auth import Caller, require
+from shared.http.calls import AnyRequest
+from shared.http.cursors import PageCursor, PageLimit, read_cursor, written_cursor
 from shared.objects.address import Address
 
 Book = NamedDependency[DefinitionBook]
@@ -86,7 +87,7 @@ async def get_schedule(
 
 @get("/v1/schedules", guards=[require(READ)], tags=["schedules"])
 async def list_schedules(
-    credential: Caller, runs: TheRuns, request: AnyRequest, cursor: Cursor = None, limit: Limit = 100
+    credential: Caller, runs: TheRuns, request: AnyRequest, cursor: PageCursor = None, limit: PageLimit = 100
 ) -> ScheduleList:
     """Schedules, oldest first."""
     after = read_cursor(cursor, Schedule.kind, credential.tenant)

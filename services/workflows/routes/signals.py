@@ -4,9 +4,10 @@ from litestar.params import FromPath, JSONBody
 
 from services.workflows.events import Signalled
 from services.workflows.paths import name_in
-from services.workflows.routes.access import SIGNAL_PROBLEMS, WRITE, AnyRequest, TheRun, TheRuns, change
+from services.workflows.routes.access import SIGNAL_PROBLEMS, WRITE, TheRun, TheRuns, change
 from services.workflows.schemas import RunChanged, SendSignal
 from shared.http.auth import require
+from shared.http.calls import AnyRequest
 
 
 @change(

@@ -12,10 +12,11 @@ from services.workflows.refusals import (
     TimedOutError,
     UnknownSerialError,
 )
-from services.workflows.routes.access import ADMIN, ANSWER_PROBLEMS, WRITE, AnyRequest, TheRun, TheRuns, change
+from services.workflows.routes.access import ADMIN, ANSWER_PROBLEMS, WRITE, TheRun, TheRuns, change
 from services.workflows.schemas import AssignStep, ClaimStep, CompleteStep, FailStep, RunChanged, SkipStep
 from shared.errors import InvalidInputError
 from shared.http.auth import require
+from shared.http.calls import AnyRequest
 
 _STEP = "/v1/runs/{run_id:str}/steps/{step:str}"
 _LATE = (SupersededError, TimedOutError, AlreadyCompletedError, UnknownSerialError)

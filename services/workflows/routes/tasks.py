@@ -9,7 +9,6 @@ from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody, PathParameter
 
-from services.workflows.cursors import read_cursor, written_cursor
 from services.workflows.desk import Desk, Given, queue_address
 from services.workflows.events import Completed, Failed
 from services.workflows.paths import name_in
@@ -23,7 +22,7 @@ from services.workflows.refusals import (
     TimedOutError,
     UnknownSerialError,
 )
-from services.workflows.routes.access import READ, WORK, AnyRequest, Cursor, Limit, TheRuns
+from services.workflows.routes.access import READ, WORK, TheRuns
 from services.workflows.task_schemas import (
     CompleteTask,
     FailTask,
@@ -41,6 +40,8 @@ from services.workflows.task_schemas import (
 from services.workflows.tickets import Ticket, ticket_of, token_of
 from shared.http.arrival import arrival_of
 from shared.http.auth import Caller, require
+from shared.http.calls import AnyRequest
+from shared.http.cursors import PageCursor, PageLimit, read_cursor, written_cursor
 from shared.objects.errors import CommitFailedError, DeadlineExceededError, NoRoomError, OutcomeUnknownError
 
 TheDesk = NamedDependency[Desk]
@@ -186,7 +187,9 @@ async def get_queue(
 
 
 @get("/v1/queues", guards=[require(READ)], problems=(DeadlineExceededError,), tags=["tasks"])
-async def get_queues(*, credential: Caller, runs: TheRuns, cursor: Cursor = None, limit: Limit = 100) -> QueueList:
+async def get_queues(
+    *, credential: Caller, runs: TheRuns, cursor: PageCursor = None, limit: PageLimit = 100
+) -> QueueList:
     """The names of the queues that have or had tasks, the longest known first."""
     after = read_cursor(cursor, TaskQueue.kind, credential.tenant)
     page = await runs.host.listings.find(TaskQueue, credential.tenant, LISTED, "", after=after, limit=limit)

@@ -7,7 +7,7 @@ import pytest
 
 from services.workflows.events import Accepted, Completed, Failed
 from services.workflows.intents import SendHttp
-from services.workflows.outside import idempotency_key, meaning, retry_after_ms, value_of
+from services.workflows.outside import idempotency_key, meaning, value_of
 from services.workflows.run import WorkflowRun
 from shared.outbound.client import Answer, TenantBusyError
 from shared.outbound.errors import BadAnswerError, NoAnswerError, UnreachableError
@@ -231,7 +231,7 @@ def test_a_body_is_a_value(kind: str, body: bytes, expected: Any) -> None:
 )
 def test_retry_after_is_read_in_both_forms(text: str, expected: int) -> None:
     """Seconds or a date; an hour at most."""
-    assert expected == retry_after_ms({"retry-after": text}, now_ms=0)
+    assert expected == Answer(status=503, headers={"retry-after": text}, body=b"").retry_after_ms(0)
 
 
 @pytest.mark.parametrize("run_id", ["r-1", "ü", "a b", "x" * 256, "line\nbreak"])

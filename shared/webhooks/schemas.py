@@ -6,9 +6,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from services.workflows.bounds import ROTATION_S, ROTATION_S_MAX
-from services.workflows.delivery import Kept, Status
-from services.workflows.webhooks import Listed, Subscription
+from shared.bounds import WEBHOOK_ROTATION_S, WEBHOOK_ROTATION_S_MAX
+from shared.webhooks.book import Listed, Subscription
+from shared.webhooks.delivery import Kept, Status
 
 
 class WebhookView(Subscription, frozen=True, kw_only=True):
@@ -52,7 +52,7 @@ class WebhookSecret(msgspec.Struct, frozen=True, kw_only=True):
 class RotateSecret(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long the old secret still signs."""
 
-    keep_previous_s: Annotated[int, Meta(ge=0, le=ROTATION_S_MAX)] = ROTATION_S
+    keep_previous_s: Annotated[int, Meta(ge=0, le=WEBHOOK_ROTATION_S_MAX)] = WEBHOOK_ROTATION_S
 
 
 class Sending(msgspec.Struct, frozen=True, kw_only=True):

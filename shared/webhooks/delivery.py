@@ -15,18 +15,17 @@ from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from services.workflows.bounds import DELIVERED_KEPT_MS, DELIVERY_TIMEOUT_MS, GIVEN_UP_KEPT_MS
-from services.workflows.outside import Calls, retry_after_ms
-from services.workflows.refusals import WebhookKeyGoneError
-from services.workflows.webhooks import Endpoint, WebhookBook
+from shared.bounds import WEBHOOK_DELIVERED_KEPT_MS, WEBHOOK_GIVEN_UP_KEPT_MS, WEBHOOK_TIMEOUT_MS
 from shared.errors import ConflictError, NotFoundError
 from shared.objects.errors import UnavailableError
 from shared.objects.handler import Alarm, DurableObject, readonly
-from shared.outbound.client import Answer, TenantBusyError
+from shared.outbound.client import Answer, Calls, TenantBusyError
 from shared.outbound.errors import BadTargetError, OutboundError
 from shared.outbound.request import Request
 from shared.outbound.signing import signed_headers
 from shared.telemetry import logs
+from shared.webhooks.book import Endpoint, WebhookBook
+from shared.webhooks.errors import WebhookKeyGoneError
 
 Status: TypeAlias = Literal["pending", "delivered", "given_up"]
 OF_ENDPOINT, BY_STATUS = "endpoint", "status"
@@ -168,7 +167,7 @@ class Delivery(DurableObject):
                 },
                 body=told.body,
             )
-            answer = await hosting.calls().send(tenant, request, timeout_ms=DELIVERY_TIMEOUT_MS)
+            answer = await hosting.calls().send(tenant, request, timeout_ms=WEBHOOK_TIMEOUT_MS)
         except (OutboundError, WebhookKeyGoneError) as error:
             final = isinstance(error, BadTargetError)
             return _Outcome(Attempt(at_ms=now_ms, status=0, error=error.code), final=final)
@@ -210,7 +209,7 @@ class Delivery(DurableObject):
             self.alarms.set(SEND, at_ms=kept.next_ms)
             return
         self.alarms.cancel(SEND)
-        kept_ms = DELIVERED_KEPT_MS if kept.status == "delivered" else GIVEN_UP_KEPT_MS
+        kept_ms = WEBHOOK_DELIVERED_KEPT_MS if kept.status == "delivered" else WEBHOOK_GIVEN_UP_KEPT_MS
         self.storage.expire_at(self.clock.now_ms() + kept_ms)
 
     def _kept(self) -> Kept | None:
@@ -227,9 +226,7 @@ class Delivery(DurableObject):
 def _meaning(answer: Answer, *, sent_ms: int, now_ms: int) -> _Outcome:
     taken = 200 <= answer.status < 300
     attempt = Attempt(at_ms=sent_ms, status=answer.status)
-    return _Outcome(
-        attempt, taken=taken, final=answer.status == _GONE, ask_ms=retry_after_ms(answer.headers, now_ms=now_ms)
-    )
+    return _Outcome(attempt, taken=taken, final=answer.status == _GONE, ask_ms=answer.retry_after_ms(now_ms))
 
 
 def delivered_by(hosting: Hosting) -> type[Delivery]:
