@@ -145,7 +145,7 @@ class PolicyView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IntrospectToken(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A token to be looked at, without using its session."""
+    """A token to be looked at."""
 
     token: TokenText
 
