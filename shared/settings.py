@@ -55,7 +55,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     characters. Empty: nobody may. `tenure run` makes one, in `<data_dir>/admin-token`."""
     session_keys: str = ""
     """The master keys of session tokens, 32 bytes each, as `0:<base64url>,1:<base64url>`: 0 routes and never changes,
-    the first of the others signs. Wanted by the session manager alone. `tenure run` makes some, in
+    the first of the others signs tokens and webhooks. Wanted by the session manager alone. `tenure run` makes some, in
     `<data_dir>/session-keys`."""
     workflow_keys: str = ""
     """The master keys of callbacks and webhooks, 32 bytes each, as `1:<base64url>,2:<base64url>`: the first makes what
@@ -83,7 +83,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     an `http` step with `callback: true` gives them. Empty: they are given its path."""
     outbound_allow: str = ""
     """Networks that may be called beside public addresses with TLS, `10.1.0.0/16,fd00::/8`: there on any port, and
-    without TLS too. Whoever may write a definition reaches them. Empty: none; under `tenure run`, loopback."""
+    without TLS too. Whoever may write a definition or a webhook reaches them. Empty: none; under `tenure run`,
+    loopback."""
     outbound_ports: str = "443"
     """Ports of public addresses that may be called, with TLS."""
     secrets_dir: str = ""

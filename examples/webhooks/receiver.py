@@ -24,7 +24,8 @@ class Receiver(BaseHTTPRequestHandler):
         except WebhookVerificationError:
             self.send_response(400)
         else:
-            sys.stdout.write(f"{told['type']} {told['data'].get('run', '-')}\n")
+            about = told["data"]
+            sys.stdout.write(f"{told['type']} {about.get('run') or about.get('principal') or '-'}\n")
             sys.stdout.flush()
             self.send_response(204)
         self.end_headers()

@@ -2,10 +2,8 @@
 
 import os
 import sys
-from functools import partial
 
-from services.sessions.app import build_app
-from services.sessions.principal import Principal
+from services.sessions.app import Service
 from services.sessions.settings import PREFIX, SERVICE, SessionsSettings
 from shared.errors import ConfigurationError
 from shared.runtime.node import run_service
@@ -16,8 +14,10 @@ def main() -> int:
     """Serve; the exit code is 2 where the configuration cannot be right."""
     try:
         settings = read_settings(SessionsSettings, os.environ)
-        build = partial(build_app, keys=settings.keys())
-        run_service(settings, service=SERVICE, prefix=PREFIX, kinds=[Principal], build=build)
+        service = Service(settings)
+        run_service(
+            settings, service=SERVICE, prefix=PREFIX, kinds=service.kinds, build=service.build, around=service.running
+        )
     except ConfigurationError as exc:
         sys.stderr.write(f"tenure: {exc}\n")
         return 2

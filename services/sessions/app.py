@@ -1,6 +1,7 @@
 """The session manager put together: guard, whoami's fast lane, documented routes; and the admin application."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 
 from litestar.di import Provide
 
@@ -9,9 +10,9 @@ from services.sessions.desk import Desk
 from services.sessions.directory import Directory
 from services.sessions.feed_socket import feed_sockets
 from services.sessions.front import Front, provide_principal
-from services.sessions.keys import KeySet
 from services.sessions.own import provide_me, provide_my_token
 from services.sessions.paths import with_names
+from services.sessions.principal import principal_of
 from services.sessions.refusals import (
     DataTooLargeError,
     ImpersonationError,
@@ -24,6 +25,7 @@ from services.sessions.refusals import (
     UnknownSessionError,
 )
 from services.sessions.routes import HANDLERS
+from services.sessions.settings import SessionsSettings
 from services.sessions.tokens import Tokens
 from services.sessions.watching import SessionWatch
 from services.sessions.whoami import PATH, WhoamiLane
@@ -39,7 +41,12 @@ from shared.http.objects import object_routes, with_object_names
 from shared.http.problem import ProblemTable, Row
 from shared.http.sockets import socket_door
 from shared.http.tickets import SessionRef, socket_routes
+from shared.objects.handler import DurableObject
+from shared.outbound.client import Calls, open_client
+from shared.outbound.networks import networks_of
 from shared.runtime.node import Node
+from shared.webhooks.hosting import Webhooks
+from shared.webhooks.routes import WebhookDesk
 
 TITLE = "Tenure sessions"
 API_VERSION = "1.0.0"
@@ -62,62 +69,83 @@ PROBLEMS: Mapping[type[TenureError], Row] = {
 _NO_SESSION = (UnknownSessionError, SessionEndedError)
 
 
-def build_app(node: Node, *, keys: KeySet) -> tuple[ASGIApp, ASGIApp]:
-    """The public and the admin application of a node."""
-    tokens = Tokens(keys)
-    directory = Directory(node.shared_documents, node.documents, tokens)
-    desk = Desk(tokens, directory, node.host.call)
-    front = Front(desk, node.host, node.documents)
-    watch = SessionWatch(desk, node.host)
+class Service:
+    """One node's session manager. `kinds` are hosted before `build` is called with the node."""
 
-    async def bind(tenant: str, session: SessionRef) -> Callable[[], bool]:
-        return await watch.bind(tenant, session.principal, session.id)
+    def __init__(self, settings: SessionsSettings, calls: Calls | None = None) -> None:
+        """`calls` makes the calls of webhooks; None: a client that lives as long as `running`."""
+        self._networks = networks_of(settings)
+        self._keys = settings.keys()
+        self._webhooks = Webhooks(self._keys.webhook, calls)
+        self.kinds: list[type[DurableObject]] = [principal_of(self._webhooks), self._webhooks.kind]
 
-    ring = KeyRing(node.shared_documents, node.clock)
-    documented = create_app(
-        title=TITLE,
-        version=API_VERSION,
-        description=DESCRIPTION,
-        route_handlers=[
-            *HANDLERS,
-            *object_routes(node.host, node.objects),
-            *socket_routes(node.tickets, ring, node.objects, bind=bind, problems=_NO_SESSION),
-        ],
-        keys=ring,
-        problems=PROBLEMS,
-        dependencies={
-            "front": Provide(lambda: front, sync_to_thread=False),
-            "principal": Provide(provide_principal, sync_to_thread=False),
-            "my_token": Provide(provide_my_token, sync_to_thread=False),
-            "me": Provide(provide_me),
-        },
-        tracer=node.tracer,
-        observe=node.metrics.http_request,
-        durability=node.durability,
-    )
-    table = ProblemTable(PROBLEMS)
-    objects = ObjectLane(
-        with_object_names(with_names(asgi(documented))),
-        node.host,
-        node.objects,
-        keys=ring,
-        table=table,
-        traced=node.tracer.enabled,
-        observe=node.metrics.http_request,
-        durability=node.durability,
-    )
-    lane = WhoamiLane(objects, desk=desk, host=node.host, table=table, count=node.metrics.bind_http)
-    public = Guard(
-        lane,
-        bare=(PATH,),
-        table=table,
-        sockets=socket_door(node, ring, table, origins=node.settings.socket_origins, find_stream=feed_sockets(front)),
-        observe=node.metrics.http_request,
-    )
-    admin = create_admin_app(
-        ready=node.ready,
-        scrape=node.metrics.scrape,
-        openapi=lambda: openapi_json(documented),
-        operator=OperatorApi(node.inspection, token=node.settings.admin_token).answer,
-    )
-    return public, admin
+    @asynccontextmanager
+    async def running(self, node: Node) -> AsyncIterator[None]:
+        """What the applications of a node need while they are served."""
+        async with open_client(self._networks, node.clock, node.metrics) as self._webhooks.calls:
+            yield
+
+    def build(self, node: Node) -> tuple[ASGIApp, ASGIApp]:
+        """The public and the admin application of a node."""
+        self._webhooks.begin(node.documents)
+        webhooks = WebhookDesk(self._webhooks.book(), node.host)
+        tokens = Tokens(self._keys)
+        directory = Directory(node.shared_documents, node.documents, tokens)
+        desk = Desk(tokens, directory, node.host.call)
+        front = Front(desk, node.host, node.documents)
+        watch = SessionWatch(desk, node.host)
+
+        async def bind(tenant: str, session: SessionRef) -> Callable[[], bool]:
+            return await watch.bind(tenant, session.principal, session.id)
+
+        ring = KeyRing(node.shared_documents, node.clock)
+        documented = create_app(
+            title=TITLE,
+            version=API_VERSION,
+            description=DESCRIPTION,
+            route_handlers=[
+                *HANDLERS,
+                *object_routes(node.host, node.objects),
+                *socket_routes(node.tickets, ring, node.objects, bind=bind, problems=_NO_SESSION),
+            ],
+            keys=ring,
+            problems=PROBLEMS,
+            dependencies={
+                "front": Provide(lambda: front, sync_to_thread=False),
+                "principal": Provide(provide_principal, sync_to_thread=False),
+                "my_token": Provide(provide_my_token, sync_to_thread=False),
+                "me": Provide(provide_me),
+                "webhooks": Provide(lambda: webhooks, sync_to_thread=False),
+            },
+            tracer=node.tracer,
+            observe=node.metrics.http_request,
+            durability=node.durability,
+        )
+        table = ProblemTable(PROBLEMS)
+        objects = ObjectLane(
+            with_object_names(with_names(asgi(documented))),
+            node.host,
+            node.objects,
+            keys=ring,
+            table=table,
+            traced=node.tracer.enabled,
+            observe=node.metrics.http_request,
+            durability=node.durability,
+        )
+        lane = WhoamiLane(objects, desk=desk, host=node.host, table=table, count=node.metrics.bind_http)
+        public = Guard(
+            lane,
+            bare=(PATH,),
+            table=table,
+            sockets=socket_door(
+                node, ring, table, origins=node.settings.socket_origins, find_stream=feed_sockets(front)
+            ),
+            observe=node.metrics.http_request,
+        )
+        admin = create_admin_app(
+            ready=node.ready,
+            scrape=node.metrics.scrape,
+            openapi=lambda: openapi_json(documented),
+            operator=OperatorApi(node.inspection, token=node.settings.admin_token).answer,
+        )
+        return public, admin

@@ -2,14 +2,21 @@
 
 Handlers are in `services.sessions.principal`. Stored: `p` the principal; for each session `s/<id>`, its last use
 `u/<id>` (softly) and its data `d/<id>`; `x/<id>` for those that ended; `feed`, the number of the last event, written
-with each so that watchers are served.
+with each so that watchers are served; `w`, of which events subscribers are still to be told.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
-from services.sessions.bounds import FEED_ENTRIES, FEED_SLACK, TOMBSTONES_MAX
+from services.sessions.bounds import (
+    FEED_ENTRIES,
+    FEED_SLACK,
+    NEWS_EVENTS,
+    NEWS_RETRY_MS,
+    TOMBSTONES_MAX,
+    UNTOLD_MAX,
+)
 from services.sessions.expiry import ends, lifetime_from
 from services.sessions.policy import Policy, Rules
 from services.sessions.records import Event, EventKind, Issued, PrincipalRecord, view_of
@@ -25,9 +32,14 @@ from services.sessions.session import (
     Tombstone,
     ended_by,
 )
+from services.sessions.webhooks import Untold, told
+from shared.objects.errors import TooLargeError
 from shared.objects.handler import Alarm, DurableObject
+from shared.webhooks.delivery import Delivery
+from shared.webhooks.hosting import Webhooks
 
-TIDY = "tidy"
+TIDY, NEWS = "tidy", "news"
+_UNTOLD = "w"
 _EVENTS: dict[Reason, EventKind] = {
     "evicted": "session.evicted",
     "idle_timeout": "session.expired",
@@ -39,8 +51,17 @@ class Holding(DurableObject):
     """The part of a principal that keeps order in what is stored. Its methods run within turns."""
 
     kind = "principal"
+    webhooks: ClassVar[Webhooks | None] = None
+    """Of the node that hosts it; None: there are no subscribers."""
 
-    def on_alarm(self, alarm: Alarm) -> None:  # noqa: ARG002  # There is one.
+    async def on_alarm(self, alarm: Alarm) -> None:
+        """Tell subscribers what has happened, or let time take its course."""
+        if alarm.name == NEWS:
+            await self._tell_subscribers()
+        else:
+            self._tidy()
+
+    def _tidy(self) -> None:
         """Tell of sessions that have ended by themselves, and forget what need not be known any more."""
         self.settle(None)
         now_ms = self.clock.now_ms()
@@ -51,7 +72,7 @@ class Holding(DurableObject):
         known = record is not None and (record.disabled_ms or record.kept_until_ms > now_ms)
         if known or self.storage.list("s/", limit=1) or self.storage.list("x/", limit=1):
             self.arm()
-        else:
+        elif self.storage.get(_UNTOLD, Untold) is None:  # Else it is done when that has been told.
             self.storage.delete_all()
 
     def keep_reply(self, method: str, reply: Any) -> Any:  # noqa: ARG002  # All of them.
@@ -116,13 +137,49 @@ class Holding(DurableObject):
             self._bury(session_id, tombstone)
         self.tell(_EVENTS.get(reason, "session.revoked"), session_id, reason=reason, actor=session.actor)
 
-    def tell(self, kind: EventKind, session_id: str = "", *, reason: str = "", actor: Actor | None = None) -> None:
-        """Add an event to the feed."""
+    def tell(
+        self, kind: EventKind, session_id: str = "", *, reason: str = "", actor: Actor | None = None, name: str = ""
+    ) -> None:
+        """Add an event to the feed. `name`: of a principal whose record does not say it any more."""
         event = Event(kind=kind, at_ms=self.clock.now_ms(), session=session_id, reason=reason, actor=actor)
-        self.storage.put("feed", self.journal.append(event))
+        seq = self.journal.append(event)
+        self.storage.put("feed", seq)
         self._activation.host.metrics.session_event(kind, reason)
-        if len(self.journal) > FEED_ENTRIES + FEED_SLACK:
-            self.journal.trim(keep=FEED_ENTRIES)
+        untold: Untold | None = self.storage.get(_UNTOLD, Untold)
+        if untold is None and self.webhooks is not None and self.webhooks.hears(self.address.tenant, kind):
+            record = self.record()
+            untold = Untold(seq - 1, name or ("" if record is None else record.name))
+            self.storage.put(_UNTOLD, untold)
+            self.alarms.set(NEWS, at_ms=self.clock.now_ms())
+        kept = FEED_ENTRIES if untold is None else UNTOLD_MAX
+        if len(self.journal) > kept + FEED_SLACK:
+            self.journal.trim(keep=kept)
+
+    async def _tell_subscribers(self) -> None:
+        """Send what has happened to the deliveries of those who want to hear it, so much at a time.
+
+        Raises:
+            UnavailableError: nobody knows yet who they are; it is done later.
+        """
+        untold: Untold | None = self.storage.get(_UNTOLD, Untold)
+        if untold is None or self.webhooks is None:
+            return
+        book, tenant, after = self.webhooks.book(), self.address.tenant, untold.after
+        wait_ms = 0
+        try:
+            for seq, event in await self.journal.read(after, NEWS_EVENTS, type_=Event):
+                for endpoint in book.listeners(tenant, event.kind):
+                    message = told(self.address, untold.principal, seq, event)
+                    self.send(Delivery, tenant, f"{endpoint}/{message.id}").tell(message)
+                after = seq
+        except TooLargeError:  # As many messages are under way as may be.
+            wait_ms = NEWS_RETRY_MS
+        if after < self.journal.last:
+            self.storage.put(_UNTOLD, Untold(after, untold.principal))
+            self.alarms.set(NEWS, at_ms=self.clock.now_ms() + wait_ms)
+            return
+        self.storage.delete(_UNTOLD)
+        self.arm()
 
     def arm(self) -> None:
         """Have the alarm ring when the next session may end or the next mark may be forgotten; not later."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from shared.errors import ConfigurationError
 from shared.masters import derived, read_masters
+from shared.webhooks.book import WebhookKeys
 
 ROUTING_ID = 0
 _EXAMPLE = "0:<43 characters>,1:<43 characters>"
@@ -26,7 +27,7 @@ class SigningKeys(NamedTuple):
 class KeySet:
     """All keys of a service, and which of them makes new tokens."""
 
-    __slots__ = ("principal", "signing", "signing_id", "tenant")
+    __slots__ = ("principal", "signing", "signing_id", "tenant", "webhook")
 
     def __init__(self, masters: Mapping[int, bytes], *, signing_id: int) -> None:
         assert ROUTING_ID in masters
@@ -37,6 +38,12 @@ class KeySet:
         self.principal = derived(routing, b"tenure sessions principal")
         self.signing_id = signing_id
         self.signing = {key_id: _signing(master) for key_id, master in masters.items() if key_id != ROUTING_ID}
+        by_id = {
+            key_id: derived(master, b"tenure sessions webhook")
+            for key_id, master in masters.items()
+            if key_id != ROUTING_ID
+        }
+        self.webhook = WebhookKeys(newest=signing_id, by_id=by_id)
 
 
 def read_keys(text: str) -> KeySet:

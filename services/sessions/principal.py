@@ -62,6 +62,7 @@ from shared.bounds import JOURNAL_READ_ENTRIES
 from shared.objects.handler import readonly
 from shared.objects.parking import Park
 from shared.telemetry import logs
+from shared.webhooks.hosting import Webhooks
 
 _log = logs.get_logger()
 
@@ -230,13 +231,13 @@ class Principal(Holding):
         self.arm()
         return True
 
-    def erase(self, kept_ms: int) -> int:
+    def erase(self, name: str, kept_ms: int) -> int:
         """Forget everything but that it was erased, which is known for `kept_ms`; how many sessions ended."""
         ended = len(self.sessions())
         now_ms = self.clock.now_ms()
         self.storage.delete_all()
         self.storage.put("p", PrincipalRecord(name="", erased_ms=now_ms, kept_until_ms=now_ms + kept_ms))
-        self.tell("principal.erased")
+        self.tell("principal.erased", name=name)
         self.arm()
         return ended
 
@@ -352,6 +353,16 @@ class Principal(Holding):
             self.storage.put(f"s/{session_id}", told)
             self.tell("session.reuse_detected", session_id, actor=session.actor)
         return self._denied("superseded")
+
+
+def principal_of(webhooks: Webhooks) -> type[Principal]:
+    """The kind of principals of one node, whose subscribers are told of what happens."""
+
+    class HostedPrincipal(Principal):
+        """A principal of this node."""
+
+    HostedPrincipal.webhooks = webhooks
+    return HostedPrincipal
 
 
 def _room(order: NewSession, live: Mapping[str, Session], seen: Callable[[str], Seen], rules: Rules) -> tuple[str, ...]:

@@ -56,6 +56,7 @@ from shared.objects.errors import UnavailableError
 from shared.objects.handler import DurableObject
 from shared.outbound.client import Calls, open_client
 from shared.outbound.credentials import Secrets
+from shared.outbound.networks import networks_of
 from shared.runtime.node import Node
 from shared.webhooks.hosting import Webhooks
 from shared.webhooks.routes import WebhookDesk
@@ -84,7 +85,7 @@ class Service:
     def __init__(self, settings: WorkflowsSettings, calls: Calls | None = None) -> None:
         """`calls` makes the calls outside; None: a client that lives as long as `running`."""
         self._settings = settings
-        self._networks = settings.networks()
+        self._networks = networks_of(settings)
         env, self._keys = settings.env(), settings.keys()
         self._webhooks = Webhooks(self._keys.webhook, calls)
         self.carrier = Carrier({CallObject, SendHttp, StartChild, SendTask, AskFor, Report, Notify})

@@ -6,7 +6,6 @@ import msgspec
 
 from services.workflows.keys import KeySet, read_keys
 from shared.errors import ConfigurationError
-from shared.outbound.networks import Networks, read_networks, read_ports
 from shared.settings import NodeSettings, Port, variable_of
 
 SERVICE = "workflows"
@@ -40,11 +39,3 @@ class WorkflowsSettings(NodeSettings, frozen=True, kw_only=True):
             return msgspec.json.decode(self.definition_env, type=dict[str, Any])
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"{variable_of('definition_env')} must be a JSON object: {error}.") from error
-
-    def networks(self) -> Networks:
-        """What calls outside may reach.
-
-        Raises:
-            ConfigurationError: a network or a port is none.
-        """
-        return Networks(allowed=read_networks(self.outbound_allow), ports=read_ports(self.outbound_ports))

@@ -15,6 +15,7 @@ from typing import TypeAlias
 import msgspec
 
 from shared.errors import ConfigurationError
+from shared.settings import NodeSettings
 
 IpAddress: TypeAlias = IPv4Address | IPv6Address
 IpNetwork: TypeAlias = IPv4Network | IPv6Network
@@ -98,6 +99,15 @@ def read_ports(text: str) -> frozenset[int]:
     if not all(port.isascii() and port.isdecimal() and 1 <= int(port) <= 65_535 for port in ports):
         raise ConfigurationError(f"TENURE_OUTBOUND_PORTS is {text!r}, but must be ports with commas between them.")
     return frozenset(int(port) for port in ports)
+
+
+def networks_of(settings: NodeSettings) -> Networks:
+    """What the calls of a node may reach, as its operator has set it.
+
+    Raises:
+        ConfigurationError: a network or a port is none.
+    """
+    return Networks(allowed=read_networks(settings.outbound_allow), ports=read_ports(settings.outbound_ports))
 
 
 def _network(text: str) -> IpNetwork:

@@ -17,6 +17,7 @@ ROW = re.compile(r"^\| `(TENURE_\w+)` \| (.*?) \| (.*?) \| (.*?) \| (.*?) \|$", 
 ROWS = {row[0]: row[1:] for row in ROW.findall(PAGE.read_text())}
 FIELDS = {field.name: field for field in msgspec.structs.fields(NodeSettings)}
 READERS = {
+    "shared/outbound/": "nodes",
     "shared/runtime/": "nodes",
     "services/": "nodes",
     "shared/cli/doctor.py": "doctor",

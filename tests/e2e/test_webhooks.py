@@ -29,11 +29,13 @@ def workflows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Limiter]:
 def test_the_guide_does_what_it_says(workflows: Limiter, tmp_path: Path) -> None:
     """Every block of commands prints the block that follows it; the receiver is the example."""
     (tmp_path / "dev-key").write_text(workflows.key)
-    (port,) = free_ports(1)
+    port, other = free_ports(2)
     page = GUIDE.read_text()
     for here, there in (
         ("http://127.0.0.1:7102", workflows.url),
+        ("http://127.0.0.1:7103", workflows.beside("sessions").url),
         ("7191", str(port)),
+        ("7192", str(other)),
         (".tenure/", f"{tmp_path}/"),
         (".venv/bin/python", sys.executable),
     ):

@@ -55,7 +55,7 @@ def test_p04_erasing_leaves_the_mark_alone() -> None:
 
     async def scenario(world: World) -> None:
         grant = await world.create(key="k-1", address="203.0.113.7", data=b'{"a":1}')
-        assert 1 == await world.ref().erase(30 * DAY_MS)
+        assert 1 == await world.ref().erase("ann", 30 * DAY_MS)
         stored = world.kit.stored(world.ref())
         assert {"p", "feed"} == set(stored)
         assert [("principal.erased", "")] == world.events()
@@ -77,7 +77,7 @@ def test_p04_the_mark_of_an_erasure_is_forgotten_in_time() -> None:
 
     async def scenario(world: World) -> None:
         await world.create()
-        await world.ref().erase(HOUR_MS)
+        await world.ref().erase("ann", HOUR_MS)
         await world.kit.advance(HOUR_MS + MINUTE_MS)
         assert {} == world.kit.stored(world.ref())
 

@@ -2,14 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
-from services.sessions.app import build_app
-from services.sessions.keys import read_keys
-from services.sessions.principal import Principal
+from services.sessions import app as sessions_app
+from services.sessions.settings import SessionsSettings
 from shared.objects.handler import DurableObject
+from shared.outbound.client import Calls
 from shared.runtime.node import Node
 from shared.testing.clock import LoopClock, run_virtual
 from shared.testing.store import MemoryStore
@@ -25,12 +24,24 @@ ALL = (*(f"sessions:{scope}" for scope in SCOPES), "objects:call")
 class Sessions(Service):
     """A node of the session manager with one tenant, `acme`, and a key for everything."""
 
+    def __init__(
+        self, running: Any, store: MemoryStore, *, service: sessions_app.Service, objects: Sequence[type[DurableObject]]
+    ) -> None:
+        super().__init__(running, store, objects=objects)
+        self._service = service
+
     async def start(self) -> None:
         """Make the applications, the tenant and its key."""
         await self.node.documents.poll()
         await self.node.shared_documents.poll()
-        self.app, self.admin = partial(build_app, keys=read_keys(KEYS))(cast("Node", self.node))
+        self.app, self.admin = self._service.build(cast("Node", self.node))
         self.key = await self.add_key("acme", *ALL)
+
+    async def settle(self, ms: int = 1_000) -> None:
+        """Let so much time pass, with its alarms."""
+        await asyncio.sleep(ms / 1_000)
+        await self.node.documents.poll()
+        await self.node.shared_documents.poll()
 
     async def of(self, method: str, what: str, body: Any = None, *, principal: str = "ann", **more: Any) -> Answer:
         """A call about a principal: `sessions`, `disable`."""
@@ -59,14 +70,23 @@ class Sessions(Service):
         return (await self.whoami(token)).status
 
 
-def with_sessions(scenario: Callable[[Sessions], Awaitable[T]], *, objects: Sequence[type[DurableObject]] = ()) -> T:
-    """Run `scenario` with a service of its own, in virtual time; `objects` are hosted beside the principals."""
+def with_sessions(
+    scenario: Callable[[Sessions], Awaitable[T]],
+    *,
+    objects: Sequence[type[DurableObject]] = (),
+    calls: Calls | None = None,
+) -> T:
+    """Run `scenario` with a service of its own, in virtual time.
+
+    `objects` are hosted beside its own kinds; `calls` makes the calls of webhooks.
+    """
+    service = sessions_app.Service(SessionsSettings(redis_url="redis://unused", session_keys=KEYS), calls)
 
     async def main() -> T:
         store = MemoryStore(LoopClock(asyncio.get_running_loop()))
-        async with core(store, kinds=[Principal, *objects]) as running:
-            service = Sessions(running, store, objects=objects)
-            await service.start()
-            return await scenario(service)
+        async with core(store, kinds=[*service.kinds, *objects]) as running:
+            sessions = Sessions(running, store, service=service, objects=objects)
+            await sessions.start()
+            return await scenario(sessions)
 
     return run_virtual(main)

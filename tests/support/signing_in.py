@@ -11,7 +11,7 @@ from services.sessions.desk import Desk, Grant
 from services.sessions.directory import CUT, NAME, POLICY, Cut, Directory
 from services.sessions.keys import read_keys
 from services.sessions.policy import Policy
-from services.sessions.principal import Principal
+from services.sessions.principal import Principal, principal_of
 from services.sessions.records import Authentication, Denied, NewSession, Presence
 from services.sessions.tokens import Tokens
 from shared.objects.config import Documents
@@ -19,6 +19,7 @@ from shared.storage.keys import SHARED
 from shared.storage.records import TenantRecord
 from shared.testing.clock import LoopClock
 from shared.testing.kit import Kit, Ref, run_with_kit
+from shared.webhooks.hosting import Webhooks
 
 PRINCIPAL = "ann@example.org"
 MINUTE_MS = 60_000
@@ -129,15 +130,22 @@ class World:
         return [(event["kind"], event.get("reason", "")) for event in stored]
 
 
-def with_world(scenario: Callable[[World], Awaitable[None]], *, latency_ms: int = 2, keys: str = KEYS) -> None:
-    """Run a scenario in virtual time, of which it may take two years."""
+def with_world(
+    scenario: Callable[[World], Awaitable[None]],
+    *,
+    latency_ms: int = 2,
+    keys: str = KEYS,
+    webhooks: Webhooks | None = None,
+) -> None:
+    """Run a scenario in virtual time, of which it may take two years; `webhooks` are told what happens."""
+    kinds = [Principal] if webhooks is None else [principal_of(webhooks), webhooks.kind]
 
     async def main(kit: Kit) -> None:
         world = World(kit, keys)
         await world.begin()
         await scenario(world)
 
-    run_with_kit(main, kinds=[Principal], latency_ms=latency_ms, limit_ms=2 * 366 * 86_400_000)
+    run_with_kit(main, kinds=kinds, latency_ms=latency_ms, limit_ms=2 * 366 * 86_400_000)
 
 
 def bytes_in(value: object, depth: int = 0) -> list[bytes]:

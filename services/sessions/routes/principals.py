@@ -313,7 +313,7 @@ async def erase(credential: Caller, principal: Name, front: TheFront, request: A
     """Forget a principal but for the mark that it was erased. Backups of the store are not reached."""
     address = front.desk.address(credential.tenant, principal)
     kept_ms = front.desk.rules(credential.tenant).policy.retention_ms
-    return Revoked(revoked=await front.call(request, address, Principal.erase, kept_ms))
+    return Revoked(revoked=await front.call(request, address, Principal.erase, principal, kept_ms))
 
 
 HANDLERS = (
