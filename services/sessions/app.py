@@ -1,6 +1,6 @@
 """The session manager put together: guard, whoami's fast lane, documented routes; and the admin application."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from litestar.di import Provide
@@ -8,8 +8,9 @@ from litestar.di import Provide
 from services.sessions.challenges import CrossSiteError, IfMatchRequiredError, SignedOutError, StepUpError
 from services.sessions.desk import Desk
 from services.sessions.directory import Directory
+from services.sessions.entrance import Entrance, room_sockets
 from services.sessions.feed_socket import feed_sockets
-from services.sessions.front import Front, provide_principal
+from services.sessions.front import Front, provide_principal, provide_room
 from services.sessions.own import provide_me, provide_my_token
 from services.sessions.paths import with_names
 from services.sessions.principal import principal_of
@@ -24,6 +25,7 @@ from services.sessions.refusals import (
     SupersededError,
     UnknownSessionError,
 )
+from services.sessions.room import DocumentTooLargeError, Room, RoomFullError, StaleDocumentError
 from services.sessions.routes import HANDLERS
 from services.sessions.settings import SessionsSettings
 from services.sessions.tokens import Tokens
@@ -40,7 +42,7 @@ from shared.http.objectlane import ObjectLane
 from shared.http.objects import object_routes, with_object_names
 from shared.http.problem import ProblemTable, Row
 from shared.http.sockets import socket_door
-from shared.http.tickets import SessionRef, socket_routes
+from shared.http.tickets import socket_routes
 from shared.objects.handler import DurableObject
 from shared.outbound.client import Calls, open_client
 from shared.outbound.networks import networks_of
@@ -61,9 +63,12 @@ PROBLEMS: Mapping[type[TenureError], Row] = {
     UnknownSessionError: Row(404, "Unknown session"),
     SessionLimitError: Row(409, "Session limit reached", ("sessions",)),
     SupersededError: Row(409, "Replaced meanwhile"),
+    RoomFullError: Row(409, "Room full"),
     SessionEndedError: Row(410, "Session ended", ("reason",)),
     StaleDataError: Row(412, "Precondition failed"),
+    StaleDocumentError: Row(412, "Precondition failed"),
     DataTooLargeError: Row(413, "Too large", ("size_max",)),
+    DocumentTooLargeError: Row(413, "Too large", ("size_max",)),
     IfMatchRequiredError: Row(428, "Precondition required"),
 }
 _NO_SESSION = (UnknownSessionError, SessionEndedError)
@@ -77,7 +82,7 @@ class Service:
         self._networks = networks_of(settings)
         self._keys = settings.keys()
         self._webhooks = Webhooks(self._keys.webhook, calls)
-        self.kinds: list[type[DurableObject]] = [principal_of(self._webhooks), self._webhooks.kind]
+        self.kinds: list[type[DurableObject]] = [principal_of(self._webhooks), Room, self._webhooks.kind]
 
     @asynccontextmanager
     async def running(self, node: Node) -> AsyncIterator[None]:
@@ -94,11 +99,8 @@ class Service:
         desk = Desk(tokens, directory, node.host.call)
         front = Front(desk, node.host, node.documents)
         watch = SessionWatch(desk, node.host)
-
-        async def bind(tenant: str, session: SessionRef) -> Callable[[], bool]:
-            return await watch.bind(tenant, session.principal, session.id)
-
         ring = KeyRing(node.shared_documents, node.clock)
+        entrance = Entrance(node.tickets, ring, watch.bind)
         documented = create_app(
             title=TITLE,
             version=API_VERSION,
@@ -106,13 +108,15 @@ class Service:
             route_handlers=[
                 *HANDLERS,
                 *object_routes(node.host, node.objects),
-                *socket_routes(node.tickets, ring, node.objects, bind=bind, problems=_NO_SESSION),
+                *socket_routes(node.tickets, ring, node.objects, bind=watch.bind, problems=_NO_SESSION),
             ],
             keys=ring,
             problems=PROBLEMS,
             dependencies={
                 "front": Provide(lambda: front, sync_to_thread=False),
                 "principal": Provide(provide_principal, sync_to_thread=False),
+                "entrance": Provide(lambda: entrance, sync_to_thread=False),
+                "room": Provide(provide_room, sync_to_thread=False),
                 "my_token": Provide(provide_my_token, sync_to_thread=False),
                 "me": Provide(provide_me),
                 "webhooks": Provide(lambda: webhooks, sync_to_thread=False),
@@ -138,7 +142,12 @@ class Service:
             bare=(PATH,),
             table=table,
             sockets=socket_door(
-                node, ring, table, origins=node.settings.socket_origins, find_stream=feed_sockets(front)
+                node,
+                ring,
+                table,
+                origins=node.settings.socket_origins,
+                find=[room_sockets(node.host)],
+                find_stream=feed_sockets(front),
             ),
             observe=node.metrics.http_request,
         )

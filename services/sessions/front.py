@@ -1,15 +1,17 @@
 """What the routes of the service stand on: the desk, principals by name, and the tenant's documents."""
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 from litestar.di import NamedDependency
-from litestar.params import FromPath
+from litestar.params import Body, FromPath, HeaderParameter
 
 from services.sessions.cookies import set_cookie
 from services.sessions.desk import Desk, Grant
 from services.sessions.directory import CUT, NAME, POLICY, Cut
+from services.sessions.entrance import Entrance
+from services.sessions.merge_patch import merged
 from services.sessions.paths import name_in
 from services.sessions.policy import Policy
 from services.sessions.schemas import Granted, PolicyView
@@ -17,10 +19,18 @@ from shared.bounds import HANDLER_DEADLINE_MS
 from shared.errors import InvalidInputError
 from shared.http.arrival import arrival_of
 from shared.http.auth import Caller
+from shared.http.body import MERGE_PATCH
 from shared.http.calls import AnyRequest, call_for
+from shared.http.errors import UnsupportedMediaTypeError
 from shared.objects.address import Address
 from shared.objects.config import Documents
 from shared.objects.host import Host
+
+MergePatch: TypeAlias = Annotated[dict[str, Any], Body(media_type=MERGE_PATCH.decode())]
+"""The body of a PATCH, once `check_merge_patch` has passed."""
+IfMatch: TypeAlias = Annotated[
+    str | None, HeaderParameter(name="If-Match", description='The version to replace, like "v3".')
+]
 
 
 class Front:
@@ -39,7 +49,7 @@ class Front:
         *args: Any,
         patience_ms: int = HANDLER_DEADLINE_MS,
     ) -> Any:
-        """The reply of a principal.
+        """The reply of an object.
 
         Raises:
             TenureError: as `Host.call`.
@@ -79,8 +89,11 @@ class Front:
 
 
 TheFront: TypeAlias = NamedDependency[Front]
+TheEntrance: TypeAlias = NamedDependency[Entrance]
 Name: TypeAlias = NamedDependency[str]
 """The principal that the path names."""
+RoomName: TypeAlias = NamedDependency[str]
+"""The room that the path names."""
 
 
 def provide_principal(credential: Caller, principal_name: FromPath[str]) -> str:  # noqa: ARG001  # Nobody reads a name without one.
@@ -89,7 +102,32 @@ def provide_principal(credential: Caller, principal_name: FromPath[str]) -> str:
     Raises:
         InvalidInputError: the segment is no name.
     """
-    return name_in(principal_name)
+    return name_in(principal_name, "principal")
+
+
+def provide_room(credential: Caller, room_name: FromPath[str]) -> str:  # noqa: ARG001  # As above.
+    """The room that the path names.
+
+    Raises:
+        InvalidInputError: the segment is no name.
+    """
+    return name_in(room_name, "room")
+
+
+def check_merge_patch(request: AnyRequest, patch: dict[str, Any]) -> None:
+    """Let only merge patches pass (RFC 7396).
+
+    Raises:
+        UnsupportedMediaTypeError: the body says that it is something else.
+        InvalidInputError: it has more than 32 objects in each other.
+    """
+    media_type = arrival_of(request.scope).fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if media_type != MERGE_PATCH:
+        raise UnsupportedMediaTypeError(f"A patch must be {MERGE_PATCH.decode()}.")
+    try:
+        merged({}, patch)
+    except ValueError as exc:
+        raise InvalidInputError(str(exc), "$") from exc
 
 
 def version_in(if_match: str | None, prefix: str = "v") -> int | None:

@@ -5,9 +5,14 @@ was made on an older state is applied all the same, so of two changes of one mem
 different members both do. The sender hears `ack` and the others `patched`, both after the commit. Cursors and presence
 are told and never stored. Who comes back within 1,000 patches gets those that it missed, and else the document.
 
-    to the room      {"type": "patch", "base_seq": 7, "merge_patch": {...}, "id": "mine"}   {"type": "sync", "after": 7}
+    to the room      {"type": "patch", "base_seq": 7, "merge_patch": {...}, "id": "mine"}
+                     {"type": "sync", "after": 7, "id": "mine"}
                      {"type": "cursor", "cursor": ...}   {"type": "presence", "presence": ...}
-    from the room    hello, ack, patched, missed, joined, left, cursor, presence
+    from the room    hello, members, ack, patched, missed, joined, left, cursor, presence
+
+Who comes in hears `hello`, with the document, and `members`, with the others; who says `sync` hears `missed` and
+`members`. Frames of one socket are answered in their order. The session manager hosts rooms, at paths of their own
+(`services.sessions.routes.rooms`).
 
 Source: RFC 7396 (merge patch).
 """
@@ -22,7 +27,7 @@ from services.sessions.merge_patch import merged
 from shared import bounds
 from shared.objects.changes import check_size
 from shared.objects.errors import DomainError
-from shared.objects.handler import DurableObject, public, readonly
+from shared.objects.handler import DurableObject, readonly
 from shared.objects.sockets import Socket
 
 DOCUMENT_BYTES_MAX = 256 * 1024  # Twice as much would be more than one message, and than a page wants to draw.
@@ -32,11 +37,13 @@ HISTORY_PATCHES = 1_000
 HISTORY_SLACK = 100  # Trimmed that seldom.
 HISTORY_PATCH_BYTES_MAX = 4 * 1024  # A larger one is not kept: who missed it gets the document.
 PRESENCE_BYTES_MAX = 1024
+NAME_LENGTH_MAX = 64  # Of a member: it stands at a cursor.
 KEEP_MS = 30 * DAY_MS  # Behind the last patch; then the room is empty again.
 _MEMBER = "m/"
 _HEAD = "head"
 assert (HISTORY_PATCHES + HISTORY_SLACK) * (HISTORY_PATCH_BYTES_MAX + 512) < bounds.JOURNAL_BYTES_MAX
 assert DOCUMENT_BYTES_MAX + HISTORY_SLACK * 512 <= bounds.SOCKET_MESSAGE_BYTES_MAX
+assert MEMBERS_MAX * (PRESENCE_BYTES_MAX + 6 * NAME_LENGTH_MAX + 128) <= bounds.SOCKET_MESSAGE_BYTES_MAX
 assert MEMBER_BYTES_MAX < bounds.VALUE_BYTES_MAX
 
 
@@ -50,6 +57,19 @@ class DocumentTooLargeError(DomainError):
     """The document would have over 256 KiB, or a member of it over 120 KiB. Nothing was changed."""
 
     code: ClassVar[str] = "document_too_large"
+
+    def __init__(self, what: str, size_max: int) -> None:
+        super().__init__(f"{what} would have more than {size_max} bytes.")
+        self.size_max = size_max
+
+
+class StaleDocumentError(DomainError):
+    """The document has another number than the one that was named. Nothing was changed."""
+
+    code: ClassVar[str] = "precondition_failed"
+
+    def __init__(self, seq: int) -> None:
+        super().__init__(f"The last patch of the document is {seq}.")
 
 
 class BadPatchError(DomainError):
@@ -79,9 +99,10 @@ class PresenceFrame(Struct, frozen=True, tag_field="type", tag="presence", forbi
 
 
 class Sync(Struct, frozen=True, tag_field="type", tag="sync", forbid_unknown_fields=True):
-    """Tell what was missed behind `after`."""
+    """Tell what was missed behind `after`. `id` comes back with `missed`."""
 
     after: int = -1
+    id: str = ""
 
 
 class Member(Struct, frozen=True):
@@ -117,10 +138,9 @@ class Room(DurableObject):
         """Let somebody in, unless the room is full."""
         if len(self.sockets.all()) > MEMBERS_MAX:
             raise RoomFullError(f"{MEMBERS_MAX} people are here.")
-        members = [_member(other) for other in self.sockets.all() if other != socket]
         now = self.document()
-        hello = {"type": "hello", "you": socket.id, "members": members, "seq": now.seq, "document": now.document}
-        socket.send(hello)
+        socket.send({"type": "hello", "you": socket.id, "seq": now.seq, "document": now.document})
+        self._tell_members(socket)
         self.sockets.send({"type": "joined", "member": _member(socket)}, but=socket)
 
     async def on_socket_message(self, socket: Socket, message: Patch | Cursor | PresenceFrame | Sync) -> None:
@@ -137,7 +157,9 @@ class Room(DurableObject):
                 socket.attach(Person(_person(socket).name, message.presence))
                 self.sockets.send({"type": "presence", "by": socket.id, "presence": message.presence}, but=socket)
             case Sync():
-                socket.send(await self._missed(message.after))
+                missed = await self._missed(message.after)
+                socket.send({"type": "missed", "id": message.id, **missed})
+                self._tell_members(socket)
 
     def on_socket_close(self, socket: Socket, code: int) -> None:  # noqa: ARG002 - all have left alike.
         """Somebody has left."""
@@ -145,7 +167,6 @@ class Room(DurableObject):
 
     # What programs see.
 
-    @public
     @readonly
     def document(self) -> Document:
         """The document as it is stored."""
@@ -155,16 +176,27 @@ class Room(DurableObject):
         }
         return Document(self.journal.last, found)
 
-    @public
-    def patch(self, merge_patch: dict[str, Any], base_seq: int = -1) -> int:
-        """Change the document, as a member would; the number of the patch."""
-        return self._apply(merge_patch, self.journal.last if base_seq < 0 else base_seq, None)
+    def patch(self, merge_patch: dict[str, Any], expected: int | None = None) -> int:
+        """Change the document, as a member would, if its last patch is `expected` (None: any); the number of the patch.
 
-    @public
+        Raises:
+            StaleDocumentError: its last patch is another.
+            BadPatchError, DocumentTooLargeError: it cannot be changed like that.
+        """
+        last = self.journal.last
+        if expected is not None and expected != last:
+            raise StaleDocumentError(last)
+        return self._apply(merge_patch, last, None)
+
     @readonly
     def members(self) -> list[Member]:
         """Who is there."""
         return [_member(socket) for socket in self.sockets.all()]
+
+    def _tell_members(self, socket: Socket) -> None:
+        """A message of its own: a large document and 200 people are more than one may be."""
+        others = [_member(other) for other in self.sockets.all() if other != socket]
+        socket.send({"type": "members", "members": others})
 
     def _apply(self, merge_patch: dict[str, Any], base_seq: int, sender: Socket | None) -> int:
         if not 0 <= base_seq <= self.journal.last:
@@ -188,8 +220,10 @@ class Room(DurableObject):
             new = None if value is None else _merge(old, value)
             size += _size(name, new) - _size(name, old)
             changed[name] = new
-        if size > DOCUMENT_BYTES_MAX or any(new and len(new) > MEMBER_BYTES_MAX for new in changed.values()):
-            raise DocumentTooLargeError(f"At most {DOCUMENT_BYTES_MAX} bytes, {MEMBER_BYTES_MAX} a member.")
+        if any(new and len(new) > MEMBER_BYTES_MAX for new in changed.values()):
+            raise DocumentTooLargeError("A member of the document", MEMBER_BYTES_MAX)
+        if size > DOCUMENT_BYTES_MAX:
+            raise DocumentTooLargeError("The document", DOCUMENT_BYTES_MAX)
         for name, new in changed.items():
             if new is None:
                 self.storage.delete(_MEMBER + name)
@@ -205,8 +239,8 @@ class Room(DurableObject):
             kept = [(entry.position, entry.value) for entry in entries]
             if all(patch for _, patch in kept) and sum(len(patch) for _, patch in kept) <= DOCUMENT_BYTES_MAX:
                 patches = [{"seq": seq, "merge_patch": msgspec.json.decode(patch)} for seq, patch in kept]
-                return {"type": "missed", "seq": now.seq, "patches": patches, "members": self.members()}
-        return {"type": "missed", "seq": now.seq, "document": now.document, "members": self.members()}
+                return {"seq": now.seq, "patches": patches}
+        return {"seq": now.seq, "document": now.document}
 
 
 def _merge(old: bytes | None, patch: Any) -> bytes:

@@ -8,8 +8,10 @@ from msgspec import Meta
 from services.sessions.bounds import LABEL_BYTES_MAX, METHODS_MAX, ROLES_MAX, USER_AGENT_LENGTH_MAX, WORD_BYTES_MAX
 from services.sessions.policy import Policy
 from services.sessions.records import Ended, Event, SessionView
+from services.sessions.room import NAME_LENGTH_MAX
 from services.sessions.session import Actor
 from shared.bounds import NAME_BYTES_MAX
+from shared.http.tickets import SessionRef
 
 # Words stand in header fields, between commas.
 Word = Annotated[
@@ -201,3 +203,18 @@ class ExportView(msgspec.Struct, frozen=True, kw_only=True):
     data: dict[str, Any]
     ended: tuple[Ended, ...]
     events: tuple[NumberedEvent, ...]
+
+
+class EnterRoom(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who comes into a room, and in whose session."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=NAME_LENGTH_MAX)]
+    """What the others see of them."""
+    session: SessionRef | None = None
+    """The ticket and its socket end with this session, within a second, by the code 4401."""
+
+
+class Patched(msgspec.Struct, frozen=True, kw_only=True):
+    """The document was changed: the number of the patch, by which sockets of the room tell it."""
+
+    seq: int

@@ -16,6 +16,7 @@ from services.sessions.records import EventKind, Feed, SessionView
 from services.sessions.refusals import SessionEndedError, UnknownSessionError
 from shared.bounds import HANDLER_DEADLINE_MS
 from shared.errors import TenureError
+from shared.http.tickets import SessionRef
 from shared.objects.address import Address
 from shared.objects.errors import UnavailableError
 from shared.objects.host import Host
@@ -57,17 +58,17 @@ class SessionWatch:
         """How many principals are watched."""
         return len(self._bound)
 
-    async def bind(self, tenant: str, principal: str, session_id: str) -> Callable[[], bool]:
+    async def bind(self, tenant: str, session: SessionRef) -> Callable[[], bool]:
         """What says whether the session counts; as long as that is kept, the session is watched.
 
         Raises:
             UnknownSessionError, SessionEndedError: there is none.
             TenureError: as `Host.call`.
         """
-        address = self._desk.address(tenant, principal)
-        bound = Bound(self._desk, tenant, session_id)
+        address = self._desk.address(tenant, session.principal)
+        bound = Bound(self._desk, tenant, session.id)
         feed: Feed = await self._host.call(address, Principal.events, 0, 1, 0)
-        view = await self._look(address, session_id)
+        view = await self._look(address, session.id)
         bound.began_ms = min(view.created_ms, view.auth_ms)
         watching = self._bound.get(address)
         if watching is None:

@@ -68,6 +68,8 @@ class SocketRoute(NamedTuple):
     """Reads the message of a frame."""
     scope: str
     """What an API key needs to open it."""
+    called: str = "name"
+    """What the name is, to those who send one that cannot be."""
 
 
 FindRoute: TypeAlias = Callable[[bytes], SocketRoute | None]
@@ -141,7 +143,7 @@ class SocketDoor:
             raise NotFoundError("such path")
         self._check_plain(scope, arrival)
         name = decoded_segment(route.name)
-        check_name(name, "name", "path.name")
+        check_name(name, route.called, f"path.{route.called}")
         return route, self._granted(route, name, scope, arrival.fields)
 
     def _admit_to_stream(self, route: StreamRoute, scope: Scope, arrival: Arrival) -> tuple[str, Callable[[], bool]]:
@@ -327,12 +329,18 @@ class Stands(Protocol):
 
 
 def socket_door(
-    node: Stands, keys: KeyRing, table: ProblemTable, *, origins: str, find_stream: FindStream = lambda _: None
+    node: Stands,
+    keys: KeyRing,
+    table: ProblemTable,
+    *,
+    origins: str,
+    find: Iterable[FindRoute] = (),
+    find_stream: FindStream = lambda _: None,
 ) -> SocketDoor:
-    """The door of a service: to the operator's own objects, and to the streams of the service."""
+    """The door of a service: to the operator's own objects, to what `find` finds, and to the streams of the service."""
     return SocketDoor(
         node.ingress,
-        (object_sockets(node.host, node.objects),),
+        (object_sockets(node.host, node.objects), *find),
         keys=keys,
         tickets=node.tickets,
         clock=node.clock,

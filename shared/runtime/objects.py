@@ -33,6 +33,8 @@ def load_objects(modules: str, *, own: Iterable[type[DurableObject]]) -> list[Pu
         for cls in _defined(_imported(name)):
             kind = published(cls)
             named = f"{cls.__module__}.{cls.__name__}"
+            if taken.get(kind.name) == named:
+                raise ConfigurationError(f"{_VARIABLE} names {name}, whose {cls.__name__} the service hosts by itself.")
             if kind.name in taken:
                 raise ConfigurationError(f"{named} has the kind {kind.name!r}, which is that of {taken[kind.name]}.")
             taken[kind.name] = named

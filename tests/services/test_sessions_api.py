@@ -279,13 +279,19 @@ def test_s27_data_is_patched_under_a_condition() -> None:
             (await service.of("PATCH", path, {"a": 2})).status,
             (await service.of("PUT", path, {"a": "x" * 17_000})).status,
             (await service.of("PUT", path, {"a": 2}, headers=(("if-match", "v1"),))).status,
-            (await service.of("PUT", path, {"a": 2})).status,
+            (await service.of("PATCH", path, _nested(33), headers=PATCH)).status,
+            (await service.of("PATCH", path, _nested(32), headers=PATCH)).status,
         ]
-        assert [412, 415, 413, 400, 200] == statuses
+        assert [412, 415, 413, 400, 400, 200] == statuses
         await service.ask("PUT", "/v1/tenant/policy", {"require_if_match": True})
         assert 428 == (await service.of("PUT", path, {"a": 3})).status
 
     with_sessions(scenario)
+
+
+def _nested(depth: int) -> Any:
+    """So many objects in each other."""
+    return {"x": _nested(depth - 1)} if depth > 1 else {"x": 1}
 
 
 def test_s26_a_login_takes_over_what_is_named_of_an_anonymous_session() -> None:

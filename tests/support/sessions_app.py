@@ -18,7 +18,7 @@ from tests.support.simulated import core
 
 T = TypeVar("T")
 SCOPES = ("admin", "create", "data", "elevate", "impersonate", "introspect", "privacy", "read", "revoke")
-ALL = (*(f"sessions:{scope}" for scope in SCOPES), "objects:call")
+ALL = (*(f"sessions:{scope}" for scope in SCOPES), "rooms:join", "rooms:read", "rooms:write", "objects:call")
 
 
 class Sessions(Service):

@@ -104,5 +104,8 @@ def test_a_name_that_is_no_module_stops_the_start(name: str) -> None:
 
 def test_a_kind_of_the_service_cannot_be_registered_again() -> None:
     """Its own module names a kind that is hosted already."""
-    with pytest.raises(ConfigurationError, match=r"has the kind 'limiter', which is that of services\.ratelimiter"):
+    with pytest.raises(ConfigurationError) as raised:
         load_objects("services.ratelimiter.limiter", own=[Limiter])
+
+    sentence = "TENURE_OBJECTS names services.ratelimiter.limiter, whose Limiter the service hosts by itself."
+    assert sentence == str(raised.value)

@@ -1,9 +1,9 @@
-"""The routes of the session manager: for applications by principal, for users about themselves, for the tenant."""
+"""The routes of the session manager: by principal for applications, for users about themselves, the tenant, rooms."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from services.sessions.routes import events, mine, principals, tenant
+from services.sessions.routes import events, mine, principals, rooms, tenant
 from services.sessions.webhooks import SessionSubscription
 from shared.webhooks.routes import webhook_routes
 
@@ -12,5 +12,6 @@ HANDLERS: Sequence[Any] = (
     *events.HANDLERS,
     *mine.HANDLERS,
     *tenant.HANDLERS,
+    *rooms.HANDLERS,
     *webhook_routes(SessionSubscription, read=principals.READ, admin=principals.ADMIN),
 )

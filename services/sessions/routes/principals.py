@@ -1,14 +1,14 @@
 """What applications do with the sessions of their users, with an API key: `/v1/principals/{principal}/...`."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 from litestar import Response, delete, get, patch, post, put
-from litestar.params import FromPath, HeaderParameter, JSONBody
+from litestar.params import FromPath, JSONBody
 
 from services.sessions.beginning import begin, begin_anonymous
 from services.sessions.challenges import IfMatchRequiredError
-from services.sessions.front import Name, TheFront, etag, version_in
+from services.sessions.front import IfMatch, MergePatch, Name, TheFront, check_merge_patch, etag, version_in
 from services.sessions.paths import session_path
 from services.sessions.principal import Principal
 from services.sessions.records import Authentication, Data, Export, SessionView
@@ -33,10 +33,8 @@ from services.sessions.schemas import (
     RevokeMany,
     SessionList,
 )
-from shared.http.arrival import arrival_of
 from shared.http.auth import Caller, require
 from shared.http.calls import AnyRequest, idempotency_key
-from shared.http.errors import UnsupportedMediaTypeError
 from shared.objects.errors import (
     CommitFailedError,
     DeadlineExceededError,
@@ -47,12 +45,10 @@ from shared.objects.errors import (
 
 CREATE, READ, DATA = "sessions:create", "sessions:read", "sessions:data"
 ELEVATE, REVOKE, ADMIN, PRIVACY = "sessions:elevate", "sessions:revoke", "sessions:admin", "sessions:privacy"
-MERGE_PATCH = b"application/merge-patch+json"
 _SESSION = "/v1/principals/{principal_name:str}/sessions/{session_id:str}"
 _WRITE = (DeadlineExceededError, CommitFailedError, OutcomeUnknownError, NoRoomError)
 _OF_SESSION = (UnknownSessionError, SessionEndedError)
 _BEGIN = (*_WRITE, SessionLimitError, PrincipalDisabledError, PrincipalErasedError, DataTooLargeError, KeyReusedError)
-IfMatch = Annotated[str | None, HeaderParameter(name="If-Match", description='The version to replace, like "v3".')]
 Text = FromPath[str]
 
 
@@ -231,14 +227,12 @@ async def patch_data(
     principal: Name,
     session_id: Text,
     front: TheFront,
-    data: JSONBody[dict[str, Any]],
+    data: MergePatch,
     request: AnyRequest,
     if_match: IfMatch = None,
 ) -> Response[Any]:
     """Merge a patch into it (RFC 7396, `application/merge-patch+json`): null removes, arrays are replaced whole."""
-    fields = arrival_of(request.scope).fields
-    if fields.get(b"content-type", b"").partition(b";")[0].strip().lower() != MERGE_PATCH:
-        raise UnsupportedMediaTypeError(f"A patch must be {MERGE_PATCH.decode()}.")
+    check_merge_patch(request, data)
     rules = front.desk.rules(credential.tenant)
     expected = _expected(if_match, required=rules.policy.require_if_match)
     address = front.desk.address(credential.tenant, principal)

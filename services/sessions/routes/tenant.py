@@ -1,11 +1,9 @@
 """What holds for all principals of a tenant: the policy, ending everything, and looking at a token."""
 
-from typing import Annotated
-
 from litestar import Response, get, post, put
-from litestar.params import HeaderParameter, JSONBody
+from litestar.params import JSONBody
 
-from services.sessions.front import TheFront, etag, version_in
+from services.sessions.front import IfMatch, TheFront, etag, version_in
 from services.sessions.policy import Policy
 from services.sessions.records import Denied, view_of
 from services.sessions.routes.principals import ADMIN
@@ -16,7 +14,6 @@ from shared.objects.errors import DeadlineExceededError
 from shared.storage.interface import StoreFullError
 
 INTROSPECT = "sessions:introspect"
-IfMatch = Annotated[str | None, HeaderParameter(name="If-Match", description='The version to replace, like "v3".')]
 
 
 @get("/v1/tenant/policy", guards=[require(ADMIN)], tags=["tenant"])

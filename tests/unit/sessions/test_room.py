@@ -9,15 +9,17 @@ from hypothesis import strategies as st
 
 from services.sessions import room
 from services.sessions.merge_patch import merged
-from services.sessions.room import DocumentTooLargeError, Room, RoomFullError
+from services.sessions.room import DocumentTooLargeError, Room, RoomFullError, StaleDocumentError
 from shared.testing.kit import Kit, run_with_kit
 from shared.testing.sockets import Client
 
 
 async def entered(kit: Kit, name: str) -> tuple[Client, dict[str, Any]]:
-    """Somebody who has come in, and what they were told."""
+    """Somebody who has come in, and what they were told: `hello`, with the others among it."""
     client = await kit.connect(kit.at(Room, "acme", "one"), attachment={"name": name})
-    return client, await client.message()
+    hello, members = await client.message(), await client.message()
+    assert ("hello", "members") == (hello["type"], members["type"])
+    return client, {**hello, "members": members["members"]}
 
 
 def patch(base_seq: int, id_: str = "", **members: Any) -> dict[str, Any]:
@@ -86,7 +88,7 @@ def test_who_leaves_is_told_to_the_others() -> None:
 
 
 def test_who_comes_back_gets_what_was_missed_and_else_the_document(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Patches as long as all are kept; one that was too large to be kept is in the document."""
+    """Patches as long as all are kept; one that was too large to be kept is in the document. Then who is there."""
     monkeypatch.setattr(room, "HISTORY_PATCHES", 4)
     monkeypatch.setattr(room, "HISTORY_SLACK", 1)
 
@@ -95,19 +97,27 @@ def test_who_comes_back_gets_what_was_missed_and_else_the_document(monkeypatch: 
         for number in range(3):
             await one.patch({"n": number})
         anna, _ = await entered(kit, "anna")
-        await anna.send({"type": "sync", "after": 1})
-        missed = await anna.message()
+        bert, _ = await entered(kit, "bert")
+        await anna.message()
+
+        async def sync(after: int) -> Any:
+            await anna.send({"type": "sync", "after": after, "id": f"behind {after}"})
+            missed, members = await anna.message(), await anna.message()
+            assert ("missed", f"behind {after}") == (missed["type"], missed["id"])
+            assert [bert.id] == [member["id"] for member in members["members"]]
+            return missed
+
+        missed = await sync(1)
         assert [(2, {"n": 1}), (3, {"n": 2})] == [(each["seq"], each["merge_patch"]) for each in missed["patches"]]
         await one.patch({"long": "x" * 5_000})
         await anna.message()
         for after in (3, -1, 99):
-            await anna.send({"type": "sync", "after": after})
-            assert (4, 2) == ((missed := await anna.message())["seq"], missed["document"]["n"])
+            missed = await sync(after)
+            assert (4, 2) == (missed["seq"], missed["document"]["n"])
         for number in range(9):
             await one.patch({"n": number})
             await anna.message()
-        await anna.send({"type": "sync", "after": 4})
-        assert 8 == (await anna.message())["document"]["n"]
+        assert 8 == (await sync(4))["document"]["n"]
         assert len(kit.journal(one)) <= 5
 
     run_with_kit(scenario, kinds=[Room])
@@ -152,6 +162,37 @@ def test_a_full_room_lets_nobody_in(monkeypatch: pytest.MonkeyPatch) -> None:
             await kit.connect(kit.at(Room, "acme", "one"))
         await anna.close()
         assert [] != (await entered(kit, "carl"))[1]["members"]
+
+    run_with_kit(scenario, kinds=[Room])
+
+
+def test_a_full_room_with_a_full_document_lets_people_in() -> None:
+    """200 of them with all that each may show, and a document of nearly 256 KiB."""
+
+    async def scenario(kit: Kit) -> None:
+        one = kit.at(Room, "acme", "one")
+        for name in ("a", "b", "c"):
+            await one.patch({name: "x" * 87_000})
+        shown = {"name": "\0" * room.NAME_LENGTH_MAX, "presence": "x" * (room.PRESENCE_BYTES_MAX - 2)}
+        for _ in range(room.MEMBERS_MAX - 1):
+            await kit.connect(one, attachment=shown)
+        last = await kit.connect(one, attachment=shown)
+        hello, members = await last.message(), await last.message()
+        assert (3, 3, room.MEMBERS_MAX - 1) == (hello["seq"], len(hello["document"]), len(members["members"]))
+
+    run_with_kit(scenario, kinds=[Room])
+
+
+def test_a_patch_on_a_named_state_is_refused_on_any_other() -> None:
+    """The number of the last patch is said; without one, whatever is there is changed."""
+
+    async def scenario(kit: Kit) -> None:
+        one = kit.at(Room, "acme", "one")
+        assert [1, 2, 3] == [await one.patch({"a": 1}, 0), await one.patch({"a": 2}, 1), await one.patch({"a": 3})]
+        for expected in (0, 2, 4):
+            with pytest.raises(StaleDocumentError, match="is 3"):
+                await one.patch({"a": 4}, expected)
+        assert {"a": 3} == (await one.document()).document
 
     run_with_kit(scenario, kinds=[Room])
 
