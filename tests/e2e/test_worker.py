@@ -1,6 +1,7 @@
 """Workers as real processes: they do tasks, die, stop, are told to stop, and outlive the service."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from tenure_client import ApiError, Limiter, Sessions, UnreachableError, Workflows
+from tenure_client import ApiError, Document, Limiter, Rooms, Sessions, UnreachableError, Workflows
+from websockets.asyncio.client import connect
 
 from tests.e2e.test_workflows import BLOCK, MARK
 from tests.support.launching import ROOT, eventually, free_ports
@@ -253,5 +255,35 @@ def test_the_client_signs_users_in_and_out(service: Launched) -> None:
             with pytest.raises(ApiError) as refused:
                 await sessions.rotate(second.token)
             assert 401 == refused.value.status
+
+    asyncio.run(scenario())
+
+
+def test_rooms_are_changed_and_entered_from_the_client(service: Launched) -> None:
+    """A patch counts once however often it is made; a ticket is in a user's session, and ends with it."""
+
+    async def scenario() -> None:
+        there = service.beside("sessions")
+        async with Rooms(there.url, service.key) as rooms, Sessions(there.url, service.key) as sessions:
+            assert Document(0, {}) == await rooms.document("a/b.c")
+            for _ in range(2):
+                assert 1 == await rooms.patch("a/b.c", {"x": {"y": 1}}, idempotency_key="one")
+            assert 2 == await rooms.patch("a/b.c", {"x": {"z": 2}}, seq=1)
+            with pytest.raises(ApiError) as stale:
+                await rooms.patch("a/b.c", {"x": None}, seq=1)
+            assert (412, "precondition_failed") == (stale.value.status, stale.value.code)
+            assert Document(2, {"x": {"y": 1, "z": 2}}) == await rooms.document("a/b.c")
+
+            session = ("ann", (await sessions.begin("ann")).session.id)
+            ticket = await rooms.ticket("a/b.c", "anna", session=session)
+            address = f"{there.url.replace('http', 'ws')}/v1/rooms/a%2Fb%2Ec/socket"
+            subprotocols: list[Any] = list(ticket.subprotocols)
+            async with connect(address, subprotocols=subprotocols) as socket:
+                assert 2 == json.loads(await socket.recv())["message"]["seq"]
+            assert ticket.subprotocols[1] not in repr(ticket)
+            await sessions.revoke(*session)
+            with pytest.raises(ApiError) as ended:
+                await rooms.ticket("a/b.c", "anna", session=session)
+            assert (410, "session_ended") == (ended.value.status, ended.value.code)
 
     asyncio.run(scenario())
