@@ -121,7 +121,7 @@ def complete(document: dict[str, Any], app: Litestar, table: ProblemTable) -> di
     describe(contents, components["schemas"])
     for operation, handler, path in operations:
         _complete_operation(operation, handler, table, by_name="{" in path)
-    _whole_numbers(document)
+    _mend(document)
     return document
 
 
@@ -135,13 +135,19 @@ def _operations(document: dict[str, Any], app: Litestar) -> Iterator[tuple[dict[
                     yield operation, handler, route.path_format
 
 
-def _whole_numbers(schema: Any) -> None:
-    """Litestar writes the bounds of integers as fractions: 1000.0 becomes 1000 again."""
+def _mend(schema: Any) -> None:
+    """Say what Litestar means where it says something else.
+
+    It writes the bounds of integers as fractions, 1000.0 for 1000; and of the items of a `tuple[X, ...]` that they are
+    exactly one of X and anything, which nothing is that is an X.
+    """
     for key, value in schema.items() if isinstance(schema, dict) else enumerate(schema):
         if isinstance(value, float) and value.is_integer():
             schema[key] = int(value)
-        elif isinstance(value, (dict, list)):
-            _whole_numbers(value)
+        elif isinstance(value, dict) and len(value.get("oneOf", ())) == 2 and value["oneOf"][1] == {}:
+            schema[key] = value["oneOf"][0]
+        if isinstance(schema[key], (dict, list)):
+            _mend(schema[key])
 
 
 def _complete_operation(
