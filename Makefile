@@ -39,8 +39,10 @@ else
 	@echo "Python 3.13 is not found on this machine: the tests did not run on it."
 endif
 
+# Those that time real processes run alone: what ran beside them would be timed with them.
 slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal --ignore tests/e2e --ignore tests/faults
+	$(BIN)/python -m pytest -m slow tests/e2e tests/faults
 
 prove: $(VENV)/.dev ## Run the long proofs at full size
 	TENURE_PROVE=1 $(BIN)/python -m pytest -m slow --timeout 7200

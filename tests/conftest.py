@@ -17,7 +17,7 @@ for _name in [name for name in os.environ if name.startswith(("TENURE_", "OTEL_"
 # No deadline an example: a busy machine is not a failure; pytest's time-out ends what hangs.
 settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # The same examples at each run: a red build is the fault of the change, not of luck.
-settings.register_profile("ci", settings.get_profile("dev"), max_examples=200, derandomize=True, print_blob=True)
+settings.register_profile("ci", settings.get_profile("dev"), max_examples=100, derandomize=True, print_blob=True)
 settings.register_profile("prove", settings.get_profile("dev"), max_examples=5_000, print_blob=True)
 settings.load_profile("prove" if PROVE else "ci" if IN_CI else "dev")
 

@@ -84,6 +84,7 @@ def test_where_one_refuses_the_other_is_given_back() -> None:
     run_with_kit(scenario, kinds=installed().kinds)
 
 
+@pytest.mark.slow
 def test_what_nobody_commits_is_given_back_after_a_day() -> None:
     """A coordinator that is gone for good holds nobody."""
 

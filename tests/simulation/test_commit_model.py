@@ -101,6 +101,7 @@ SOUND_AT_FULL_SIZE = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", BROKEN, ids=lambda variant: variant.lacks)
 def test_a_protocol_that_lacks_a_part_breaks(variant: Broken) -> None:
     """The property that breaks is the one that the missing part protects."""
@@ -113,6 +114,7 @@ def test_a_fence_that_can_be_rolled_back_breaks() -> None:
     _breaks(BROKEN_SLOWLY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", SOUND, ids=lambda variant: variant.name)
 def test_the_whole_protocol_holds_in_every_state(variant: Sound) -> None:
     """No reachable state breaks a property."""

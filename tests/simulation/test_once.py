@@ -228,6 +228,7 @@ def test_an_answer_outlives_its_object() -> None:
     run_virtual(main)
 
 
+@pytest.mark.slow
 def test_an_answer_is_remembered_for_a_day() -> None:
     """Then the key is free, whether the object was in memory all the time or not."""
 

@@ -100,6 +100,7 @@ def test_native_kinds_are_refused_alike() -> None:
     run(scenario)
 
 
+@pytest.mark.slow
 def test_the_same_object_again_is_refused_for_twice_as_long() -> None:
     """60 s, 120 s, 240 s; after a day without, 60 s again."""
 

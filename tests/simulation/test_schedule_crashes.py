@@ -64,6 +64,7 @@ def uninterrupted(overlap: Any) -> Seen:
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overlap", OVERLAPS)
 def test_a_crash_at_any_commit_changes_no_outcome(overlap: Any) -> None:
     """Before the commit is stored, with it, and after it; the next node goes on where it was."""

@@ -130,6 +130,7 @@ MUTANTS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.name for mutant in MUTANTS])
 def test_a_named_test_catches_it(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test passes on the core as it is, which its own run shows, and fails on the changed one."""

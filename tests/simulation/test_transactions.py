@@ -94,6 +94,7 @@ def test_steps_of_one_object_are_prepared_together() -> None:
     simulate(scenario)
 
 
+@pytest.mark.slow
 def test_a_key_is_committed_once_and_for_its_own_steps() -> None:
     """For a day, over eviction and crash; then the coordinator has left the store."""
 
@@ -172,6 +173,7 @@ def test_a_prepared_participant_asks_and_the_first_answer_is_abort() -> None:
     simulate(scenario)
 
 
+@pytest.mark.slow
 def test_a_participant_never_decides_alone() -> None:
     """While its coordinator cannot be asked it stays prepared, for longer than any alarm is tried; then it hears."""
 

@@ -132,6 +132,7 @@ def test_a_tenant_with_too_many_calls_waits_and_loses_none() -> None:
     assert 2 == len(calls.made)
 
 
+@pytest.mark.slow
 def test_an_accepted_call_waits_for_the_answer_of_its_token() -> None:
     """202 with `callback: true`; the call is not made again while it waits, whatever happens to the node."""
     calls = Receivers(replied(202))
