@@ -83,7 +83,9 @@ def create_app(
 
     def document() -> dict[str, Any]:
         # A twin is asked, because an application that can describe itself also serves the description.
-        described = build(OpenAPIConfig(title=title, version=version, description=description or None))
+        described = build(
+            OpenAPIConfig(title=title, version=version, description=description or None, use_handler_docstrings=True)
+        )
         return complete(described.openapi_schema.to_schema(), described, table)
 
     app = build(None)

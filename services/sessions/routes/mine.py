@@ -95,10 +95,8 @@ async def revoke_own(me: MyCall, front: TheFront, data: JSONBody[RevokeOwn], req
 
 @get("/v1/whoami", by_session=True, problems=(*_MINE, StepUpError, DeadlineExceededError), tags=["gateways"])
 async def whoami(request: AnyRequest) -> Whoami:
-    """Who the user of a request is, for gateways: any method, any path below, any query. `X-Session-...` fields say it.
-
-    The fast lane answers this before it can come here (`services.sessions.whoami`).
-    """
+    """Who the user of a request is, for gateways: any method, path below and query. `X-Session-...` fields say it."""
+    # `services.sessions.whoami` answers before it can come here.
     raise AssertionError(f"the fast lane answers {request.url.path}")
 
 
