@@ -87,8 +87,9 @@ ALARM_RETRY_MS_MAX = 300_000
 ALARM_GIVE_UP_MS = 24 * 3_600_000
 ALARM_HORIZON_MS = 60_000  # How far ahead the owner keeps alarms in memory.
 ALARM_RESCAN_MS = 30_000
-ALARM_MORE_MS = 250  # After alarms have rung, the store is asked for more no sooner.
-ALARM_SCAN_ROWS = 256  # Rows of one shard in one question; a scan asks on until it has as many that are news.
+ALARM_MORE_MS = 250  # Between two reads, where one was not enough.
+ALARM_SCAN_ROWS = 256  # Rows of one shard in one question; a read asks on until it has as many that are news.
+ALARM_SCAN_SHARDS = 8  # In one question: to take in what they have holds up the loop for some 10 ms.
 ALARM_REARM_MS_MIN = 10  # An alarm that re-arms itself for "now" fires again no sooner.
 assert ALARM_RESCAN_MS * 2 <= ALARM_HORIZON_MS
 

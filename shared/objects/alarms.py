@@ -3,6 +3,7 @@
 What is stored decides; this queue only says where to look next. It holds what is due within a
 minute and is filled from the store when a shard opens, every 30 s, and when a confirmed turn set
 an alarm that is due soon. An entry may be stale: the alarm is looked up again at turn start.
+Reading and ringing go on side by side, so that a long read makes nobody late.
 
 Nothing is ever early: "due" is asked of the lower end of the store's clock. A commit that removes
 an alarm is the only thing that ends it, so a crash rings twice, never not at all.
@@ -10,7 +11,8 @@ an alarm is the only thing that ends it, so a crash rings twice, never not at al
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from heapq import heappop, heappush
 
 import msgspec
@@ -90,12 +92,14 @@ class AlarmClock:
         self._kinds = frozenset(kind.encode() for kind in kinds)
         self.queue = AlarmQueue()
         self._ringing: dict[bytes, int] = {}  # Rung and not settled; by the time they were due first.
+        self._unread: dict[Shard, int] = {}  # Shards with alarms, due then or later, that are not known here.
         self._changed = asyncio.Event()
+        self._wanted = asyncio.Event()
 
     def armed(self, due_ms: int, member: bytes) -> None:
-        """A confirmed turn has set this alarm."""
-        if due_ms <= self._clock.lower_ms() + bounds.ALARM_HORIZON_MS:
-            self.queue.push(due_ms, member)
+        """A confirmed turn has set this alarm, or nothing is known to be stored of what it came to."""
+        within = due_ms <= self._clock.lower_ms() + bounds.ALARM_HORIZON_MS
+        if within and self.queue.push(due_ms, member) and self.queue.next_ms() == due_ms:
             self._changed.set()
 
     def settled(self, member: bytes) -> None:
@@ -108,27 +112,91 @@ class AlarmClock:
         oldest_ms = min([self.queue.next_ms() or now_ms, *self._ringing.copy().values()])
         return max(0, now_ms - oldest_ms)
 
-    async def scan(self, shards: Sequence[Shard]) -> None:
-        """Read what is due within the horizon from the store: of each shard at least 256 alarms that are news, or all.
+    def read_soon(self, shards: Iterable[Shard]) -> None:
+        """What is stored of these may be news: they have opened, or the store went back in time."""
+        self._unread.update(dict.fromkeys(shards, 0))
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Ring for ever."""
+        while True:
+            self._changed.clear()
+            now_ms = self._clock.lower_ms()
+            rung = self.queue.pop_due(now_ms, _BATCH)
+            for due_ms, member in rung:
+                self._ringing.setdefault(member, due_ms)  # One put off keeps the time it was due first.
+                address_end = split_address(member)[1]
+                self._ring(member[:address_end], member[address_end:].decode())
+            if rung:
+                await asyncio.sleep(0)
+                continue
+            next_ms = self.queue.next_ms()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if next_ms is None else max(1, next_ms - now_ms) / 1000):
+                    await self._changed.wait()
+
+    async def read(self) -> None:
+        """Fill the queue for ever: of all shards every 30 s, sooner of those whose alarms are not all known."""
+        all_at_ms = self._clock.monotonic_ms() + bounds.ALARM_RESCAN_MS
+        while True:
+            now_ms = self._clock.monotonic_ms()
+            if now_ms >= all_at_ms:
+                all_at_ms = now_ms + bounds.ALARM_RESCAN_MS
+                self.read_soon(self._ownership.shards)
+            if self._unread:
+                await self._read()
+                continue
+            self._wanted.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout((all_at_ms - now_ms) / 1000):
+                    await self._wanted.wait()
+
+    async def _read(self) -> None:
+        """Read once, and wait as long as must be between two reads; a store that is away is asked again."""
+        unread = {shard: from_ms for shard, from_ms in self._unread.items() if shard.open}
+        self._unread = {}
+        pause_ms = bounds.ALARM_MORE_MS
+        try:
+            more = await self._scan(unread)
+        except StoreError as exc:
+            _log.warning(logs.STORE_AWAY, error=str(exc))
+            more, pause_ms = unread, bounds.RETRY_AFTER_MS
+        self._unread = more | self._unread
+        self._changed.set()  # Also where nothing is news: the store's clock may have been set.
+        await asyncio.sleep(pause_ms / 1000)
+
+    async def _scan(self, unread: Mapping[Shard, int]) -> dict[Shard, int]:
+        """Read what is due within the horizon: of each shard at least 256 alarms that are news, or all.
+
+        What it returns is from when on some of them have more.
 
         Raises:
             StoreError: the store did not answer.
         """
-        for shard_list in _chunks(shards):
-            asked = [(shard.index, 0) for shard in shard_list]
-            news = dict.fromkeys((index for index, _ in asked), 0)
+        more: dict[Shard, int] = {}
+        for chunk in _chunks(unread):
+            asked, news, rows = chunk, dict.fromkeys(chunk, 0), bounds.ALARM_SCAN_ROWS
             while asked:
-                until_ms = self._clock.lower_ms() + bounds.ALARM_HORIZON_MS
-                due = await self._store.due_alarms(asked, until_ms=until_ms, rows=bounds.ALARM_SCAN_ROWS)
-                pages = list(zip(asked, due.rows, strict=True))
-                for (index, _), rows in pages:
-                    news[index] += sum(self._take(due_ms, member) for member, due_ms in rows)
-                asked = [
-                    (index, passed + len(rows))
-                    for (index, passed), rows in pages
-                    if len(rows) == bounds.ALARM_SCAN_ROWS and news[index] < bounds.ALARM_SCAN_ROWS
-                ]
-        self._changed.set()
+                last = await self._page(asked, rows, news)
+                # Pages share a moment: if alarms leave meanwhile, none is passed over. One may be longer than a page.
+                stuck = any(asked[shard] == last_ms for shard, last_ms in last.items())
+                rows = rows * 2 if stuck else bounds.ALARM_SCAN_ROWS
+                enough = [shard for shard in last if news[shard] >= bounds.ALARM_SCAN_ROWS]
+                more.update((shard, last.pop(shard)) for shard in enough)
+                asked = last
+        return more
+
+    async def _page(self, asked: Mapping[Shard, int], rows: int, news: dict[Shard, int]) -> dict[Shard, int]:
+        """Queue a page of each shard, count what is news; of those whose page is full, when its last alarm is due."""
+        until_ms = self._clock.lower_ms() + bounds.ALARM_HORIZON_MS
+        places = [(shard.index, from_ms) for shard, from_ms in asked.items()]
+        due = await self._store.due_alarms(places, until_ms=until_ms, rows=rows)
+        last: dict[Shard, int] = {}
+        for shard, page in zip(asked, due.rows, strict=True):
+            news[shard] += sum(self._take(due_ms, member) for member, due_ms in page)
+            if len(page) == rows:
+                last[shard] = page[-1][1]
+        return last
 
     def _take(self, due_ms: int, member: bytes) -> bool:
         """Queue an alarm of the store; say whether it is ours, and neither queued nor ringing already."""
@@ -136,40 +204,6 @@ class AlarmClock:
             return False
         ringing = member in self._ringing
         return self.queue.push(max(due_ms, self._not_before_ms(member)), member) and not ringing
-
-    async def rescan(self) -> None:
-        """Look again for what is due soon; a store that is away is asked again next time."""
-        try:
-            await self.scan([shard for shard in self._ownership.shards if shard.open])
-        except StoreError as exc:
-            _log.warning(logs.STORE_AWAY, error=str(exc))
-
-    async def run(self) -> None:
-        """Ring for ever."""
-        rescan_at_ms = self._clock.monotonic_ms() + bounds.ALARM_RESCAN_MS
-        while True:
-            now_ms, next_ms = self._clock.lower_ms(), self.queue.next_ms()
-            rung = self.queue.pop_due(now_ms, _BATCH)
-            for due_ms, member in rung:
-                self._ringing.setdefault(member, due_ms)  # One put off keeps the time it was due first.
-                address_end = split_address(member)[1]
-                self._ring(member[:address_end], member[address_end:].decode())
-            left_ms = rescan_at_ms - self._clock.monotonic_ms()
-            if left_ms <= 0:
-                await self.rescan()
-                rescan_at_ms = self._clock.monotonic_ms() + bounds.ALARM_RESCAN_MS
-                continue
-            if rung:  # A scan reads a bounded number of rows: there may be more in the store.
-                rescan_at_ms = min(rescan_at_ms, self._clock.monotonic_ms() + bounds.ALARM_MORE_MS)
-                await asyncio.sleep(0)
-                continue
-            wait_ms = left_ms if next_ms is None else min(left_ms, max(1, next_ms - now_ms))
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(wait_ms / 1000):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
 
 
 def retried(record: AlarmRecord, error: str, now_ms: int, draw: Draw = random.random) -> AlarmRecord | None:
@@ -188,5 +222,6 @@ def retried(record: AlarmRecord, error: str, now_ms: int, draw: Draw = random.ra
     )
 
 
-def _chunks(shards: Sequence[Shard], size: int = 64) -> list[Sequence[Shard]]:
-    return [shards[i : i + size] for i in range(0, len(shards), size)]
+def _chunks(unread: Mapping[Shard, int], size: int = bounds.ALARM_SCAN_SHARDS) -> list[dict[Shard, int]]:
+    shards = list(unread.items())
+    return [dict(shards[i : i + size]) for i in range(0, len(shards), size)]

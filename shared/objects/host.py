@@ -92,7 +92,7 @@ class Host:
             not_before_ms=self.quarantines.not_before_ms,
             kinds=self._kinds,
         )
-        self.quarantines.on_lift = self.alarms.rescan
+        self.quarantines.on_lift = self.alarms.read_soon
         self.quarantined, self.lift_quarantine = self.quarantines.listed, self.quarantines.lift
         self.transactions = partial(Transactions, self)
         self._shards = ownership.shards
@@ -280,7 +280,7 @@ class Host:
 
     def loops(self) -> list[Coroutine[Any, Any, None]]:
         """What has to run for as long as the host does: commits, loads, alarms, deliveries."""
-        return [self.committer.run(), self._loader.run(), self.alarms.run(), self.courier.run()]
+        return [self.committer.run(), self._loader.run(), self.alarms.run(), self.alarms.read(), self.courier.run()]
 
     def passivate_idle(self) -> None:
         """Let objects leave memory that were not touched for their idle time; look at 20,000 at most."""
@@ -393,7 +393,7 @@ class Host:
         self._turns.checkpoint(activation)
         return not activation.closed
 
-    async def _opened(self, shards: Sequence[Shard]) -> None:
+    def _opened(self, shards: Sequence[Shard]) -> None:
         self.committer.wake()
         self.courier.opened(shards)
-        await self.alarms.scan(shards)
+        self.alarms.read_soon(shards)

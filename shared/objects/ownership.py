@@ -12,7 +12,7 @@ confirmed: the store went back in time or lost its data, see `on_rollback`. Anot
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from shared import bounds
 from shared.objects.store_clock import StoreClock
@@ -89,7 +89,7 @@ class Ownership:
         self._claims = 0
         self._claiming = asyncio.Lock()  # Answers to claims are taken in the order in which these were sent.
         self._suspended = asyncio.Event()
-        self.on_open: Callable[[Sequence[Shard]], Awaitable[None]] | None = None
+        self.on_open: Callable[[Sequence[Shard]], None] | None = None
         self.on_lost: Callable[[Sequence[Shard]], None] | None = None
         self.on_rollback: Callable[[Sequence[Shard]], None] | None = None
 
@@ -125,7 +125,7 @@ class Ownership:
                 shard.open = True
         if opened:
             if self.on_open:
-                await self.on_open(opened)
+                self.on_open(opened)
             self._metrics.ownership_changes("acquired", len(opened))
             _log.info(logs.LEASES_ACQUIRED, shards=len(opened))
 

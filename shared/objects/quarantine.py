@@ -5,13 +5,13 @@ until then, so that a refusal costs no load and an alarm of such an object is pu
 that was in memory before another process recorded it runs on: here it does no harm so far.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from shared import bounds
 from shared.objects.address import Address, shard_of, split_address
 from shared.objects.errors import QuarantinedError, UnavailableError
-from shared.objects.ownership import Ownership
+from shared.objects.ownership import Ownership, Shard
 from shared.objects.store_clock import StoreClock
 from shared.storage.interface import Store
 from shared.storage.quarantines import Quarantine, Terms
@@ -43,7 +43,7 @@ class Quarantines:
         self._clock = store_clock
         self._metrics = metrics
         self._until_ms: dict[Address, int] = {}
-        self.on_lift: Callable[[], Awaitable[None]] | None = None
+        self.on_lift: Callable[[Sequence[Shard]], None] | None = None
 
     def met(self) -> int:
         """How many objects in quarantine this node has met. May be asked in any thread."""
@@ -102,7 +102,7 @@ class Quarantines:
         lifted = await self._store.lift_quarantine(shard.index, object_id)
         self._until_ms.pop(address, None)
         if self.on_lift:
-            await self.on_lift()
+            self.on_lift([shard])
         return lifted
 
     def _refusal(self, address: Address, until_ms: int) -> QuarantinedError:

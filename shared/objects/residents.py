@@ -93,7 +93,9 @@ class Residents:
         """
         self._metrics.rollback_detected(len(shards))
         _log.error(logs.ROLLBACK_DETECTED, shards=len(shards), first=[shard.index for shard in shards[:_NAMED]])
-        self._host.courier.opened([shard for shard in shards if shard.open])
+        still_open = [shard for shard in shards if shard.open]
+        self._host.courier.opened(still_open)
+        self._host.alarms.read_soon(still_open)
         for activation in self._of(shards):
             if activation.phase is Phase.LOADING:
                 continue
@@ -245,6 +247,7 @@ class Residents:
             del self.by_address[activation.address]
         if activation.in_flight:
             self._leaving[activation.address] = activation
+            self._turns.announce_alarms(activation)  # The store may come to have them: they are looked up.
         self._turns.forget(activation)
         activation.part()
         if reason in ("failed", "lost"):

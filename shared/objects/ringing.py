@@ -4,15 +4,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from shared import bounds
+from shared.errors import RefusedError
 from shared.objects.activation import Call
 from shared.objects.address import Address, shard_of
-from shared.objects.errors import (
-    CommitFailedError,
-    HandlerError,
-    OutcomeUnknownError,
-    OverloadedError,
-    UnavailableError,
-)
+from shared.objects.errors import CommitFailedError, HandlerError, OutcomeUnknownError
 from shared.objects.ownership import Shard
 from shared.objects.tracing import begin_alarm
 from shared.telemetry.traces import NO_SPAN
@@ -43,21 +39,24 @@ class Ringer:
         call = Call(kind.cls.on_alarm, (), future=future, arrived_ms=arrived_ms, durable=True, alarm=name)
         call.span, call.trace = span, span.context
 
-        def answered(future: "asyncio.Future[Any]") -> None:  # Nobody waits for it; an error has been dealt with.
+        def answered(future: "asyncio.Future[Any]") -> None:  # Nobody waits for it.
             error = None if future.cancelled() else future.exception()
             if error is not None:
                 span.fail(error)
             span.finish()
-            still_set = error is not None and (not call.started or isinstance(error, _NOT_STORED))
-            if not (still_set and shard.open):
-                host.alarms.settled(object_id + name.encode())
+            self._answered(shard, call, object_id + name.encode(), error)
 
         future.add_done_callback(answered)
         try:
             self._deliver(address, call)
-        except (OverloadedError, UnavailableError) as exc:
+        except (RefusedError, HandlerError) as exc:
             call.fail(exc)
-            if shard.open:  # If not, it is read anew when the shard opens.
-                host.alarms.armed(host.store_clock.lower_ms() + exc.retry_after_ms, object_id + name.encode())
-        except HandlerError as exc:  # The object cannot begin anew; the next scan rings for it again.
-            call.fail(exc)
+
+    def _answered(self, shard: Shard, call: Call, member: bytes, error: BaseException | None) -> None:
+        """Its call is over; unless it went well, the alarm may be stored as it was, and is looked up again."""
+        still_set = error is not None and (not call.started or isinstance(error, _NOT_STORED))
+        if not (still_set and shard.open):
+            self._host.alarms.settled(member)
+        if error is not None and shard.open:  # If not, it is read anew when the shard opens.
+            again_ms = error.retry_after_ms if isinstance(error, RefusedError) else bounds.RETRY_AFTER_MS
+            self._host.alarms.armed(self._host.store_clock.lower_ms() + again_ms, member)

@@ -385,7 +385,7 @@ class Store(DocumentStore, ListingStore, QuarantineStore, Protocol):
         ...
 
     async def due_alarms(self, shards: Sequence[tuple[int, int]], *, until_ms: int, rows: int) -> Due:
-        """At most `rows` alarms of each shard after so many of its oldest, due at or before `until_ms`."""
+        """At most `rows` alarms of each shard, oldest first, due from a moment of its own (in ms) to `until_ms`."""
         ...
 
     async def expired(self, shards: Sequence[tuple[int, int]], *, rows: int) -> Due:

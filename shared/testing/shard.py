@@ -3,6 +3,7 @@
 The same rules as those of the Lua scripts, as plain functions of what is stored and the store's time.
 """
 
+import math
 import sys
 from collections.abc import Mapping
 from heapq import nsmallest
@@ -323,9 +324,11 @@ def begin_term(shard: Shard, key: bytes, terms: Terms, now_ms: int) -> Quarantin
     return begun
 
 
-def due_rows(entries: Mapping[bytes, int], until_ms: int, passed: int, rows: int) -> list[tuple[bytes, int]]:
-    """Members whose time has come, oldest first, without the first `passed`."""
-    due = sorted((at_ms, member) for member, at_ms in entries.items() if at_ms <= until_ms)
+def due_rows(
+    entries: Mapping[bytes, int], until_ms: int, rows: int, *, from_ms: float = -math.inf, passed: int = 0
+) -> list[tuple[bytes, int]]:
+    """Members whose time has come, of those from `from_ms` on, oldest first, without the first `passed`."""
+    due = sorted((at_ms, member) for member, at_ms in entries.items() if from_ms <= at_ms <= until_ms)
     return [(member, at_ms) for at_ms, member in due[passed : passed + rows]]
 
 

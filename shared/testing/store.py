@@ -252,7 +252,7 @@ class MemoryStore:
     async def due_alarms(self, shards: Sequence[tuple[int, int]], *, until_ms: int, rows: int) -> Due:
         """See `Store.due_alarms`."""
         await self._travel()
-        found = [due_rows(self._shard(number).alarms, until_ms, passed, rows) for number, passed in shards]
+        found = [due_rows(self._shard(number).alarms, until_ms, rows, from_ms=from_ms) for number, from_ms in shards]
         due = Due(self._clock.now_ms(), found)
         await self._travel()
         return due
@@ -261,7 +261,7 @@ class MemoryStore:
         """See `Store.expired`."""
         await self._travel()
         now_ms = self._clock.now_ms()
-        found = [due_rows(self._shard(number).expiries, now_ms, passed, rows) for number, passed in shards]
+        found = [due_rows(self._shard(number).expiries, now_ms, rows, passed=passed) for number, passed in shards]
         due = Due(now_ms, found)
         await self._travel()
         return due

@@ -74,6 +74,7 @@ def test_an_alarm_survives_the_death_of_its_owner() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_failing_alarm_is_tried_again_and_then_shown_as_dead() -> None:
     """Retries back off for a day; then the alarm is listed as dead, not lost."""
 

@@ -27,11 +27,13 @@ from shared.objects.ownership import Ownership
 from shared.objects.parts import Parts
 from shared.objects.quarantine import Quarantines
 from shared.objects.residents import Residents
+from shared.objects.ringing import Ringer
 from shared.objects.state import ObjectState
 from shared.objects.store_clock import StoreClock
 from shared.objects.turns import Turns
 from shared.testing.faults import FaultKind, FaultyStore
 from shared.testing.store import MemoryStore
+from tests.simulation import test_alarm_reading as reading
 from tests.simulation import test_alarm_turns as alarm_tests
 from tests.simulation import test_calls_from_turns as call_tests
 from tests.simulation import test_core as tests
@@ -503,7 +505,35 @@ MUTANTS = (
         AlarmClock,
         "_take",
         Text("max(due_ms, self._not_before_ms(member))", "due_ms"),
-        quarantine_tests.test_an_alarm_of_an_object_in_quarantine_does_not_keep_the_store_busy,
+        quarantine_tests.test_an_alarm_of_an_object_in_quarantine_does_not_keep_the_node_busy,
+    ),
+    Mutant(
+        "alarm_rung_once_and_never_again",
+        Ringer,
+        "_answered",
+        Text("if error is not None and shard.open:", "if False:"),
+        reading.test_an_alarm_of_an_object_that_could_not_begin_rings_again_soon,
+    ),
+    Mutant(
+        "alarms_of_the_moment_where_a_page_ends_passed_over",
+        AlarmClock,
+        "_page",
+        Text("last[shard] = page[-1][1]", "last[shard] = page[-1][1] + 1"),
+        reading.more_than_a_page,
+    ),
+    Mutant(
+        "alarms_that_a_read_left_forgotten",
+        AlarmClock,
+        "_read",
+        Text("more | self._unread", "self._unread"),
+        reading.test_a_read_that_failed_is_repeated,
+    ),
+    Mutant(
+        "alarms_forgotten_with_their_setter",
+        Residents,
+        "_forget",
+        Text("self._turns.announce_alarms(activation)", "pass"),
+        reading.test_an_alarm_whose_setter_left_memory_before_its_commit_landed_rings,
     ),
     Mutant(
         "lift_that_leaves_the_memory",

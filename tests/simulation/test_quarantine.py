@@ -13,6 +13,7 @@ from shared.objects.errors import QuarantinedError, UnavailableError
 from shared.objects.handler import Alarm, DurableObject
 from shared.objects.quarantine import TERMS, QuarantinedObject
 from shared.storage.quarantines import Quarantine
+from shared.telemetry.series import NumberPoint
 from shared.testing.faults import FaultKind
 from shared.testing.kit import Kit, run_with_kit
 from tests.support.simulated import Counter, Meter
@@ -138,8 +139,8 @@ def test_its_alarms_ring_when_the_term_is_over_and_not_before() -> None:
     run(scenario)
 
 
-def test_an_alarm_of_an_object_in_quarantine_does_not_keep_the_store_busy() -> None:
-    """It is put off to the end of the term: the node asks for due alarms as seldom as it does otherwise."""
+def test_an_alarm_of_an_object_in_quarantine_does_not_keep_the_node_busy() -> None:
+    """It is put off to the end of the term: refused once, and asked of the store as seldom as others are."""
 
     async def scenario(kit: Kit) -> None:
         await kit.at(Bell, *POISON[1:]).arm("first", 100)
@@ -147,6 +148,9 @@ def test_an_alarm_of_an_object_in_quarantine_does_not_keep_the_store_busy() -> N
         before = kit.faults.calls["due_alarms"]
         await kit.node.run(asyncio.sleep(50))
         assert kit.faults.calls["due_alarms"] - before <= 50_000 // bounds.ALARM_RESCAN_MS + 3
+        families = kit.node.host.metrics.iter_families()
+        (refused,) = (found for found in families if found.family.name == "tenure.object.quarantine.refused")
+        assert [1] == [point.value for point in refused.points if isinstance(point, NumberPoint)]
 
     run(scenario)
 

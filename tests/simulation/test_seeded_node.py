@@ -104,6 +104,7 @@ def test_a_seed_can_be_repeated() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "mutant", [mutant for mutant in MUTANTS if mutant.name in FOUND], ids=lambda mutant: mutant.name
 )

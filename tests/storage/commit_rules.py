@@ -236,7 +236,7 @@ async def due_alarms_come_oldest_first(bench: Bench) -> None:
     assert [[(b"a", 20), (b"b", 20)], []] == [list(rows) for rows in due.rows]
     due = await bench.store.due_alarms([(0, 0)], until_ms=30, rows=9)
     assert [(b"a", 20), (b"b", 20), (b"c", 30)] == list(due.rows[0])
-    due = await bench.store.due_alarms([(0, 2), (0, 0), (0, 3)], until_ms=30, rows=1)
+    due = await bench.store.due_alarms([(0, 21), (0, 20), (0, 31)], until_ms=30, rows=1)
     assert [[(b"c", 30)], [(b"a", 20)], []] == [list(rows) for rows in due.rows]
 
 

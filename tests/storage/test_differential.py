@@ -314,7 +314,7 @@ steps = st.one_of(
     listings,
     st.builds(TermStep, shards, names, st.sampled_from([LONG_MS, -1]), st.sampled_from([LONG_MS, LONG_MS, 0])),
     st.builds(LiftStep, shards, names),
-    st.builds(DueStep, passed, dues, rows),
+    st.builds(DueStep, st.lists(st.tuples(shards, dues), max_size=3), dues, rows),
     st.builds(ExpiredStep, passed, rows),
     st.builds(PutStep, st.sampled_from(PREFIXES), names, st.none() | bodies, st.integers(-1, 4)),
     st.builds(SinceStep, st.sampled_from(PREFIXES), st.integers(0, 8)),

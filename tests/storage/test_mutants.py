@@ -441,8 +441,15 @@ MUTANTS = (
     Mutant(
         "due_rows_that_hide_others",
         "due",
-        "'LIMIT', ARGV[2 + i]",
+        "'LIMIT', passed",
         "'LIMIT', 0",
+        commit_rules.expired_objects_are_those_of_the_past,
+    ),
+    Mutant(
+        "due_rows_from_the_oldest_on",
+        "due",
+        "key, from_ms,",
+        "key, '-inf',",
         commit_rules.due_alarms_come_oldest_first,
     ),
     Mutant(

@@ -5,7 +5,7 @@ writer still owns the shard. Nothing is read from a replica.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 from shared.storage import keys
@@ -154,12 +154,14 @@ class RedisStore(RedisListings):
     async def due_alarms(self, shards: Sequence[tuple[int, int]], *, until_ms: int, rows: int) -> Due:
         """See `Store.due_alarms`."""
         names = [keys.alarms(self._service, shard) for shard, _ in shards]
-        return await self._due_rows(names, [until_ms, rows, *(passed for _, passed in shards)])
+        places = chain.from_iterable((from_ms, 0) for _, from_ms in shards)
+        return await self._due_rows(names, [until_ms, rows, *places])
 
     async def expired(self, shards: Sequence[tuple[int, int]], *, rows: int) -> Due:
         """See `Store.expired`."""
         names = [keys.expiries(self._service, shard) for shard, _ in shards]
-        return await self._due_rows(names, ["", rows, *(passed for _, passed in shards)])
+        places = chain.from_iterable(("-inf", passed) for _, passed in shards)
+        return await self._due_rows(names, ["", rows, *places])
 
     async def document_put(self, prefix: str, field: bytes, body: bytes | None, *, expected: int) -> tuple[bool, int]:
         """See `DocumentStore.document_put`."""
