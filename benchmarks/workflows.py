@@ -10,12 +10,14 @@
 | Restate | its server and its SDK for Node; each step is recorded, the log is synced |
 
 64 connections to each, each run a new one; ours checks a credential and keeps definition, history and index rows of
-each run. Sides alternate. Then, for ours at level 1 alone and at rates that do not wait for answers: how long a start
-takes at 70 % of the most, and what becomes of chains of a hundred steps when more and more of them are asked for. It
-ends by itself, and takes about three minutes.
+each run. Sides alternate. Then, for ours alone: how long a worker waits for its next task, at both levels in turn, with
+one worker and with 32; and at level 1, at rates that do not wait for answers, how long a start takes at 70 % of the
+most, and what becomes of chains of a hundred steps when more and more of them are asked for. It ends by itself, and
+takes about four minutes.
 """
 
 import json
+import statistics
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,6 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arrivals import Arrived, arrive
+from benchmarks.handing import Handed, hand_over
+from benchmarks.handing import chain as task_chain
 from benchmarks.load import load, sample
 from benchmarks.peers.packages import PINS, environ_of_python
 from benchmarks.peers.restate import restate
@@ -36,6 +40,7 @@ from tests.support.service import Limiter, limiter
 
 SYNCED, EXECUTED, DBOS, RESTATE = "runs, synced", "runs, executed", "DBOS on SQLite", "Restate"
 AIMS = (Aim(DBOS, 10, 10), Aim(RESTATE, 1.5, 3))
+WORKERS = (1, 32)
 CHAIN_STEPS = 100
 CHAIN_RATES = (25, 50, 100, 200, 400)
 """Chains a second that are asked for: from what is easy to what is far too much."""
@@ -66,6 +71,7 @@ def main() -> int:
         samples = alternate(sides, asked.rounds)
         print(*report(samples, SYNCED, AIMS), sep="\n", flush=True)
         print(*report(samples, EXECUTED, AIMS)[len(sides) :], sep="\n", flush=True)
+        _hand_overs({SYNCED: synced, EXECUTED: executed}, asked.rounds)
         _start_times(synced, 0.7 * median(samples[SYNCED]).rate, asked.seconds)
         _chains(synced, asked.seconds)
 
@@ -126,6 +132,26 @@ def _restate(folder: Path, seconds: int) -> Iterator[Side]:
 def _script(path: Path, target: str, body: str, key: str = "unused") -> Path:
     path.write_text(WRK.format(key=key, body=body, path=target))
     return path
+
+
+def _hand_overs(services: dict[str, Limiter], rounds: int) -> None:
+    """From the completion of a task to the next one of its run, for few workers and for many."""
+    for workers in WORKERS:
+        queues = [f"queue{number}" for number in range(workers)]
+        handed: dict[str, list[Handed]] = {name: [] for name in services}
+        for service in services.values():
+            for queue in queues:
+                service.call("PUT", f"/v1/definitions/{queue}/versions/1", task_chain(queue))
+        for _ in range(rounds):
+            for name, service in services.items():
+                handed[name].append(hand_over(service.url, service.key, queues))
+        for name, found in handed.items():
+            per_s, p50_us, p99_us = (statistics.median(figures) for figures in zip(*found, strict=True))
+            print(
+                f"{name}: {workers} workers, from a task completed to the next: p50 {p50_us / 1000:,.1f} ms,"
+                f" p99 {p99_us / 1000:,.1f} ms, {per_s:,.0f} tasks/s",
+                flush=True,
+            )
 
 
 def _start_times(service: Limiter, rate: float, seconds: int) -> None:
