@@ -86,6 +86,28 @@ def test_nothing_acknowledged_is_lost_where_the_owner_of_the_room_is_killed_whil
         assert min(waited) > 2
 
 
+@pytest.mark.slow
+def test_a_page_that_types_before_it_is_welcomed_hears_of_all_and_says_nothing_twice(tmp_path: Path) -> None:
+    """What it said on a new socket before it heard `hello` is acknowledged; a patch that is refused is dropped."""
+    with three_windows(tmp_path) as (rooms, (anna, bert, _)):
+        edit(anna, "before")
+        becomes(bert, "fields[1].value === 'before'")
+        anna.run("window.held = []; window.heard = hear; hear = (frame) => held.push(frame); socket.close()")
+        becomes(anna, "state.opened === 2 && held.some((frame) => frame.message?.type === 'hello')")
+        edit(anna, "between")
+        becomes(anna, "held.some((frame) => frame.message?.type === 'ack')")
+        anna.run("hear = heard; held.forEach((frame) => hear(frame))")
+        edit(anna, "after")
+        for window in (anna, bert):
+            becomes(window, "fields[1].value === 'after' && state.waiting.size === 0 && state.seq === 3")
+
+        anna.run("let deep = 1; for (let i = 0; i < 40; i++) deep = { deep }; change({ text: deep })")
+        becomes(anna, "state.waiting.size === 0")
+        edit(anna, "at last")
+        becomes(bert, "fields[1].value === 'at last' && state.seq === 4")
+        assert {"seq": 4, "document": {"text": "at last"}} == document(rooms)
+
+
 @contextmanager
 def three_windows(tmp_path: Path) -> Iterator[tuple[Limiter, list[Window]]]:
     """The session manager, and three windows whose people see each other."""
