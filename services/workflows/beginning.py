@@ -1,6 +1,7 @@
 """What a run begins with: what it is given, and what its definition makes of that before the first step."""
 
 from functools import lru_cache
+from typing import Literal
 
 import msgspec
 
@@ -20,6 +21,8 @@ from services.workflows.state import ROOT, Run, Scope
 from services.workflows.values import StepError, Values
 from shared.errors import InvalidInputError
 
+Reuse = Literal["never", "failed_only", "any"]
+
 
 class Beginning(msgspec.Struct, frozen=True, kw_only=True):
     """What a run is started with. `text` is the definition as JSON, which the run keeps."""
@@ -31,6 +34,25 @@ class Beginning(msgspec.Struct, frozen=True, kw_only=True):
     parent: Parent | None = None
     begins_ms: int = 0
     """When the first step is entered; 0, or what has passed, for at once."""
+    deadline_ms: int = 0
+    """When the run has lasted too long, if its definition does not say that earlier; 0: it alone says."""
+    reuse: Reuse = "never"
+    """After which ends of the run of that id another may begin."""
+    replace: bool = False
+    """Whether an open run of that id that was started otherwise is terminated, for this one to begin."""
+
+
+def is_same(run: Run, program: Program, beginning: Beginning) -> bool:
+    """Whether the run was started so: a start that is repeated is known by its definition and its input."""
+    return (run.definition, run.input) == (program.name, beginning.input)
+
+
+def gives_way(run: Run, program: Program, beginning: Beginning) -> bool:
+    """Whether another run is to take the id of this one. A start that is repeated never ends what it has started."""
+    if run.phase != "ended":
+        return beginning.replace and not is_same(run, program, beginning)
+    failed = run.ending is not None and run.ending.status != "succeeded"
+    return beginning.reuse == "any" or (beginning.reuse == "failed_only" and failed)
 
 
 @lru_cache(maxsize=PROGRAMS_KEPT)

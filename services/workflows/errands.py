@@ -78,6 +78,8 @@ class _ToNotify(msgspec.Struct, frozen=True, kw_only=True, tag="notify"):
 
 class _ToReport(msgspec.Struct, frozen=True, kw_only=True, tag="report"):
     to: Parent
+    ended: ChildEnded | None = None
+    """Said here where the run stands there no more."""
 
 
 _Kept: TypeAlias = _ToSend | _ToRecall | _ToNotify | _ToReport
@@ -128,6 +130,20 @@ class Errands:
             return False
         self._storage.delete(key)
         return True
+
+    def detach(self, run: Run) -> None:
+        """The run has ended and another takes its place: what is still to be told of it says itself of whom."""
+        whose = {"definition": run.definition, "version": run.version, "started_ms": run.started_ms}
+        for number, kept in list(self._all()):
+            told: _Kept = kept
+            if isinstance(kept, _ToReport) and kept.ended is None:
+                told = _ToReport(to=kept.to, ended=_ended(kept.to, run.ending or Ending(status="terminated")))
+            elif isinstance(kept, _ToNotify):
+                data = kept.notice.data
+                more = data if isinstance(data, dict) else {} if data is None else {"detail": data}
+                told = _ToNotify(notice=msgspec.structs.replace(kept.notice, data=whose | more))
+            if told is not kept:
+                self._storage.put(_key(number), msgspec.msgpack.encode(told))
 
     def due(self, run: Run) -> list[Errand]:
         """All of them, with what each is about."""
@@ -216,7 +232,8 @@ def _filled(kept: _Kept, run: Run, sent: Mapping[int, Sent]) -> AnyErrand | None
         case _ToNotify():
             return kept.notice
         case _ToReport():
-            return Report(to=kept.to, ended=_ended(kept.to, run.ending or Ending(status="terminated")))
+            ended = kept.ended or _ended(kept.to, run.ending or Ending(status="terminated"))
+            return Report(to=kept.to, ended=ended)
 
 
 def _ended(to: Parent, ending: Ending) -> ChildEnded:

@@ -55,13 +55,14 @@ from services.workflows.events import (
 from services.workflows.failing import fail_step
 from services.workflows.fitting import mismatches
 from services.workflows.intents import Intent
+from services.workflows.opening import deadline_of, key_after
 from services.workflows.program import Program
 from services.workflows.refusals import PayloadTooLargeError, RunClosedError, RunTooLargeError, WrongAnswerError
 from services.workflows.settling import close, settle
 from services.workflows.state import ROOT, Run, Scope, encode
 from services.workflows.stepping import enter
 from services.workflows.timing import fire
-from services.workflows.values import StepError, Values
+from services.workflows.values import StepError
 
 Transition = tuple[Run, tuple[Intent, ...]]
 
@@ -108,17 +109,29 @@ _FROM_OUTSIDE = (Completed, Signalled, Skipped)
 """Events whose sender can be told that they are too large."""
 
 
-def start(program: Program, *, run_id: str, run_input: Any, around: Surroundings, begins_ms: int = 0) -> Transition:
+def start(
+    program: Program,
+    *,
+    run_id: str,
+    run_input: Any,
+    around: Surroundings,
+    begins_ms: int = 0,
+    deadline_ms: int = 0,
+    after: Run | None = None,
+) -> Transition:
     """A new run, as far as it comes at once. One that begins later enters its first step then.
 
+    `after` is the run that had the id before: its serials and keys are used by no other.
+
     Raises:
-        WrongAnswerError: the input is not as the definition's schema says.
+        WrongAnswerError: the input is not as the definition's schema says, or the deadline comes before the beginning.
         PayloadTooLargeError: it is too large.
     """
     check_payload(run_input)
     for at, message in mismatches(program.input_schema or {}, run_input):
         raise WrongAnswerError(message, f"/input{at}")
-    root = Scope(path=ROOT, key=ROOT, number=0, value=run_input, ready=program.root.start)
+    key = ROOT if after is None else key_after(after)
+    root = Scope(path=ROOT, key=key, number=0, value=run_input, ready=program.root.start)
     run = Run(
         id=run_id,
         definition=program.name,
@@ -127,13 +140,14 @@ def start(program: Program, *, run_id: str, run_input: Any, around: Surroundings
         begins_ms=begins_ms if begins_ms > around.now_ms else 0,
         input=run_input,
         scopes={ROOT: root},
+        serial=0 if after is None else after.serial,
     )
     draft = Draft(program, run, around)
     draft.record("run.started")
     if run.begins_ms:
         draft.arm(run.begins_ms, "continue", 0)
-    if program.deadline is not None:
-        draft.arm(_deadline_ms(draft, root), "deadline", 0)
+    if (due_ms := deadline_of(draft, root, deadline_ms)) is not None:
+        draft.arm(due_ms, "deadline", 0)
     _work(draft)
     return draft.outcome()
 
@@ -263,11 +277,3 @@ def check_payload(value: Any) -> None:
     size = len(msgspec.json.encode(value))
     if size > PAYLOAD_BYTES_MAX:
         raise PayloadTooLargeError(size)
-
-
-def _deadline_ms(draft: Draft, root: Scope) -> int:
-    assert draft.program.deadline is not None, "asked only where there is one"
-    try:
-        return max(draft.now_ms, draft.run.begins_ms) + Values(draft, root).span_ms(draft.program.deadline.after)
-    except StepError as error:
-        raise WrongAnswerError(str(error.failure.cause), "/input") from error

@@ -4,7 +4,9 @@ Guarantees:
 
 - An event counts whole or not at all: the state, the history, the alarms, the index rows and the errands are one
   commit, and the caller is told after it. A run that is loaded after a crash goes on where its last commit left it.
-- Started once: of one name there is one run, however often it is started.
+- Started once: of one name there is one run, however often it is started. Whoever allows it can have another take the
+  place of one that has ended, or is ended for it: then the end of the one and the beginning of the other are one
+  commit, and what is sent, answered or called for the one is never taken for the other.
 - It keeps its definition: a new version changes no run that is under way.
 - One alarm at the head of the run's own timers; it is set by what the run says after every turn, so no timer can be
   lost between two of them. A second one rings while errands are open, so none is lost with the node that had it.
@@ -15,24 +17,35 @@ commit, and its answer comes back as a call. Chance comes from the run's name an
 that is run again after a crash draws the same.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import ClassVar
 
 import msgspec
 
-from services.workflows.beginning import Beginning, attributes_of, check_run_id, program_of
+from services.workflows.beginning import Beginning, attributes_of, check_run_id, gives_way, is_same, program_of
 from services.workflows.bounds import ENDED_KEPT_MS, RESEND_MS, RESEND_MS_MAX
 from services.workflows.counting import count
 from services.workflows.draft import Surroundings
 from services.workflows.errands import Errand, Errands, Parent, heard
-from services.workflows.events import AnyEvent, Cancelled, Completed, Failed, Leased, Retried, StepEvent, TimerDue
+from services.workflows.events import (
+    AnyEvent,
+    Cancelled,
+    Completed,
+    Failed,
+    Leased,
+    Retried,
+    StepEvent,
+    Terminated,
+    TimerDue,
+)
 from services.workflows.handing import Handed, freed, hand, task_of
 from services.workflows.intents import Intent
 from services.workflows.keeping import Happened, load, store, tell
 from services.workflows.liveness import incidents, stuck
-from services.workflows.machine import advance, start
+from services.workflows.machine import Transition, advance, start
 from services.workflows.program import Json, Program
+from services.workflows.records import HEAD, Kept, Records
 from services.workflows.refusals import (
     NotWaitingError,
     PayloadTooLargeError,
@@ -40,7 +53,7 @@ from services.workflows.refusals import (
     RunTooLargeError,
     SupersededError,
 )
-from services.workflows.standing import INCIDENT, Look, Status, Summary, place_of, rows_of, status_of
+from services.workflows.standing import Look, Status, status_of
 from services.workflows.state import Run
 from shared.errors import (
     ConflictError,
@@ -57,23 +70,7 @@ from shared.objects.journal import JournalEntry
 from shared.objects.parking import Park
 
 TIMERS, ERRANDS = "timers", "errands"
-_DEFINITION, _HEAD, _PARENT, _ATTRIBUTES = "definition", "head", "parent", "attributes"
 _TOO_LATE = (ConflictError, ForbiddenError, InvalidInputError, NotFoundError, RefusedError)
-
-
-class Kept(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """The definition of the run: its text as JSON, and its version."""
-
-    text: str
-    version: int
-
-
-class Head(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """How often the run has changed, and what a listing says of it. `resends`: how often errands were sent again."""
-
-    seq: int
-    status: Status
-    resends: int = 0
 
 
 class Installation(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,13 +93,14 @@ class WorkflowRun(DurableObject):
     def on_activate(self) -> None:
         """Take in what is stored; what is to be carried out may have been lost with the node before."""
         self._run = load(self.storage)
-        kept = self.storage.get(_DEFINITION, Kept)
+        self._records = Records(self.storage, self.index)
+        kept = self._records.kept
         self._program = None if kept is None else program_of(kept.text, kept.version)
         self._errands = Errands(self.storage, self.installation.carried)
         self._wake()
 
     def start(self, beginning: Beginning) -> bool:
-        """Start the run, as far as it comes at once; False where it was started before.
+        """Start the run, as far as it comes at once; False where it was started before and does not give way.
 
         Raises:
             RunExistsError: it was started before, by another definition or with another input.
@@ -110,24 +108,30 @@ class WorkflowRun(DurableObject):
             InvalidInputError: the id is too long, or the input is not as the definition's schema says.
             PayloadTooLargeError: the input is too large.
         """
-        program = program_of(beginning.text, beginning.version)
-        if self._run is not None:
-            if (self._run.definition, self._run.input) != (program.name, beginning.input):
+        program, former = program_of(beginning.text, beginning.version), self._run
+        if former is not None and not gives_way(former, program, beginning):
+            if not is_same(former, program, beginning):
                 raise RunExistsError(self.address.name)
             return False
-        around = self._around(self.clock.now_ms(), serial=0)
-        attributes = attributes_of(program, beginning, now_ms=around.now_ms)
-        run_id = check_run_id(self.address.name)
+        run_id, now_ms = check_run_id(self.address.name), self.clock.now_ms()
+        attributes = attributes_of(program, beginning, now_ms=now_ms)
+        ended, last = (None, ()) if former is None else self._ended(former, now_ms)
         run, effects = start(
-            program, run_id=run_id, run_input=beginning.input, around=around, begins_ms=beginning.begins_ms
+            program,
+            run_id=run_id,
+            run_input=beginning.input,
+            around=self._around(now_ms, serial=0 if ended is None else ended.serial),
+            begins_ms=beginning.begins_ms,
+            deadline_ms=beginning.deadline_ms,
+            after=ended,
         )
-        self.storage.put(_DEFINITION, Kept(text=beginning.text, version=beginning.version))
-        if attributes:
-            self.storage.put(_ATTRIBUTES, msgspec.json.encode(attributes))
-        if beginning.parent is not None:
-            self.storage.put(_PARENT, beginning.parent)
-        self._carry_out(run, effects, at_ms=around.now_ms)
-        self._program = program
+        if ended is not None:
+            self._carry_out(former, ended, last, at_ms=now_ms)
+            self._errands.detach(ended)
+        kept = Kept(text=beginning.text, version=beginning.version)
+        self._records.begin(kept, attributes, beginning.parent)
+        self._carry_out(ended, run, effects, at_ms=now_ms)
+        self._run, self._program = run, program
         return True
 
     def start_child(self, beginning: Beginning) -> bool:
@@ -137,13 +141,13 @@ class WorkflowRun(DurableObject):
             RunExistsError: it was started otherwise, or by another.
         """
         started = self.start(beginning)
-        if not started and self.storage.get(_PARENT, Parent) != beginning.parent:
+        if not started and self._records.parent != beginning.parent:
             raise RunExistsError(self.address.name)
         return started
 
     def recall(self, parent: Parent) -> None:
         """The step that started this run has given it up: cancel it, if it has not ended and can be cancelled."""
-        if self._run is not None and self.storage.get(_PARENT, Parent) == parent and self._run.phase == "open":
+        if self._run is not None and self._records.parent == parent and self._run.phase == "open":
             try:
                 self._advance(Cancelled(reason=f"{parent.path} of {parent.run} was given up"), self.clock.now_ms())
             except ConflictError:
@@ -159,8 +163,8 @@ class WorkflowRun(DurableObject):
             PayloadTooLargeError, RunTooLargeError: what it brings is too large.
         """
         self._known()
-        if seq is not None and self._head().seq != seq:
-            raise PreconditionFailedError(f"The run is at {self._head().seq} by now.")
+        if seq is not None and self._records.head.seq != seq:
+            raise PreconditionFailedError(f"The run is at {self._records.head.seq} by now.")
         return status_of(self._advance(event, self.clock.now_ms()))
 
     def retry_all(self) -> Status:
@@ -231,9 +235,7 @@ class WorkflowRun(DurableObject):
         if alarm.name == TIMERS:
             self._advance(TimerDue(), max(alarm.due_ms, self.clock.now_ms()))
         elif self._errands.any():
-            head = self._head()
-            self.storage.put(_HEAD, msgspec.structs.replace(head, resends=head.resends + 1))
-            wait_ms = min(RESEND_MS << min(head.resends + 1, 10), RESEND_MS_MAX)
+            wait_ms = min(RESEND_MS << min(self._records.count_resend() + 1, 10), RESEND_MS_MAX)
             self.alarms.set(ERRANDS, at_ms=self.clock.now_ms() + wait_ms)
             self._wake()
 
@@ -258,16 +260,16 @@ class WorkflowRun(DurableObject):
             NotFoundError: there is no such run.
         """
         run, _ = self._known()
-        head = self._head()
-        news = run.phase == "ended" or 0 <= since < head.seq
+        seq = self._records.head.seq
+        news = run.phase == "ended" or 0 <= since < seq
         if not news and self.clock.now_ms() < until_ms:
-            return Park(_HEAD, until_ms)
+            return Park(HEAD, until_ms)
         return Look(
             run=run,
-            seq=head.seq,
+            seq=seq,
             status=status_of(run),
-            attributes=self._attributes(),
-            parent=self.storage.get(_PARENT, Parent),
+            attributes=self._records.attributes,
+            parent=self._records.parent,
         )
 
     @readonly
@@ -278,7 +280,8 @@ class WorkflowRun(DurableObject):
             NotFoundError: there is no such run.
         """
         self._known()
-        kept: Kept = self.storage.get(_DEFINITION, Kept)
+        kept = self._records.kept
+        assert kept is not None, "a run that is known has a definition"
         return kept
 
     @readonly
@@ -314,22 +317,30 @@ class WorkflowRun(DurableObject):
         after, effects = advance(program, before, event, self._around(now_ms, serial=before.serial))
         if after is not before:
             answered = event.serial if isinstance(event, StepEvent) else 0
-            self._carry_out(after, effects, at_ms=now_ms, answered=answered)
+            self._carry_out(before, after, effects, at_ms=now_ms, answered=answered)
+            self._run = after
         return after
 
-    def _carry_out(self, run: Run, effects: Iterable[Intent], *, at_ms: int, answered: int = 0) -> None:
+    def _ended(self, run: Run, now_ms: int) -> Transition:
+        """The run that gives way to another of its id, ended: its tasks and children are recalled."""
+        if run.phase == "ended":
+            return run, ()
+        _, program = self._known()
+        event = Terminated(reason="another run was started under its id")
+        return advance(program, run, event, self._around(now_ms, serial=run.serial))
+
+    def _carry_out(
+        self, before: Run | None, run: Run, effects: Sequence[Intent], *, at_ms: int, answered: int = 0
+    ) -> None:
         """Write the run and all that follows from it."""
-        effects = tuple(effects)
         store(self.storage, run)
         tell(self.journal, effects, at_ms=at_ms)
         count(self._activation.host.metrics, effects)
-        parent = self.storage.get(_PARENT, Parent)
-        wanted = heard(effects, self._hears)
-        fresh = self._errands.take(self._run, run, wanted, answered=answered, parent=parent)
+        wanted, parent = heard(effects, self._hears), self._records.parent
+        fresh = self._errands.take(before, run, wanted, answered=answered, parent=parent)
         self._arm(run, at_ms)
-        self._list(run)
+        self._records.change(run)
         self.storage.expire_at(at_ms + ENDED_KEPT_MS if run.phase == "ended" else None)
-        self._run = run
         if fresh:
             self._wake()
 
@@ -350,25 +361,6 @@ class WorkflowRun(DurableObject):
     def _wake(self) -> None:
         if self.installation.wake is not None and self._errands.any():
             self.installation.wake(self._activation.host, self.address)
-
-    def _list(self, run: Run) -> None:
-        """Count the change, and bring the index up to date; rows that are as they were are not written."""
-        status = status_of(run)
-        self.storage.put(_HEAD, Head(seq=self._head().seq + 1, status=status))
-        sort_ms, summary = place_of(run), Summary(version=run.version, status=status, definition=run.definition)
-        rows = rows_of(run, status, self._attributes())
-        if INCIDENT not in rows:
-            self.index.clear(INCIDENT)
-        for name, value in rows.items():
-            self.index.set(name, value, sort_ms, msgspec.msgpack.encode(summary))
-
-    def _attributes(self) -> dict[str, str]:
-        stored = self.storage.get(_ATTRIBUTES, bytes, default=b"{}")
-        return msgspec.json.decode(stored, type=dict[str, str])
-
-    def _head(self) -> Head:
-        head: Head = self.storage.get(_HEAD, Head, default=Head(seq=0, status="running"))
-        return head
 
     def _around(self, now_ms: int, *, serial: int) -> Surroundings:
         seed = blake2b(f"{self.address.tenant}\0{self.address.name}\0{serial}".encode(), digest_size=6).digest()

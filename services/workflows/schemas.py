@@ -3,11 +3,12 @@
 Moments are Unix milliseconds of the store's clock.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from services.workflows.beginning import Reuse
 from services.workflows.bounds import ATTRIBUTES_MAX, BULK_RUNS_MAX, DURATION_MS_MAX, RUN_ID_BYTES_MAX
 from services.workflows.program import Json
 from services.workflows.standing import Status
@@ -38,8 +39,15 @@ class StartRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """When the first step is entered, Unix ms; until then it is `scheduled`, takes signals, and can be cancelled."""
     delay_ms: Annotated[int, Meta(ge=0, le=DURATION_MS_MAX)] = 0
     """The same from now on."""
-    on_conflict: Literal["fail", "use_existing"] = "fail"
-    """What to do where there is a run of the id that was started otherwise."""
+    deadline_at_ms: Annotated[int, Meta(ge=0, le=MOMENT_MS_MAX)] = 0
+    """When the run has lasted too long, Unix ms; of this and what its definition says the earlier counts."""
+    deadline_after_ms: Annotated[int, Meta(ge=0, le=DURATION_MS_MAX)] = 0
+    """The same from its beginning on."""
+    on_conflict: Literal["fail", "use_existing", "terminate_existing"] = "fail"
+    """What to do where there is a run of the id that was started otherwise: refuse, answer with that one, or have it
+    terminated if it is open, which needs `workflows:admin`. The same start once more is never a conflict."""
+    reuse: Reuse = "never"
+    """Whether a new run may take the id of one that has ended: never, where that did not succeed, or always."""
 
 
 class Because(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -151,72 +159,6 @@ class AssignStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     group: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
 
 
-class TryStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Try one step of a definition, on values that are given, with an answer that is given. Nothing is sent."""
-
-    definition: dict[str, Any]
-    step: StepName
-    """Its path: steps in branches stand behind their parallel and branch, `verification/identity/check`."""
-    input: Json = None
-    """Of the run."""
-    previous: Json = None
-    """What the step before gave."""
-    variables: dict[str, Json] = {}
-    item: Json = None
-    result: Json = None
-    outcome: str = ""
-    error: str = ""
-    """The name of the error that the step ends in; without it, it ends well where it waits for something."""
-    answered: bool = True
-    """False: leave the step waiting, to see what it would send."""
-
-
-class StepTried(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the step."""
-
-    state: str
-    """`went_on`, `ended`, or the phase that the step is in: `called`, `waiting`, `sleeping`, `stalled` and so on."""
-    next: str | None = None
-    output: Json = None
-    variables: dict[str, Json] = {}
-    failure: Json = None
-    effects: list[Any] = []
-    """What was to be sent, armed and told, in order."""
-
-
-class DefinitionView(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of a definition."""
-
-    name: str
-    version: int
-    changed_ms: int
-    versions: list[int]
-    """All that there are, newest first."""
-    media_type: str
-    source: str
-    """As it was put."""
-
-
-class DefinitionSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """A definition, and the numbers of its versions, newest first."""
-
-    name: str
-    versions: list[int]
-
-
-class DefinitionList(msgspec.Struct, frozen=True, kw_only=True):
-    """All definitions of the tenant, by name."""
-
-    definitions: list[DefinitionSummary]
-
-
-class DefinitionIsValid(msgspec.Struct, frozen=True, kw_only=True):
-    """Nothing is wrong with the definition, and everything in it can be carried out here."""
-
-    name: str
-    steps: int
-
-
 class WaitView(msgspec.Struct, frozen=True, kw_only=True):
     """What a person is asked."""
 
@@ -264,6 +206,8 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     """Rises with every change; the entity tag says it too."""
     generation: int
     started_ms: int
+    deadline_ms: int | None
+    """When it has lasted too long, if anything says so."""
     input: Json
     attributes: dict[str, str]
     variables: dict[str, Json]

@@ -7,13 +7,13 @@ from typing import Any
 
 import msgspec
 
+from services.workflows.definition_schemas import StepTried, TryStep
 from services.workflows.draft import Surroundings
 from services.workflows.events import AnyEvent, Completed, Failed, TimerDue
 from services.workflows.intents import Intent
 from services.workflows.machine import advance
 from services.workflows.program import Block, Map, Parallel, Program, Step, Wait
 from services.workflows.refusals import UnknownStepError
-from services.workflows.schemas import StepTried, TryStep
 from services.workflows.state import ROOT, Run, Scope
 from services.workflows.values import error_seen
 

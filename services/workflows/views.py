@@ -39,6 +39,7 @@ def run_view(look: Look) -> RunView:
         seq=look.seq,
         generation=run.generation,
         started_ms=run.started_ms,
+        deadline_ms=next((timer.due_ms for timer in run.timers if timer.what == "deadline"), None),
         input=run.input,
         attributes=look.attributes,
         variables={} if root is None else root.variables,

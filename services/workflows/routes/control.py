@@ -10,6 +10,7 @@ from services.workflows.beginning import Beginning
 from services.workflows.book import DefinitionBook, UnknownDefinitionError
 from services.workflows.events import Cancelled, Paused, Reset, Resumed, Terminated
 from services.workflows.paths import run_path
+from services.workflows.records import Kept
 from services.workflows.refusals import (
     NotWaitingError,
     PastPivotError,
@@ -18,7 +19,7 @@ from services.workflows.refusals import (
     WrongAnswerError,
 )
 from services.workflows.routes.access import ADMIN, EVENT_PROBLEMS, WRITE, TheRun, TheRuns, change
-from services.workflows.run import Kept, WorkflowRun
+from services.workflows.run import WorkflowRun
 from services.workflows.schemas import Because, ResetRun, RestartRun, RunChanged
 from services.workflows.standing import Look
 from shared.http.auth import require

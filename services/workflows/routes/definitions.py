@@ -8,11 +8,7 @@ from litestar.params import FromPath, JSONBody
 
 from services.workflows.book import Definition, DefinitionBook, UnknownDefinitionError
 from services.workflows.definition import define, read_json
-from services.workflows.definitions import DefinitionExistsError, Definitions, checked
-from services.workflows.problems import DefinitionError
-from services.workflows.refusals import NotWaitingError, PayloadTooLargeError, UnknownStepError, WrongAnswerError
-from services.workflows.routes.access import ADMIN, READ, TheRuns
-from services.workflows.schemas import (
+from services.workflows.definition_schemas import (
     DefinitionIsValid,
     DefinitionList,
     DefinitionSummary,
@@ -20,6 +16,10 @@ from services.workflows.schemas import (
     StepTried,
     TryStep,
 )
+from services.workflows.definitions import DefinitionExistsError, Definitions, checked
+from services.workflows.problems import DefinitionError
+from services.workflows.refusals import NotWaitingError, PayloadTooLargeError, UnknownStepError, WrongAnswerError
+from services.workflows.routes.access import ADMIN, READ, TheRuns
 from services.workflows.trying import try_step
 from shared.http.arrival import arrival_of
 from shared.http.auth import Caller, require

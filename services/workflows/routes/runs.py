@@ -15,17 +15,18 @@ from services.workflows.bounds import DURATION_MS_MAX, WAIT_S_MAX
 from services.workflows.listing import Asked, count_by_definition, count_runs, list_runs
 from services.workflows.paths import run_path
 from services.workflows.refusals import PayloadTooLargeError, RunExistsError, RunTooLargeError, WrongAnswerError
-from services.workflows.routes.access import ADMIN, READ, WRITE, WRITE_PROBLEMS, TheRun, TheRuns, preferred_wait_s
+from services.workflows.routes.access import ADMIN, READ, WRITE, WRITE_PROBLEMS, Runs, TheRun, TheRuns, preferred_wait_s
 from services.workflows.run import WorkflowRun
 from services.workflows.schemas import HistoryPage, RunCount, RunList, RunView, StartRun
 from services.workflows.standing import Look, Status
 from services.workflows.views import history_page, run_view
 from shared.errors import ConflictError, InvalidInputError
 from shared.http.auth import Caller, require
-from shared.http.calls import AnyRequest, idempotency_key
+from shared.http.calls import AnyRequest, call_for, idempotency_key
 from shared.http.cursors import PageCursor, PageLimit
 from shared.objects.address import Address
 from shared.objects.errors import DeadlineExceededError
+from shared.objects.once import KeyedRequest
 
 Book = NamedDependency[DefinitionBook]
 Wait = Annotated[
@@ -62,24 +63,17 @@ async def start_run(
 ) -> Response[RunView]:
     """Start a run (201). Of one id there is one run: the same start once more is answered with the run (200).
 
+    Where `on_conflict` or `reuse` lets it take the id of another, the end of the one and the beginning of the other are
+    one change; an `Idempotency-Key` makes it safe to repeat even once the new one has ended.
+
     `Prefer: wait=N` has the answer wait for the end of the run, N seconds and at most 60.
     """
+    if data.on_conflict == "terminate_existing":
+        credential.require(ADMIN)
     definition = book.definition(credential.tenant, data.definition, data.version)
     run = Address(WorkflowRun.kind, credential.tenant, _run_id(request, runs, credential.tenant, definition, data))
-    now_ms = runs.host.store_clock.now_ms()
-    beginning = Beginning(
-        text=definition.text,
-        version=definition.version,
-        input=data.input,
-        attributes=data.attributes,
-        begins_ms=min(data.start_at_ms or now_ms + data.delay_ms, now_ms + DURATION_MS_MAX),
-    )
-    try:
-        started = await runs.call(request, run, WorkflowRun.start, beginning)
-    except RunExistsError:
-        if data.on_conflict == "fail":
-            raise
-        started = False
+    beginning = _beginning(definition, data, now_ms=runs.host.store_clock.now_ms())
+    started = await _start(request, runs, run, data, beginning)
     headers = {"location": run_path(run.name)}
     until_ms = 0
     if wait_s := preferred_wait_s(request):
@@ -161,6 +155,35 @@ async def get_history(
 async def purge_run(run: TheRun, runs: TheRuns, request: AnyRequest) -> None:
     """Forget a run that has ended. Its id is free again."""
     await runs.call(request, run, WorkflowRun.purge)
+
+
+def _beginning(definition: Definition, data: StartRun, *, now_ms: int) -> Beginning:
+    begins_ms = min(data.start_at_ms or now_ms + data.delay_ms, now_ms + DURATION_MS_MAX)
+    after_ms = data.deadline_after_ms and max(now_ms, begins_ms) + data.deadline_after_ms
+    deadline_ms = min((moment for moment in (data.deadline_at_ms, after_ms) if moment), default=0)
+    return Beginning(
+        text=definition.text,
+        version=definition.version,
+        input=data.input,
+        attributes=data.attributes,
+        begins_ms=begins_ms,
+        deadline_ms=min(deadline_ms, now_ms + DURATION_MS_MAX),
+        reuse=data.reuse,
+        replace=data.on_conflict == "terminate_existing",
+    )
+
+
+async def _start(request: AnyRequest, runs: Runs, run: Address, data: StartRun, beginning: Beginning) -> bool:
+    """Whether the run is new. What may take the place of another is done once for each key, as the body says."""
+    key = idempotency_key(request) if beginning.replace or beginning.reuse != "never" else None
+    once = None if key is None else KeyedRequest(key, WorkflowRun.start, (data,))
+    try:
+        started: bool = await call_for(request, runs.host, run, WorkflowRun.start, beginning, once=once)
+    except RunExistsError:
+        if data.on_conflict != "use_existing":
+            raise
+        return False
+    return started
 
 
 def _run_id(request: AnyRequest, runs: TheRuns, tenant: str, definition: Definition, data: StartRun) -> str:
