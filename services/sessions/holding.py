@@ -69,6 +69,9 @@ class Holding(DurableObject):
             if self.storage.get(key, Tombstone).kept_until_ms <= now_ms:
                 self.storage.delete(key)
         record = self.record()
+        if record is not None and record.disabled_ms and record.kept_until_ms <= now_ms:
+            record = msgspec.structs.replace(record, erased_ms=0, kept_until_ms=0)
+            self.storage.put("p", record)
         known = record is not None and (record.disabled_ms or record.kept_until_ms > now_ms)
         if known or self.storage.list("s/", limit=1) or self.storage.list("x/", limit=1):
             self.arm()

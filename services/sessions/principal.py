@@ -55,6 +55,7 @@ from services.sessions.session import (
     Session,
     Standing,
     Tombstone,
+    is_overtaken,
     judge,
     used,
 )
@@ -132,7 +133,7 @@ class Principal(Holding):
         if not isinstance(verdict, Standing):
             return self._denied(verdict)
         now_ms = self.clock.now_ms()
-        if now_ms - seen.at_ms >= TOUCH_MS or generation > seen.generation:
+        if now_ms - seen.at_ms >= TOUCH_MS or generation == session.generation > seen.generation:
             seen = used(session, seen, generation=generation, address=address, now_ms=now_ms)
             self.storage.put_soft(f"u/{session_id}", seen)
         record = self.storage.get("p", PrincipalRecord)
@@ -146,6 +147,7 @@ class Principal(Holding):
         """Replace a token by its successor, which is the same for all who ask in the window.
 
         One that was replaced before that is told from a retry: it ends the session, or is denied, as the policy says.
+        One that an authentication has just replaced is denied: in another window nobody may know of it yet.
         """
         session = self.storage.get(f"s/{session_id}", Session)
         if session is None:
@@ -154,7 +156,8 @@ class Principal(Holding):
         verdict = judge(
             session, self.seen(session_id), generation=generation, verifier=verifier, rules=rules, now_ms=now_ms
         )
-        if verdict == "superseded":
+        overtaken = is_overtaken(session, generation=generation, policy=rules.policy, now_ms=now_ms)
+        if verdict == "superseded" and not overtaken:
             return self._reused(session_id, session, rules)
         if not isinstance(verdict, Standing):
             return self._denied(verdict)

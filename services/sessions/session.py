@@ -139,6 +139,14 @@ def judge(
     return Standing(session, previous.assurance, seen)
 
 
+def is_overtaken(session: Session, *, generation: int, policy: Policy, now_ms: int) -> bool:
+    """Whether a token was replaced by an authentication so lately that whoever has it may not have heard of it."""
+    previous = session.previous
+    if previous is None or not previous.elevated or generation != session.generation - 1:
+        return False
+    return now_ms < previous.replaced_ms + policy.rotation_grace_ms
+
+
 def ended_by(session: Session, seen: Seen, rules: Rules | None, now_ms: int) -> TimeOut | Literal["tenant"] | None:
     """What has ended the session by `now_ms` without anybody saying so to it; without rules, what did for certain."""
     if rules is None:

@@ -323,6 +323,23 @@ def test_s16_a_policy_may_deny_a_reuse_and_keep_the_session() -> None:
     with_world(scenario)
 
 
+def test_s16_a_window_that_rotates_while_another_steps_up_is_no_thief() -> None:
+    """S-16: its token is denied for as long as it may not know; after that it is somebody else's."""
+
+    async def scenario(world: World) -> None:
+        grant = await world.create()
+        elevated = await world.authenticate(grant.session.id)
+        assert Denied("superseded") == await world.rotate(grant.token)
+        await world.kit.advance(MINUTE_MS - 1_000)
+        assert Denied("superseded") == await world.rotate(grant.token)
+        assert await world.counts(elevated.token)
+        await world.kit.advance(2_000)
+        assert Denied("reuse_detected") == await world.rotate(grant.token)
+        assert "reuse_detected" == await world.why(elevated.token)
+
+    with_world(scenario)
+
+
 def test_s18_disabling_ends_everything_until_it_is_enabled() -> None:
     """S-18: every token at once, and no sign-in until then."""
 

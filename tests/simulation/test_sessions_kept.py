@@ -84,6 +84,23 @@ def test_p04_the_mark_of_an_erasure_is_forgotten_in_time() -> None:
     with_world(scenario)
 
 
+def test_who_was_erased_and_then_disabled_stays_disabled_and_at_rest() -> None:
+    """When the erasure is forgotten: nothing rings any more, and nobody signs in until it is enabled."""
+
+    async def scenario(world: World) -> None:
+        await world.create()
+        await world.ref().erase(PRINCIPAL, MINUTE_MS)
+        await world.ref().disable(PRINCIPAL)
+        await world.kit.advance(MINUTE_MS + 10)
+        assert {} == world.kit.alarms(world.ref())
+        refused = await asyncio.gather(world.create(), return_exceptions=True)
+        assert "principal_disabled" == refused[0].code  # type: ignore[union-attr]  # It is, or this fails.
+        assert await world.ref().enable(PRINCIPAL)
+        assert await world.counts((await world.create()).token)
+
+    with_world(scenario)
+
+
 def test_a_create_that_is_repeated_gives_the_same_token() -> None:
     """With its key it is one session; with another body the key is refused."""
 
