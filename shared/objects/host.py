@@ -282,9 +282,9 @@ class Host:
         """What has to run for as long as the host does: commits, loads, alarms, deliveries."""
         return [self.committer.run(), self._loader.run(), self.alarms.run(), self.alarms.read(), self.courier.run()]
 
-    def passivate_idle(self) -> None:
+    async def passivate_idle(self) -> None:
         """Let objects leave memory that were not touched for their idle time; look at 20,000 at most."""
-        self.residents.passivate_idle(self._monotonic_ms())
+        await self.residents.passivate_idle()
 
     # Deliveries.
 

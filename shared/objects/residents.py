@@ -6,6 +6,7 @@ waits otherwise gets an error, or goes on to the successor. Whatever leaves is c
 reason: idle, failed, lost to another node, drained with this one, or sent away by an operator.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
@@ -112,9 +113,20 @@ class Residents:
 
     # The ways out.
 
-    def passivate_idle(self, now_ms: int) -> None:
-        """Let objects leave that were not touched for their idle time; look at 20,000 at most."""
-        for _ in range(min(len(self._hand), bounds.PASSIVATION_SCAN_OBJECTS)):
+    async def passivate_idle(self) -> None:
+        """Let objects leave memory that were not touched for their idle time; look at 20,000 at most.
+
+        Others have their turns in between.
+        """
+        left = min(len(self._hand), bounds.PASSIVATION_SCAN_OBJECTS)
+        while left > 0:
+            self.passivate_some(self._host.store_clock.monotonic_ms(), min(left, bounds.PASSIVATION_SLICE_OBJECTS))
+            left -= bounds.PASSIVATION_SLICE_OBJECTS
+            await asyncio.sleep(0)
+
+    def passivate_some(self, now_ms: int, looks: int) -> None:
+        """Look at so many objects, and let those leave that have been idle."""
+        for _ in range(min(len(self._hand), looks)):
             activation = self._hand.popleft()
             if activation.phase is Phase.CLOSED:
                 continue

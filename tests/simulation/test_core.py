@@ -290,7 +290,7 @@ def test_idle_objects_leave_memory_and_come_back() -> None:
         async with core(memory()) as a:
             await a.host.call(ONE, Counter.add, 4)
             for _ in range(3):
-                a.host.passivate_idle()
+                await a.host.passivate_idle()
                 await asyncio.sleep(61)
             assert 0 == a.host.objects_resident
             assert 4 == await a.host.call(ONE, Counter.value)
@@ -453,7 +453,7 @@ def test_an_object_worth_its_place_stays_while_there_is_room(room: int, minutes:
         async with core(memory(), kinds=[KeptTally], resident_objects=room) as a:
             await a.host.call(Address("kept_tally", "acme", "one"), KeptTally.hit)
             for _ in range(minutes):
-                a.host.passivate_idle()
+                await a.host.passivate_idle()
                 await asyncio.sleep(60)
             assert resident == a.host.objects_resident
 
@@ -471,7 +471,7 @@ def test_an_object_with_unconfirmed_changes_stays_in_memory() -> None:
             store.commit = _always(StoreAwayError("away"))  # type: ignore[method-assign]  # The store breaks here.
             assert 2 == a.host.try_now(TALLY, Tally.hit)
             for _ in range(3):
-                a.host.passivate_idle()
+                await a.host.passivate_idle()
                 await asyncio.sleep(61)
             del store.commit
             assert 2 == await a.host.call(TALLY, Tally.value)

@@ -116,7 +116,7 @@ def test_objects_leave_memory_for_a_reason() -> None:
         async with core(store, lock_id="L") as a:
             await a.host.call(TALLY, Tally.hit)
             for _ in range(3):
-                a.host.passivate_idle()
+                await a.host.passivate_idle()
                 await asyncio.sleep(61)
             await a.host.call(ONE, Counter.add, 1)
             await a.host.call(Address("counter", "acme", "two"), Counter.add, 1)

@@ -519,7 +519,7 @@ async def cause(kit: Kit, trouble: str) -> None:
     if trouble == "kill":
         await kit.kill()
     elif trouble == "evict":
-        kit.node.host.residents.passivate_idle(1 << 60)
+        kit.node.host.residents.passivate_some(1 << 60, 1_000)
     else:
         kind = FaultKind.REPLY_LOST if trouble == "lose" else FaultKind.REPEAT
         kit.faults.next("commit", kind, nth=len(kit.faults.unfired()) + 1, delay_ms=500)

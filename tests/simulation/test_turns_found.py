@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from shared import bounds
 from shared.objects.activation import Backlog, Call, Mailbox
 from shared.objects.address import Address
 from shared.objects.errors import (
@@ -197,10 +198,32 @@ def test_an_object_that_fails_to_say_goodbye_leaves_all_the_same() -> None:
             await a.host.call(SULKY, Sulky.keep)
             await a.host.call(ONE, Counter.add, 4)
             for _ in range(3):
-                a.host.passivate_idle()
+                await a.host.passivate_idle()
                 await asyncio.sleep(61)
             assert 0 == a.host.objects_resident
             assert "kept" == await a.host.call(SULKY, Sulky.read)
+
+    run_virtual(main)
+
+
+def test_idle_objects_leave_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others have their turns in between, however many there are; each is looked at once."""
+    monkeypatch.setattr(bounds, "PASSIVATION_SLICE_OBJECTS", 2)
+    monkeypatch.setattr(bounds, "PASSIVATION_SCAN_OBJECTS", 7)
+
+    async def main() -> None:
+        async with core(memory(), kinds=[Counter]) as a:
+            for number in range(9):
+                await a.host.call(Address("counter", "acme", f"{number}"), Counter.add, 1)
+            for _ in range(2):  # Each is seen idle once.
+                await a.host.passivate_idle()
+            await asyncio.sleep(61)
+            leaving = asyncio.ensure_future(a.host.passivate_idle())
+            left = [a.host.objects_resident]
+            while not leaving.done():
+                await asyncio.sleep(0)
+                left.append(a.host.objects_resident)
+            assert [9, 7, 5, 3, 2] == sorted(set(left), reverse=True)
 
     run_virtual(main)
 
