@@ -192,11 +192,12 @@ class Inspection(Inspecting):
             raise _no_dead(address, alarm)
 
     async def _journal_report(self, address: Address, shard: Shard) -> JournalReport:
-        first = await self._journal(address, shard, after=0, rows=1)
         last = await self._journal(address, shard, after=0, rows=1, reverse=True)
+        first = await self._journal(address, shard, after=0, rows=1)  # Last, as all that was there before may be gone.
         if not (first.entries and last.entries):
             return JournalReport(first=0, last=0, entries=0)
-        low, high = first.entries[0][0], last.entries[0][0]
+        low = first.entries[0][0]
+        high = max(low, last.entries[0][0])
         return JournalReport(first=low, last=high, entries=high - low + 1)
 
     async def _journal(

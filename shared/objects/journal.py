@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from shared.objects.activation import Activation
     from shared.objects.state import ObjectState
 
-_TRY_MS = 5_000
-_RETRY_MS = 200
-
 
 class JournalEntry(NamedTuple):
     """An entry and its position. Positions rise by one with each entry."""
@@ -78,21 +75,25 @@ class Journal:
     async def read(self, after: int = 0, limit: int = 100, *, type_: Any = Any) -> list[JournalEntry]:
         """At most `limit` entries behind position `after`, oldest first, 1,000 at once; values as a `type_`.
 
+        None only if there are none, though positions behind `after` may have been trimmed, or lost with a store that
+        went back in time: pages of a loop that goes on behind the last entry of each are all there is.
+
         Raises:
             msgspec.ValidationError: an entry is not a `type_`.
             UnavailableError: the store does not answer.
             CommitFailedError: the object has another owner, or left memory; so will this turn fail.
         """
         mark, tail = self._state.journal, self._state.tail()
+        limit = min(limit, bounds.JOURNAL_READ_ENTRIES)
         begins = max(after + 1, mark.first)
-        ends = min(begins + min(limit, bounds.JOURNAL_READ_ENTRIES), mark.next)
-        if not mark.length or begins >= ends:
+        if not mark.length or begins >= mark.next or limit <= 0:
             return []
         tail_begins = tail[0][0] if tail else mark.next
         found: list[tuple[int, bytes]] = []
         if begins < tail_begins:
-            reads = self._activation.host.reads
-            rows = await reads.journal(self._activation, after=begins - 1, rows=min(ends, tail_begins) - begins)
-            found = [(position, stored) for position, stored in rows if position < min(ends, tail_begins)]
-        found += [(position, stored) for position, stored in tail if begins <= position < ends]
-        return [JournalEntry(position, decode(stored, type_)) for position, stored in found]
+            rows = await self._activation.host.reads.journal(
+                self._activation, after=begins - 1, rows=min(limit, tail_begins - begins)
+            )
+            found = [(position, stored) for position, stored in rows if position < tail_begins]
+        found += [(position, stored) for position, stored in tail if position >= begins]
+        return [JournalEntry(position, decode(stored, type_)) for position, stored in found[:limit]]

@@ -3,6 +3,7 @@
 import asyncio
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,7 @@ ONE = Address("counter", "acme", "one")
 TALLY = Address("tally", "acme", "one")
 METER = Address("meter", "acme", "one")
 SEEN = Address("seen", "acme", "one")
+ROOM = Address("room", "acme", "one")
 GIVE_UP_MS = 60_000
 
 
@@ -47,6 +49,19 @@ class Seen(DurableObject):
         return Park("at_ms", self.clock.now_ms() + 60_000)
 
 
+class Room(DurableObject):
+    """Something with a journal."""
+
+    kind = "room"
+
+    def say(self, times: int) -> None:
+        for number in range(times):
+            self.journal.append(number)
+
+    def trim(self, keep: int) -> None:
+        self.journal.trim(keep=keep)
+
+
 class Watched:
     """A core, its store, and what an operator has of both."""
 
@@ -59,7 +74,7 @@ def watching(scenario: Callable[[Watched], Awaitable[None]], *, shards: int = 4)
     async def main() -> None:
         clock = LoopClock(asyncio.get_running_loop())
         store = FaultyStore(MemoryStore(clock, latency_ms=5))
-        async with core(store, shards=shards, kinds=[Counter, Tally, Meter, Seen]) as running:
+        async with core(store, shards=shards, kinds=[Counter, Tally, Meter, Seen, Room]) as running:
             await scenario(Watched(running, store))
         store.check()
 
@@ -237,6 +252,32 @@ def test_a_journal_is_read_from_both_ends() -> None:
         last = await node.inspection.journal(ONE, after=0, limit=2, reverse=True)
         assert [(5, 2, 2), (6, 2, 3)] == [(entry.number, entry.size_bytes, entry.value) for entry in first]
         assert [7, 6] == [entry.number for entry in last]
+
+    watching(scenario)
+
+
+@pytest.mark.parametrize(("keep", "report"), [(0, (0, 0, 0)), (1, (4, 4, 1)), (3, (2, 4, 3))])
+def test_a_journal_that_is_trimmed_while_it_is_looked_at_is_no_longer_than_it_is(
+    keep: int, report: tuple[int, int, int]
+) -> None:
+    """Nobody reads in a report of entries that were gone before the report was."""
+
+    async def scenario(node: Watched) -> None:
+        journal = node.store.journal
+        asked = []
+
+        async def trimmed(*args: Any, **options: Any) -> Any:
+            page = await journal(*args, **options)
+            asked.append(page)
+            if len(asked) == 1:
+                await node.host.call(ROOM, Room.trim, keep)
+            return page
+
+        await node.host.call(ROOM, Room.say, 4)
+        node.store.journal = trimmed  # type: ignore[method-assign]  # The turn comes between two reads.
+        shown = await node.inspection.show(ROOM)
+        assert shown.stored is not None
+        assert JournalReport(first=report[0], last=report[1], entries=report[2]) == shown.stored.journal
 
     watching(scenario)
 

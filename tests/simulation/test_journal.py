@@ -55,6 +55,26 @@ class Room(DurableObject):
     def extent(self) -> tuple[int, int, int]:
         return self.journal.first, self.journal.last, len(self.journal)
 
+    async def work_off(self, more: str) -> list[str]:
+        """Page by page: drop what was read, say more, and store that."""
+        done: list[str] = []
+        while page := await self.journal.read(0, 2, type_=str):
+            done += [entry.value for entry in page]
+            self.journal.trim(before=page[-1].position + 1)
+            if more:
+                self.journal.append(more[0])
+            await self.commit()
+            more = more[1:]
+        return done
+
+    async def read_while_trimming(self, before: int) -> Entries:
+        """A page that was asked for before, and is found after a trim was stored."""
+        reading = asyncio.ensure_future(self.read(0, 2))
+        await asyncio.sleep(0)
+        self.journal.trim(before=before)
+        await self.commit()
+        return await reading
+
     def vanish(self) -> None:
         self.storage.delete_all()
 
@@ -137,6 +157,85 @@ def test_a_journal_is_read_in_pages() -> None:
 
         assert [[(1, "a"), (2, "b")], [(3, "c"), (4, "d")], [(5, "e")], [], []] == pages
         assert [] == await room.read(0, 0)
+
+    run(scenario)
+
+
+def test_pages_go_on_over_what_is_trimmed_and_appended_between_them() -> None:
+    """Behind the last entry that was read is the next that there is, in memory or stored; each comes once."""
+
+    async def scenario(kit: Kit, room: Ref) -> None:
+        await room.say(*"abcdef")
+        assert [(1, "a"), (2, "b")] == await room.read(0, 2)
+        await room.drop_before(5)
+        assert [7] == await room.say("g")
+        assert [(5, "e"), (6, "f")] == await room.read(2, 2)
+        await room.drop_before(7)
+        assert [(7, "g")] == await room.read(6, 2)
+        await room.keep(0)
+        assert [] == await room.read(7, 2)
+        await room.say("h")
+        assert [(8, "h")] == await room.read(7, 2)
+
+    run(scenario)
+
+
+def test_a_turn_works_off_its_journal_page_by_page() -> None:
+    """While it trims, appends and commits between two pages: everything once, in order."""
+
+    async def scenario(kit: Kit, room: Ref) -> None:
+        await room.say(*"abcde")
+        assert list("abcdefg") == await room.work_off("fg")
+        assert {} == kit.journal(room)
+
+    run(scenario)
+
+
+def test_a_page_that_is_trimmed_before_it_is_found_is_the_next_one() -> None:
+    """An empty page would say that there are no more entries."""
+
+    async def scenario(kit: Kit, room: Ref) -> None:
+        await room.say(*"abcdef")
+        kit.faults.next("journal", FaultKind.DELAY, delay_ms=200)
+        assert [(4, "d"), (5, "e")] == await room.read_while_trimming(4)
+        kit.faults.check()
+
+    run(scenario)
+
+
+def test_an_entry_that_is_stored_before_a_page_is_found_comes_once() -> None:
+    """It was in memory when the page was asked for, and is in the store when that answers."""
+
+    async def scenario(kit: Kit, room: Ref) -> None:
+        await room.say("a")
+        kit.faults.next("commit", FaultKind.DELAY, delay_ms=100)
+        kit.faults.next("journal", FaultKind.DELAY, delay_ms=200)
+        said = asyncio.ensure_future(room.say("b"))
+        await asyncio.sleep(0.05)
+        assert [(1, "a"), (2, "b")] == await room.read(0, 5)
+        assert [2] == await said
+        kit.faults.check()
+
+    run(scenario)
+
+
+def test_pages_go_on_over_a_gap() -> None:
+    """What an older store has lost of a checkpointed journal hides nothing that was said later."""
+
+    async def scenario(kit: Kit, room: Ref) -> None:
+        feed = kit.at(Feed, "acme", "one")
+        await kit.node.call(feed._address, Feed.say, "a", "b", durability="committed")
+        before = kit.store.snapshot()
+        await kit.node.call(feed._address, Feed.say, *"cdef", durability="committed")
+        kit.store.restore(before)
+        with pytest.raises(OutcomeUnknownError):
+            await kit.node.call(feed._address, Feed.say, "g", durability="committed")
+        await kit.advance(2_000)
+        assert {1: "a", 2: "b", 7: "g"} == kit.journal(feed)
+        assert [8] == await feed.say("h")
+
+        assert [(1, "a"), (2, "b")] == await feed.read(0, 2)
+        assert [(7, "g"), (8, "h")] == await feed.read(2, 2)
 
     run(scenario)
 
