@@ -84,7 +84,7 @@ RESEND_MS = 10_000  # After which an errand of which nothing was heard is carrie
 RESEND_MS_MAX = 300_000
 AUDIT_RUNS = 20  # Looked at in one go; each may have to be loaded.
 AUDIT_PAUSE_MS = 10_000  # So 120 a minute: 10,000 open runs are seen in an hour and a half, at no cost worth a word.
-ATTRIBUTES_MAX = 10  # Each is an index row of the run; the others are its status, its definition and its trouble.
+ATTRIBUTES_MAX = 10  # Each is an index row of the run; the others are what standing.py names.
 ATTRIBUTE_BYTES_MAX = 256
 ATTRIBUTE_NAME_BYTES_MAX = 48
 ENDED_KEPT_MS = 30 * 24 * 3_600_000  # Of a run that has ended; longer than whoever starts runs tries again.
@@ -104,7 +104,7 @@ assert (
     < TURN_BYTES_MAX
     < OBJECT_BYTES_MAX
 )
-assert ATTRIBUTES_MAX + 5 < INDEX_ROWS_MAX
+assert ATTRIBUTES_MAX + 7 < INDEX_ROWS_MAX
 assert PIECE_BYTES < VALUE_BYTES_MAX
 
 # Queues of tasks. One is one object: what waits in it is kept small, and what a task is given stays in its run.

@@ -13,7 +13,7 @@ from services.workflows.events import AnyEvent, Cancelled, Paused, Resumed, Sign
 from services.workflows.listing import Asked, list_runs
 from services.workflows.machine import check_payload
 from services.workflows.run import WorkflowRun
-from services.workflows.schemas import ChangeRuns, RunNotChanged, RunsChanged, SignalRuns
+from services.workflows.schemas import ChangeRuns, RunFilter, RunNotChanged, RunsChanged, SignalRuns
 from services.workflows.standing import ENDED
 from shared.errors import NotFoundError, TenureError
 from shared.objects.address import Address
@@ -30,8 +30,7 @@ async def change_runs(host: Host, tenant: str, asked: ChangeRuns) -> RunsChanged
         InvalidInputError: the filter or the cursor cannot be.
         UnavailableError, OverloadedError: as `Listings.find`.
     """
-    named = () if asked.filter.attribute is None else (asked.filter.attribute,)
-    meant = Asked.by(named, status=asked.filter.status, definition=asked.filter.definition)
+    meant = Asked.of(asked.filter)
     page = await list_runs(host, tenant, meant, cursor=asked.cursor, limit=asked.limit)
     ids = [run.id for run in page.runs]
     if asked.dry_run:
@@ -50,7 +49,7 @@ async def signal_runs(host: Host, tenant: str, asked: SignalRuns, key: str | Non
         UnavailableError, OverloadedError: as `Listings.find`.
     """
     check_payload(asked.payload)
-    meant = Asked.by((asked.attribute,), status=None, definition=asked.definition)
+    meant = Asked.of(RunFilter(definition=asked.definition, attribute=asked.attribute), at="$")
     page = await list_runs(host, tenant, meant, cursor=asked.cursor, limit=BULK_RUNS_MAX)
     ids = [run.id for run in page.runs if run.status not in ENDED]
     if asked.require_match and not ids:

@@ -1,29 +1,33 @@
-"""Finding runs: by status, definition and one attribute, newest first, in pages.
+"""Finding runs: by status, definition, step and one attribute, newest first, or by when they are due; in pages.
 
 One filter is served by an index; what else is asked for is looked at in the rows that it finds, at most 10,000 of them
-a page, so a page may be short although there are more.
+a page, so a page may be short although there are more. What no index serves is refused.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
 
 from services.workflows.beginning import is_attribute_name
 from services.workflows.bounds import LISTING_SCAN_ROWS
 from services.workflows.run import WorkflowRun
-from services.workflows.schemas import IncidentList, IncidentView, RunCount, RunList, RunSummary
+from services.workflows.schemas import IncidentList, IncidentView, RunCount, RunFilter, RunList, RunSummary, Sort
 from services.workflows.standing import (
     ALL,
     BY_BOTH,
     BY_DEFINITION,
     BY_STATUS,
+    BY_STEP,
+    DUE,
     INCIDENT,
+    OPEN,
     STATUSES,
     Look,
     Status,
+    Summary,
     attribute_index,
 )
-from services.workflows.views import incident_views, summary_view
+from services.workflows.views import incident_views, summary_of, summary_view
 from shared.errors import InvalidInputError, NotFoundError
 from shared.http.cursors import read_cursor, written_cursor
 from shared.objects.host import Host
@@ -34,48 +38,76 @@ _ROWS = 500
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """What runs are asked for."""
+    """What runs are asked for, and in which order."""
 
     status: Status | None = None
     definition: str | None = None
     attribute: tuple[str, str] | None = None
+    step: str | None = None
+    due_before: int | None = None
+    sort: Sort = "-created"
 
     @classmethod
-    def of(cls, query: Iterable[tuple[str, str]], *, status: Status | None, definition: str | None) -> "Asked":
-        """With the attribute that a query names.
+    def of(cls, wanted: RunFilter, *, sort: Sort | None = None, at: str = "$.filter") -> "Asked":
+        """What a filter says; `at` is where it stands.
 
         Raises:
-            InvalidInputError: it names two.
+            InvalidInputError: no index serves this, or the attribute has a name that none can have.
         """
-        named = [(name.removeprefix(_ATTRIBUTE), value) for name, value in query if name.startswith(_ATTRIBUTE)]
-        return cls.by(named, status=status, definition=definition)
-
-    @classmethod
-    def by(cls, named: Sequence[tuple[str, str]], *, status: Status | None, definition: str | None) -> "Asked":
-        """With these attributes, of which there may be one.
-
-        Raises:
-            InvalidInputError: there are two, or it has a name that none can have.
-        """
-        if len(named) > 1:
-            raise InvalidInputError("Runs are found by one attribute at a time", f"query.{_ATTRIBUTE}{named[1][0]}")
-        if named and not is_attribute_name(named[0][0]):
-            raise InvalidInputError("No attribute has such a name", f"query.{_ATTRIBUTE}{named[0][0]}")
-        return cls(status=status, definition=definition, attribute=named[0] if named else None)
+        order: Sort = sort or ("-created" if wanted.due_before is None else "due")
+        if wanted.attribute is not None and not is_attribute_name(wanted.attribute[0]):
+            raise InvalidInputError("No attribute has such a name", f"{at}.{_ATTRIBUTE}{wanted.attribute[0]}")
+        if wanted.attribute is not None and (wanted.step is not None or order == "due"):
+            detail = "Runs are found by an attribute, or by a step or a moment"
+            raise InvalidInputError(detail, f"{at}.{_ATTRIBUTE}{wanted.attribute[0]}")
+        if wanted.step is not None and wanted.definition is None:
+            raise InvalidInputError("A step is one of a definition, which is not named", f"{at}.step")
+        if wanted.due_before is not None and order != "due":
+            raise InvalidInputError("What is due is found in the order in which it is due", "sort")
+        return cls(
+            status=wanted.status,
+            definition=wanted.definition,
+            attribute=wanted.attribute,
+            step=wanted.step,
+            due_before=wanted.due_before,
+            sort=order,
+        )
 
     def index(self) -> tuple[str, str]:
         """The index that serves it, and the value there."""
+        if self.sort == "due":
+            return DUE, OPEN
         if self.attribute is not None:
             return attribute_index(self.attribute[0]), self.attribute[1]
+        if self.step is not None:
+            return BY_STEP, f"{self.definition}/{self.step}"
         if self.status is not None and self.definition is not None:
             return BY_BOTH, f"{self.definition}/{self.status}"
         if self.definition is not None:
             return BY_DEFINITION, self.definition
         return (BY_STATUS, self.status) if self.status is not None else (ALL, ALL)
 
-    def takes(self, row: RunSummary) -> bool:
+    def takes(self, row: Summary) -> bool:
         """Whether the row is what is asked for, as far as it shows."""
-        return self.status in (None, row.status) and self.definition in (None, row.definition)
+        if self.status not in (None, row.status) or self.definition not in (None, row.definition):
+            return False
+        return self.sort != "due" or self.step in (None, row.step)
+
+    def ends_before(self, row: Found) -> bool:
+        """Whether neither this row nor any behind it is asked for."""
+        return self.due_before is not None and row.sort_ms >= self.due_before
+
+
+def attribute_in(query: Iterable[tuple[str, str]]) -> tuple[str, str] | None:
+    """The attribute that a query names, `attr.<name>=<value>`.
+
+    Raises:
+        InvalidInputError: it names two.
+    """
+    named = [(name.removeprefix(_ATTRIBUTE), value) for name, value in query if name.startswith(_ATTRIBUTE)]
+    if len(named) > 1:
+        raise InvalidInputError("Runs are found by one attribute at a time", f"query.{_ATTRIBUTE}{named[1][0]}")
+    return named[0] if named else None
 
 
 async def list_runs(host: Host, tenant: str, asked: Asked, *, cursor: str | None, limit: int) -> RunList:
@@ -93,8 +125,10 @@ async def list_runs(host: Host, tenant: str, asked: Asked, *, cursor: str | None
         page = await host.listings.find(WorkflowRun, tenant, index, value, after=after, limit=_ROWS)
         for row in page.rows:
             after = Cursor(row.sort_ms, row.address)
-            if asked.takes(shown := summary_view(row)):
-                found.append(shown)
+            if asked.ends_before(row):
+                return RunList(runs=found, next_cursor=None)
+            if asked.takes(summary := summary_of(row)):
+                found.append(summary_view(row, summary))
                 if len(found) == limit:
                     return RunList(runs=found, next_cursor=_cursor_of(row))
         seen += len(page.rows)
@@ -135,7 +169,7 @@ async def list_incidents(host: Host, tenant: str, *, cursor: str | None, limit: 
         TenureError: as `Listings.find` and `Host.call`.
     """
     after = read_cursor(cursor, WorkflowRun.kind, tenant)
-    page = await host.listings.find(WorkflowRun, tenant, INCIDENT, "open", after=after, limit=limit)
+    page = await host.listings.find(WorkflowRun, tenant, INCIDENT, OPEN, after=after, limit=limit)
     found: list[IncidentView] = []
     for row in page.rows:
         try:

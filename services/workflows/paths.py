@@ -12,7 +12,8 @@ from shared.http.names import check_name, decoded_segment, sent_path
 RUNS = "/v1/runs/"
 QUEUES = "/v1/queues/"
 SCHEDULES = "/v1/schedules/"
-COUNT = "count"
+_ITSELF = {("GET", b"count"), ("HEAD", b"count"), ("OPTIONS", b"count"), ("POST", b"search")}
+"""What stands at the place of a name and is none. Nobody posts to a run itself, so one may be called `search`."""
 _MARK = "~"
 _RUN, _BELOW = 3, 5  # Of "", v1, runs, <run>, steps | signals, <name>
 _NAMED_BELOW = {b"steps", b"signals"}
@@ -23,7 +24,7 @@ def with_names(app: ASGIApp) -> ASGIApp:
 
     async def named(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith((RUNS, QUEUES, SCHEDULES)):
-            scope = {**scope, "path": _marked(sent_path(scope))}
+            scope = {**scope, "path": _marked(scope["method"], sent_path(scope))}
         await app(scope, receive, send)
 
     return named
@@ -45,9 +46,9 @@ def run_path(run_id: str) -> str:
     return RUNS + quote(run_id, safe="").replace(".", "%2E")
 
 
-def _marked(raw: bytes) -> str:
+def _marked(method: str, raw: bytes) -> str:
     segments = raw.split(b"/")
-    if len(segments) > _RUN and (len(segments) > _RUN + 1 or segments[_RUN] != COUNT.encode()):
+    if len(segments) > _RUN and (len(segments) > _RUN + 1 or (method, segments[_RUN]) not in _ITSELF):
         segments[_RUN] = _MARK.encode() + segments[_RUN].replace(b".", b"%2E")
     if len(segments) > _BELOW and segments[_BELOW - 1] in _NAMED_BELOW:
         segments[_BELOW] = _MARK.encode() + segments[_BELOW].replace(b".", b"%2E")

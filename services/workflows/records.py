@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from services.workflows.errands import Parent
-from services.workflows.standing import INCIDENT, Status, Summary, attribute_index, place_of, rows_of, status_of
+from services.workflows.standing import SOMETIMES, Status, attribute_index, rows_of, status_of
 from services.workflows.state import Run
 from shared.objects.index import Index
 from shared.objects.state import ObjectState
@@ -80,12 +80,12 @@ class Records:
         """Count the change, and bring the index up to date."""
         status = status_of(run)
         self._storage.put(HEAD, Head(seq=self.head.seq + 1, status=status))
-        sort_ms, summary = place_of(run), Summary(version=run.version, status=status, definition=run.definition)
         rows = rows_of(run, status, self.attributes)
-        if INCIDENT not in rows:
-            self._index.clear(INCIDENT)
-        for name, value in rows.items():
-            self._index.set(name, value, sort_ms, msgspec.msgpack.encode(summary))
+        for name in SOMETIMES:
+            if name not in rows:
+                self._index.clear(name)
+        for name, row in rows.items():
+            self._index.set(name, row.value, row.sort_ms, msgspec.msgpack.encode(row.summary))
 
     def _put(self, key: str, value: object) -> None:
         if value is None:

@@ -3,7 +3,7 @@
 Moments are Unix milliseconds of the store's clock.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -12,7 +12,7 @@ from services.workflows.beginning import Reuse
 from services.workflows.bounds import ATTRIBUTES_MAX, BULK_RUNS_MAX, DURATION_MS_MAX, RUN_ID_BYTES_MAX
 from services.workflows.program import Json
 from services.workflows.standing import Status
-from shared.bounds import MOMENT_MS_MAX
+from shared.bounds import LISTING_ROWS_MAX, MOMENT_MS_MAX
 
 DefinitionName = Annotated[str, Meta(min_length=1, max_length=64)]
 Version = Annotated[int, Meta(ge=1, le=2**31)]
@@ -23,6 +23,9 @@ Serial = Annotated[
     int, Meta(ge=0, description="The attempt that is answered, as the run shows it; 0: whichever it is.")
 ]
 StepName = Annotated[str, Meta(min_length=1, max_length=512)]
+
+
+Sort: TypeAlias = Literal["-created", "due"]
 
 
 class StartRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,7 +74,22 @@ class RunFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     status: Status | None = None
     definition: DefinitionName | None = None
     attribute: tuple[str, str] | None = None
-    """A name and a value."""
+    """A name and a value. It does not go with a step or a moment."""
+    step: StepName | None = None
+    """The step of the run itself, not one in a branch, at which it is; with its definition."""
+    due_before: Annotated[int, Meta(ge=0, le=MOMENT_MS_MAX)] | None = None
+    """Open runs of which a step times out, wakes or is tried again, or the deadline is over, before then: Unix ms."""
+
+
+class SearchRuns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Find runs."""
+
+    filter: RunFilter = RunFilter()
+    sort: Sort | None = None
+    """`-created`, newest first, or `due`, the earliest first: of what `due_before` is about. If not given, as the
+    filter has it."""
+    cursor: str | None = None
+    limit: Annotated[int, Meta(ge=1, le=LISTING_ROWS_MAX)] = 100
 
 
 class ChangeRuns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -233,7 +251,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunList(msgspec.Struct, frozen=True, kw_only=True):
-    """Runs, newest first. With a `next_cursor` there may be more, even where this page is short."""
+    """Runs, in the order that was asked for. With a `next_cursor` there may be more, even where this page is short."""
 
     runs: list[RunSummary]
     next_cursor: str | None

@@ -18,7 +18,7 @@ from services.workflows.schemas import (
     StepView,
     WaitView,
 )
-from services.workflows.standing import Look, Summary, started_ms_at
+from services.workflows.standing import Look, Summary, deadline_ms_of, started_ms_at
 from services.workflows.state import ROOT, Activity, Ending, Undo
 from services.workflows.values import error_seen
 from shared.objects.journal import JournalEntry
@@ -39,7 +39,7 @@ def run_view(look: Look) -> RunView:
         seq=look.seq,
         generation=run.generation,
         started_ms=run.started_ms,
-        deadline_ms=next((timer.due_ms for timer in run.timers if timer.what == "deadline"), None),
+        deadline_ms=deadline_ms_of(run),
         input=run.input,
         attributes=look.attributes,
         variables={} if root is None else root.variables,
@@ -51,15 +51,19 @@ def run_view(look: Look) -> RunView:
     )
 
 
-def summary_view(found: Found) -> RunSummary:
-    """A row of a listing."""
-    summary = msgspec.msgpack.decode(found.summary, type=Summary)
+def summary_of(found: Found) -> Summary:
+    """What a row of a listing says of its run."""
+    return msgspec.msgpack.decode(found.summary, type=Summary)
+
+
+def summary_view(found: Found, summary: Summary) -> RunSummary:
+    """A row of a listing, as the API shows it."""
     return RunSummary(
         id=found.address.name,
         definition=summary.definition,
         version=summary.version,
         status=summary.status,
-        started_ms=started_ms_at(found.sort_ms),
+        started_ms=summary.started_ms or started_ms_at(found.sort_ms),
     )
 
 

@@ -32,7 +32,7 @@ class Index:
         `summary` is shown by listings, so that they need not load the object.
 
         Raises:
-            TooLargeError: name (64 bytes), value (512) or summary (256), or the object has 16 rows already.
+            TooLargeError: name (64 bytes), value (512) or summary (256), or the object has 20 rows already.
             TypeError: `sort_ms` is not a whole number from 0 to 2^53 - 1.
             ValueError: the name is empty or has a "/".
         """

@@ -256,14 +256,14 @@ def test_a_row_has_its_bounds(arguments: tuple[object, ...], cause: type[Excepti
     run(scenario)
 
 
-def test_an_object_has_sixteen_rows() -> None:
+def test_an_object_has_twenty_rows() -> None:
     """The next one is refused, those that are there can be changed, and one that was cleared makes room."""
 
     async def scenario(kit: Kit) -> None:
         job = kit.at(Job, "acme", "one")
         for number in range(bounds.INDEX_ROWS_MAX):
             await job.list_under(f"n{number}", "v")
-        with pytest.raises(TooLargeError, match="has 17 index rows;"):
+        with pytest.raises(TooLargeError, match="has 21 index rows;"):
             await job.list_under("more", "v")
         assert "w" == await job.list_under("n0", "w")
         await job.unlist("n1")

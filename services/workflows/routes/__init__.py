@@ -8,6 +8,7 @@ from services.workflows.routes import (
     events,
     inbox,
     incidents,
+    listing,
     runs,
     schedules,
     signals,
@@ -21,6 +22,7 @@ from shared.webhooks.routes import webhook_routes
 HANDLERS = (
     *definitions.HANDLERS,
     *runs.HANDLERS,
+    *listing.HANDLERS,
     *schedules.HANDLERS,
     *events.HANDLERS,
     *signals.HANDLERS,

@@ -1,29 +1,28 @@
-"""Runs: start, look at, list, count, what happened to one, forget."""
+"""One run: start it, look at it, what happened to it, forget it."""
 
 import secrets
 from hashlib import blake2b
-from typing import Annotated, Literal
+from typing import Annotated
 
 from litestar import Response, delete, get, post
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import FromQuery, JSONBody, QueryParameter
+from litestar.params import JSONBody, QueryParameter
 
 from services.workflows.beginning import Beginning, program_of, run_id_of
 from services.workflows.book import Definition, DefinitionBook, UnknownDefinitionError
 from services.workflows.bounds import DURATION_MS_MAX, WAIT_S_MAX
-from services.workflows.listing import Asked, count_by_definition, count_runs, list_runs
 from services.workflows.paths import run_path
 from services.workflows.refusals import PayloadTooLargeError, RunExistsError, RunTooLargeError, WrongAnswerError
 from services.workflows.routes.access import ADMIN, READ, WRITE, WRITE_PROBLEMS, Runs, TheRun, TheRuns, preferred_wait_s
 from services.workflows.run import WorkflowRun
-from services.workflows.schemas import HistoryPage, RunCount, RunList, RunView, StartRun
-from services.workflows.standing import Look, Status
+from services.workflows.schemas import HistoryPage, RunView, StartRun
+from services.workflows.standing import Look
 from services.workflows.views import history_page, run_view
-from shared.errors import ConflictError, InvalidInputError
+from shared.errors import ConflictError
 from shared.http.auth import Caller, require
 from shared.http.calls import AnyRequest, call_for, idempotency_key
-from shared.http.cursors import PageCursor, PageLimit
+from shared.http.cursors import PageLimit
 from shared.objects.address import Address
 from shared.objects.errors import DeadlineExceededError
 from shared.objects.once import KeyedRequest
@@ -103,39 +102,6 @@ async def get_run(
     return Response(run_view(look), headers={"etag": _tag(look)})
 
 
-@get("/v1/runs", guards=[require(READ)], problems=(DeadlineExceededError,), tags=["runs"])
-async def get_runs(
-    *,
-    credential: Caller,
-    runs: TheRuns,
-    request: AnyRequest,
-    status: FromQuery[Status | None] = None,
-    definition: FromQuery[str | None] = None,
-    cursor: PageCursor = None,
-    limit: PageLimit = 100,
-) -> RunList:
-    """Runs, newest first. `attr.<name>=<value>` beside the others finds runs by one attribute of theirs."""
-    asked = Asked.of(request.query_params.items(), status=status, definition=definition)
-    return await list_runs(runs.host, credential.tenant, asked, cursor=cursor, limit=limit)
-
-
-@get("/v1/runs/count", guards=[require(READ)], tags=["runs"])
-async def get_run_count(
-    *,
-    credential: Caller,
-    runs: TheRuns,
-    book: Book,
-    definition: FromQuery[str | None] = None,
-    group_by: FromQuery[Literal["status", "definition"]] = "status",
-) -> RunCount:
-    """How many runs there are of each status, of all definitions or of one; or of each definition that there is."""
-    if group_by == "status":
-        return await count_runs(runs.host, credential.tenant, definition)
-    if definition is not None:
-        raise InvalidInputError("Runs of one definition are counted by status", "query.definition")
-    return await count_by_definition(runs.host, credential.tenant, book.names(credential.tenant))
-
-
 @get("/v1/runs/{run_id:str}/history", guards=[require(READ)], of_object=True, tags=["runs"])
 async def get_history(
     run: TheRun, runs: TheRuns, request: AnyRequest, after: Since = None, limit: PageLimit = 100
@@ -205,4 +171,4 @@ def _tag(look: Look) -> str:
     return f'"s{look.seq}"'
 
 
-HANDLERS = (start_run, get_run, get_runs, get_run_count, get_history, purge_run)
+HANDLERS = (start_run, get_run, get_history, purge_run)
