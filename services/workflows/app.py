@@ -19,6 +19,7 @@ from services.workflows.definitions import Definitions
 from services.workflows.desk import Desk, offer_task, recall_task
 from services.workflows.errands import Report
 from services.workflows.inbox import InboxEntry, show_wait, take_away_wait
+from services.workflows.installation import Installation
 from services.workflows.intents import AskFor, CallObject, Notify, SendHttp, SendTask, StartChild
 from services.workflows.notices import WebhookSender
 from services.workflows.outside import HttpSender
@@ -28,6 +29,7 @@ from services.workflows.queue import TaskQueue
 from services.workflows.refusals import (
     MailboxFullError,
     PayloadTooLargeError,
+    RunGoneError,
     RunTooLargeError,
     TimedOutError,
     UnknownStepError,
@@ -35,7 +37,7 @@ from services.workflows.refusals import (
 )
 from services.workflows.routes import HANDLERS
 from services.workflows.routes.access import Runs, provide_run
-from services.workflows.run import Installation, hosted
+from services.workflows.run import hosted
 from services.workflows.schedule import Hosting, scheduled
 from services.workflows.sending import ChildSender, ObjectSender, recall_child, report_end
 from services.workflows.settings import WorkflowsSettings
@@ -74,6 +76,7 @@ PROBLEMS: Mapping[type[TenureError], Row] = {
     UnknownDefinitionError: Row(404, "Unknown definition"),
     PayloadTooLargeError: Row(413, "Too large"),
     RunTooLargeError: Row(413, "Too large"),
+    RunGoneError: Row(410, "Gone"),
     TimedOutError: Row(410, "Too late"),
     MailboxFullError: Row(429, "Mailbox full", (), {"started": False}),
 }

@@ -8,7 +8,7 @@ or `object` call has 30 s.
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from services.workflows.bounds import CALL_TIMEOUT_MS, COMPENSATION_TIMEOUT_MS
+from services.workflows.bounds import CALL_TIMEOUT_MS, COMPENSATION_TIMEOUT_MS, ENDED_KEPT_MS
 from services.workflows.clauses import METHODS
 from services.workflows.durations import duration_ms, moment_ms
 from services.workflows.grammar import kinds_of
@@ -75,6 +75,7 @@ def compile_program(tree: Tree, *, version: int = 1) -> Program:
         attributes=tree.get("attributes", {}),
         input_schema=tree.get("input_schema"),
         deadline=Deadline(after=_span(deadline["after"]), next=deadline.get("next")) if deadline else None,
+        kept_ms=duration_ms(tree["retention"]) if "retention" in tree else ENDED_KEPT_MS,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from services.workflows.bounds import (
     ATTRIBUTES_MAX,
     BRANCHES_MAX,
+    ENDED_KEPT_MS_MIN,
     ESCALATIONS_MAX,
     MAP_ITEMS_MAX,
     REMINDERS_MAX,
@@ -284,6 +285,10 @@ DEFINITION = Record(
                     "next": Field(STEP_NAME, "Else the run fails."),
                 },
             )
+        ),
+        "retention": Field(
+            Duration(least_ms=ENDED_KEPT_MS_MIN),
+            "How long a run is kept after its end, a minute at least. P30D if not given.",
         ),
         "retry_default": Field(RETRY, "For task, http and object steps without a `retry`."),
         "on_exhausted": Field(Text(words=("stall", "fail")), "For steps that do not say. stall if not given."),

@@ -55,7 +55,7 @@ from services.workflows.events import (
 from services.workflows.failing import fail_step
 from services.workflows.fitting import mismatches
 from services.workflows.intents import Intent
-from services.workflows.opening import deadline_of, key_after
+from services.workflows.opening import Before, deadline_of, key_after
 from services.workflows.program import Program
 from services.workflows.refusals import PayloadTooLargeError, RunClosedError, RunTooLargeError, WrongAnswerError
 from services.workflows.settling import close, settle
@@ -117,11 +117,11 @@ def start(
     around: Surroundings,
     begins_ms: int = 0,
     deadline_ms: int = 0,
-    after: Run | None = None,
+    before: Before | None = None,
 ) -> Transition:
     """A new run, as far as it comes at once. One that begins later enters its first step then.
 
-    `after` is the run that had the id before: its serials and keys are used by no other.
+    `before` is of the run that had the id before: its serials and keys are used by no other.
 
     Raises:
         WrongAnswerError: the input is not as the definition's schema says, or the deadline comes before the beginning.
@@ -130,7 +130,7 @@ def start(
     check_payload(run_input)
     for at, message in mismatches(program.input_schema or {}, run_input):
         raise WrongAnswerError(message, f"/input{at}")
-    key = ROOT if after is None else key_after(after)
+    key = ROOT if before is None else key_after(before)
     root = Scope(path=ROOT, key=key, number=0, value=run_input, ready=program.root.start)
     run = Run(
         id=run_id,
@@ -140,7 +140,8 @@ def start(
         begins_ms=begins_ms if begins_ms > around.now_ms else 0,
         input=run_input,
         scopes={ROOT: root},
-        serial=0 if after is None else after.serial,
+        serial=0 if before is None else before.serial,
+        kept_ms=program.kept_ms,
     )
     draft = Draft(program, run, around)
     draft.record("run.started")

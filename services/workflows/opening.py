@@ -1,5 +1,7 @@
 """What a new run has before its first step: its deadline, and keys that no run of its id had before. Pure."""
 
+import msgspec
+
 from services.workflows.draft import Draft
 from services.workflows.refusals import WrongAnswerError
 from services.workflows.state import ROOT, Run, Scope
@@ -7,6 +9,13 @@ from services.workflows.values import StepError, Values
 
 _LIFE = "~"
 """No step is named so: `~2/pay:1` is a key of the second run of its id."""
+
+
+class Before(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """Of the run that had the id before: the last of its serials, and what its keys begin with."""
+
+    serial: int
+    key: str
 
 
 def deadline_of(draft: Draft, root: Scope, given_ms: int) -> int | None:
@@ -27,7 +36,11 @@ def deadline_of(draft: Draft, root: Scope, given_ms: int) -> int | None:
     return min(own_ms, given_ms or own_ms)
 
 
-def key_after(before: Run) -> str:
+def before_of(run: Run) -> Before:
+    """What of the run no other that gets its id may have."""
+    return Before(serial=run.serial, key=run.scopes[ROOT].key)
+
+
+def key_after(before: Before) -> str:
     """What the keys begin with in the run that takes the id of this one."""
-    life = before.scopes[ROOT].key.removeprefix(_LIFE)
-    return f"{_LIFE}{int(life or 1) + 1}"
+    return f"{_LIFE}{int(before.key.removeprefix(_LIFE) or 1) + 1}"

@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from services.workflows.bounds import ENDED_KEPT_MS
+
 Json: TypeAlias = Any
 Span: TypeAlias = int | str
 """Milliseconds, or the text of an expression that gives seconds or a duration such as 90s."""
@@ -227,3 +229,5 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     attributes: dict[str, Json] = {}
     input_schema: dict[str, Any] | None = None
     deadline: Deadline | None = None
+    kept_ms: int = ENDED_KEPT_MS
+    """How long a run is kept after its end."""

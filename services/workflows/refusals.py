@@ -13,6 +13,15 @@ class RunExistsError(ConflictError):
         super().__init__(f"The run {run_id!r} was started otherwise: by another definition, or with another input.")
 
 
+class RunGoneError(NotFoundError):
+    """The run had ended, and is forgotten: its time was over, or somebody has purged it."""
+
+    code = "run.gone"
+
+    def __init__(self, run_id: str) -> None:
+        TenureError.__init__(self, f"The run {run_id!r} had ended and is kept no more.")
+
+
 class RunClosedError(ConflictError):
     """The run has ended, or is being undone and does nothing else any more."""
 

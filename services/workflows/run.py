@@ -10,24 +10,19 @@ Guarantees:
 - It keeps its definition: a new version changes no run that is under way.
 - One alarm at the head of the run's own timers; it is set by what the run says after every turn, so no timer can be
   lost between two of them. A second one rings while errands are open, so none is lost with the node that had it.
-- A run that has ended stays for 30 days, to be looked at and so that a late repeat of its start starts nothing.
+- A run that has ended stays as long as its definition says, to be looked at and so that a late repeat of its start
+  starts nothing. Then it is forgotten, whatever crashes: an alarm sees to it.
 
 Nothing is awaited from outside: what is to be sent is an errand (services/workflows/errands.py), carried out after the
 commit, and its answer comes back as a call. Chance comes from the run's name and its count of serials, so that a turn
 that is run again after a crash draws the same.
 """
 
-from collections.abc import Callable, Sequence
-from hashlib import blake2b
 from typing import ClassVar
 
-import msgspec
-
-from services.workflows.beginning import Beginning, attributes_of, check_run_id, gives_way, is_same, program_of
-from services.workflows.bounds import ENDED_KEPT_MS, RESEND_MS, RESEND_MS_MAX
-from services.workflows.counting import count
-from services.workflows.draft import Surroundings
-from services.workflows.errands import Errand, Errands, Parent, heard
+from services.workflows.beginning import Beginning, gives_way, is_same, program_of
+from services.workflows.bounds import RESEND_MS, RESEND_MS_MAX
+from services.workflows.errands import Errand, Parent
 from services.workflows.events import (
     AnyEvent,
     Cancelled,
@@ -36,16 +31,14 @@ from services.workflows.events import (
     Leased,
     Retried,
     StepEvent,
-    Terminated,
     TimerDue,
 )
+from services.workflows.forgetting import FORGET
 from services.workflows.handing import Handed, freed, hand, task_of
-from services.workflows.intents import Intent
-from services.workflows.keeping import Happened, load, store, tell
+from services.workflows.installation import Installation
+from services.workflows.keeping import Happened
 from services.workflows.liveness import incidents, stuck
-from services.workflows.machine import Transition, advance, start
-from services.workflows.program import Json, Program
-from services.workflows.records import HEAD, Kept, Records
+from services.workflows.records import HEAD, Kept
 from services.workflows.refusals import (
     NotWaitingError,
     PayloadTooLargeError,
@@ -54,7 +47,7 @@ from services.workflows.refusals import (
     SupersededError,
 )
 from services.workflows.standing import Look, Status, status_of
-from services.workflows.state import Run
+from services.workflows.turning import ERRANDS, TIMERS, RunTurns
 from shared.errors import (
     ConflictError,
     ForbiddenError,
@@ -63,41 +56,17 @@ from shared.errors import (
     PreconditionFailedError,
     RefusedError,
 )
-from shared.objects.address import Address
-from shared.objects.handler import Alarm, DurableObject, readonly
-from shared.objects.host import Host
+from shared.objects.handler import Alarm, readonly
 from shared.objects.journal import JournalEntry
 from shared.objects.parking import Park
 
-TIMERS, ERRANDS = "timers", "errands"
 _TOO_LATE = (ConflictError, ForbiddenError, InvalidInputError, NotFoundError, RefusedError)
 
 
-class Installation(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run finds where it is hosted: settings for definitions, and who carries out errands, and which."""
-
-    env: dict[str, Json] = {}
-    carried: frozenset[type[Intent]] = frozenset()
-    wake: Callable[[Host, Address], None] | None = None
-    """Told, within a turn, that the run has errands. Whoever asks for them at once is answered after its commit."""
-    hears: Callable[[str, str], bool] | None = None
-    """Whether somebody of that tenant is to be told of such an event."""
-
-
-class WorkflowRun(DurableObject):
+class WorkflowRun(RunTurns):
     """One run of one tenant. The address's name is the run's id."""
 
     kind: ClassVar[str] = "run"
-    installation: ClassVar[Installation] = Installation()
-
-    def on_activate(self) -> None:
-        """Take in what is stored; what is to be carried out may have been lost with the node before."""
-        self._run = load(self.storage)
-        self._records = Records(self.storage, self.index)
-        kept = self._records.kept
-        self._program = None if kept is None else program_of(kept.text, kept.version)
-        self._errands = Errands(self.storage, self.installation.carried)
-        self._wake()
 
     def start(self, beginning: Beginning) -> bool:
         """Start the run, as far as it comes at once; False where it was started before and does not give way.
@@ -113,25 +82,7 @@ class WorkflowRun(DurableObject):
             if not is_same(former, program, beginning):
                 raise RunExistsError(self.address.name)
             return False
-        run_id, now_ms = check_run_id(self.address.name), self.clock.now_ms()
-        attributes = attributes_of(program, beginning, now_ms=now_ms)
-        ended, last = (None, ()) if former is None else self._ended(former, now_ms)
-        run, effects = start(
-            program,
-            run_id=run_id,
-            run_input=beginning.input,
-            around=self._around(now_ms, serial=0 if ended is None else ended.serial),
-            begins_ms=beginning.begins_ms,
-            deadline_ms=beginning.deadline_ms,
-            after=ended,
-        )
-        if ended is not None:
-            self._carry_out(former, ended, last, at_ms=now_ms)
-            self._errands.detach(ended)
-        kept = Kept(text=beginning.text, version=beginning.version)
-        self._records.begin(kept, attributes, beginning.parent)
-        self._carry_out(ended, run, effects, at_ms=now_ms)
-        self._run, self._program = run, program
+        self._begin(program, beginning, self.clock.now_ms())
         return True
 
     def start_child(self, beginning: Beginning) -> bool:
@@ -234,6 +185,8 @@ class WorkflowRun(DurableObject):
             return
         if alarm.name == TIMERS:
             self._advance(TimerDue(), max(alarm.due_ms, self.clock.now_ms()))
+        elif alarm.name == FORGET:
+            self._forget_in_time(self._run)
         elif self._errands.any():
             wait_ms = min(RESEND_MS << min(self._records.count_resend() + 1, 10), RESEND_MS_MAX)
             self.alarms.set(ERRANDS, at_ms=self.clock.now_ms() + wait_ms)
@@ -270,6 +223,7 @@ class WorkflowRun(DurableObject):
             status=status_of(run),
             attributes=self._records.attributes,
             parent=self._records.parent,
+            kept_until_ms=self.alarms.due_ms(FORGET),
         )
 
     @readonly
@@ -309,72 +263,7 @@ class WorkflowRun(DurableObject):
         run, _ = self._known()
         if run.phase != "ended":
             raise ConflictError("The run has not ended; cancel or terminate it first.")
-        self.storage.delete_all()
-        self._run = self._program = None
-
-    def _advance(self, event: AnyEvent, now_ms: int) -> Run:
-        before, program = self._known()
-        after, effects = advance(program, before, event, self._around(now_ms, serial=before.serial))
-        if after is not before:
-            answered = event.serial if isinstance(event, StepEvent) else 0
-            self._carry_out(before, after, effects, at_ms=now_ms, answered=answered)
-            self._run = after
-        return after
-
-    def _ended(self, run: Run, now_ms: int) -> Transition:
-        """The run that gives way to another of its id, ended: its tasks and children are recalled."""
-        if run.phase == "ended":
-            return run, ()
-        _, program = self._known()
-        event = Terminated(reason="another run was started under its id")
-        return advance(program, run, event, self._around(now_ms, serial=run.serial))
-
-    def _carry_out(
-        self, before: Run | None, run: Run, effects: Sequence[Intent], *, at_ms: int, answered: int = 0
-    ) -> None:
-        """Write the run and all that follows from it."""
-        store(self.storage, run)
-        tell(self.journal, effects, at_ms=at_ms)
-        count(self._activation.host.metrics, effects)
-        wanted, parent = heard(effects, self._hears), self._records.parent
-        fresh = self._errands.take(before, run, wanted, answered=answered, parent=parent)
-        self._arm(run, at_ms)
-        self._records.change(run)
-        self.storage.expire_at(at_ms + ENDED_KEPT_MS if run.phase == "ended" else None)
-        if fresh:
-            self._wake()
-
-    def _hears(self, event: str) -> bool:
-        hears = self.installation.hears
-        return hears is not None and hears(self.address.tenant, event)
-
-    def _arm(self, run: Run, now_ms: int) -> None:
-        if run.alarm_ms is None:
-            self.alarms.cancel(TIMERS)
-        elif self.alarms.due_ms(TIMERS) != run.alarm_ms:
-            self.alarms.set(TIMERS, at_ms=run.alarm_ms)
-        if self._errands.any():
-            self.alarms.set_if_absent(ERRANDS, at_ms=now_ms + RESEND_MS)
-        else:
-            self.alarms.cancel(ERRANDS)
-
-    def _wake(self) -> None:
-        if self.installation.wake is not None and self._errands.any():
-            self.installation.wake(self._activation.host, self.address)
-
-    def _around(self, now_ms: int, *, serial: int) -> Surroundings:
-        seed = blake2b(f"{self.address.tenant}\0{self.address.name}\0{serial}".encode(), digest_size=6).digest()
-        return Surroundings(
-            now_ms=now_ms,
-            draw=int.from_bytes(seed) / 2**48,
-            env=self.installation.env,
-            stopwatch_ms=self.clock.monotonic_ms,
-        )
-
-    def _known(self) -> tuple[Run, Program]:
-        if self._run is None or self._program is None:
-            raise NotFoundError("such run")
-        return self._run, self._program
+        self._forget(run)
 
 
 def hosted(installation: Installation) -> type[WorkflowRun]:

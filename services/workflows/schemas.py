@@ -234,6 +234,8 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     signals: list[str]
     """Names of those that no wait has taken yet."""
     end: EndView | None
+    kept_until_ms: int | None
+    """When a run that has ended is forgotten."""
     parent: str | None
     """The run that waits for this one."""
     schedule: str | None = None

@@ -124,7 +124,9 @@ class Flag(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Duration(msgspec.Struct, frozen=True):
-    """A span such as `90s` or `P10D`."""
+    """A span such as `90s` or `P10D`, of so many milliseconds at least."""
+
+    least_ms: int = 0
 
     def takes(self, value: Any) -> bool:
         """Whether it is text that is no expression."""
@@ -136,7 +138,8 @@ class Duration(msgspec.Struct, frozen=True):
             problems.add(at, f"Here stands a duration such as 90s or P10D, not {kind_of(value)}")
             return
         try:
-            duration_ms(value)
+            if duration_ms(value) < self.least_ms:
+                problems.add(at, f"Here stands a duration of at least {self.least_ms // 1_000}s")
         except ValueError as error:
             problems.add(at, str(error))
 

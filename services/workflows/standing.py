@@ -64,6 +64,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     status: Status
     attributes: dict[str, str]
     parent: Parent | None = None
+    kept_until_ms: int | None = None
+    """When it will be forgotten, once it has ended."""
 
 
 def rows_of(run: Run, status: Status, attributes: dict[str, str]) -> dict[str, Row]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from services.workflows.bounds import RUN_BYTES_MAX
+from services.workflows.bounds import ENDED_KEPT_MS, RUN_BYTES_MAX
 from services.workflows.intents import Sent
 from services.workflows.program import Json, Retrier
 from services.workflows.refusals import RunTooLargeError
@@ -143,6 +143,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     begins_ms: int = 0
     """When it may enter its first step, where that is later than its start."""
     input: Json = None
+    kept_ms: int = ENDED_KEPT_MS
+    """After its end."""
     phase: Literal["open", "undoing", "ended"] = "open"
     paused: bool = False
     past_pivot: bool = False

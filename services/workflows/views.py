@@ -45,6 +45,7 @@ def run_view(look: Look) -> RunView:
         variables={} if root is None else root.variables,
         steps=[*(_step(activity) for activity in activities), *(_undo(undo) for undo in undoing)],
         signals=[signal.name for signal in run.mailbox],
+        kept_until_ms=look.kept_until_ms,
         end=None if run.ending is None else _end(run.ending),
         parent=(look.parent.run or None) if look.parent is not None else None,
         schedule=(look.parent.schedule or None) if look.parent is not None else None,

@@ -375,14 +375,21 @@ def test_a_run_can_be_reset_to_a_step() -> None:
 
 
 def test_only_a_run_that_has_ended_is_forgotten() -> None:
-    """409 while it is open; afterwards it is not found."""
+    """409 while it is open; afterwards it is gone, and its id is free."""
 
     async def scenario(service: Workflows) -> None:
         run_id = await service.started("refund", ORDER)
         assert 409 == (await service.ask("DELETE", f"/v1/runs/{run_id}")).status
         await service.tell(run_id, "terminate")
         assert 204 == (await service.ask("DELETE", f"/v1/runs/{run_id}")).status
-        assert 404 == (await service.ask("GET", f"/v1/runs/{run_id}")).status
+        for path in ("", "/history", "/events"):
+            assert (410, "run.gone") == code(await service.ask("GET", f"/v1/runs/{run_id}{path}"))
+        assert (410, "run.gone") == code(await service.tell(run_id, "pause"))
+        assert (
+            201
+            == (await service.ask("POST", "/v1/runs", {"definition": "refund", "id": run_id, "input": ORDER})).status
+        )
+        assert "running" == (await service.run(run_id))["status"]
 
     served(scenario)
 

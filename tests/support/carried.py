@@ -12,10 +12,11 @@ from services.workflows.definition import read_yaml
 from services.workflows.desk import offer_task, recall_task
 from services.workflows.errands import Report
 from services.workflows.inbox import InboxEntry, show_wait, take_away_wait
+from services.workflows.installation import Installation
 from services.workflows.intents import AskFor, CallObject, SendHttp, SendTask, StartChild
 from services.workflows.outside import HttpSender
 from services.workflows.queue import TaskQueue
-from services.workflows.run import Installation, WorkflowRun, hosted
+from services.workflows.run import WorkflowRun, hosted
 from services.workflows.schedule import Hosting, scheduled
 from services.workflows.sending import ChildSender, ObjectSender, recall_child, report_end
 from shared.objects.config import Document, Documents

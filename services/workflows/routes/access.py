@@ -17,6 +17,7 @@ from services.workflows.refusals import (
     NotWaitingError,
     PayloadTooLargeError,
     RunClosedError,
+    RunGoneError,
     RunTooLargeError,
     WrongAnswerError,
 )
@@ -44,7 +45,7 @@ WORK = "workflows:work"
 ADMIN = "workflows:admin"
 
 WRITE_PROBLEMS = (DeadlineExceededError, CommitFailedError, OutcomeUnknownError, NoRoomError, KeyReusedError)
-EVENT_PROBLEMS = (*WRITE_PROBLEMS, PreconditionFailedError, RunClosedError, RunTooLargeError)
+EVENT_PROBLEMS = (*WRITE_PROBLEMS, PreconditionFailedError, RunClosedError, RunGoneError, RunTooLargeError)
 ANSWER_PROBLEMS = (*EVENT_PROBLEMS, NotWaitingError, PayloadTooLargeError, WrongAnswerError)
 SIGNAL_PROBLEMS = (*EVENT_PROBLEMS, MailboxFullError, PayloadTooLargeError)
 

@@ -16,6 +16,7 @@ from litestar.params import HeaderParameter
 from litestar.response import Stream
 
 from services.workflows.bounds import STREAM_MS_MAX, STREAM_PAGE, STREAM_SILENCE_MS
+from services.workflows.refusals import RunGoneError
 from services.workflows.routes.access import READ, Runs, TheRun, TheRuns
 from services.workflows.run import WorkflowRun
 from services.workflows.standing import ENDED, Look
@@ -43,7 +44,7 @@ _EVENTS = {
 @get(
     "/v1/runs/{run_id:str}/events",
     guards=[require(READ)],
-    problems=(DeadlineExceededError,),
+    problems=(DeadlineExceededError, RunGoneError),
     responses=_EVENTS,
     tags=["runs"],
 )

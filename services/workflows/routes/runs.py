@@ -13,7 +13,13 @@ from services.workflows.beginning import Beginning, program_of, run_id_of
 from services.workflows.book import Definition, DefinitionBook, UnknownDefinitionError
 from services.workflows.bounds import DURATION_MS_MAX, WAIT_S_MAX
 from services.workflows.paths import run_path
-from services.workflows.refusals import PayloadTooLargeError, RunExistsError, RunTooLargeError, WrongAnswerError
+from services.workflows.refusals import (
+    PayloadTooLargeError,
+    RunExistsError,
+    RunGoneError,
+    RunTooLargeError,
+    WrongAnswerError,
+)
 from services.workflows.routes.access import ADMIN, READ, WRITE, WRITE_PROBLEMS, Runs, TheRun, TheRuns, preferred_wait_s
 from services.workflows.run import WorkflowRun
 from services.workflows.schemas import HistoryPage, RunView, StartRun
@@ -86,7 +92,7 @@ async def start_run(
 @get(
     "/v1/runs/{run_id:str}",
     guards=[require(READ)],
-    problems=(DeadlineExceededError,),
+    problems=(DeadlineExceededError, RunGoneError),
     responses=_UNCHANGED,
     of_object=True,
     tags=["runs"],
@@ -102,7 +108,13 @@ async def get_run(
     return Response(run_view(look), headers={"etag": _tag(look)})
 
 
-@get("/v1/runs/{run_id:str}/history", guards=[require(READ)], of_object=True, tags=["runs"])
+@get(
+    "/v1/runs/{run_id:str}/history",
+    guards=[require(READ)],
+    problems=(RunGoneError,),
+    of_object=True,
+    tags=["runs"],
+)
 async def get_history(
     run: TheRun, runs: TheRuns, request: AnyRequest, after: Since = None, limit: PageLimit = 100
 ) -> HistoryPage:
@@ -113,13 +125,13 @@ async def get_history(
 @delete(
     "/v1/runs/{run_id:str}",
     guards=[require(ADMIN)],
-    problems=(*WRITE_PROBLEMS, ConflictError),
+    problems=(*WRITE_PROBLEMS, ConflictError, RunGoneError),
     durable=True,
     of_object=True,
     tags=["runs"],
 )
 async def purge_run(run: TheRun, runs: TheRuns, request: AnyRequest) -> None:
-    """Forget a run that has ended. Its id is free again."""
+    """Forget a run that has ended. Its id is free again; until it is used, whoever asks is told for a week: 410."""
     await runs.call(request, run, WorkflowRun.purge)
 
 

@@ -74,6 +74,15 @@ def test_what_has_a_wrong_form_is_invalid_by_the_schema_too(step: str) -> None:
     assert not jsonschema.Draft202012Validator(language_schema()).is_valid(read_yaml(text).tree)
 
 
+def test_a_definition_says_how_long_its_runs_are_kept() -> None:
+    """Thirty days if it says nothing, and not less than a minute."""
+    text = "workflow: w\nstart: a\nsteps: { a: { pass: 1, end: true } }"
+    assert 90 * 86_400_000 == define(read_yaml(f"retention: P90D\n{text}")).kept_ms
+    assert 30 * 86_400_000 == define(read_yaml(text)).kept_ms
+    assert [("/retention", "Here stands a duration of at least 60s")] == list(found(f"retention: 59s\n{text}"))
+    assert ["/retention"] == [at for at, _ in found(f"retention: soon\n{text}")]
+
+
 def test_every_problem_is_told_with_its_place() -> None:
     """The first does not hide the others, neither of its own step nor of another or deeper one."""
     text = """

@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from services.workflows.events import AnyEvent, Cancelled, Completed, Signalled, Terminated
+from services.workflows.forgetting import FORGET
 from services.workflows.liveness import incidents, stuck
 from services.workflows.refusals import NotWaitingError, RunClosedError, RunExistsError
-from services.workflows.run import ERRANDS, WorkflowRun
+from services.workflows.run import WorkflowRun
+from services.workflows.turning import ERRANDS
 from shared.objects.handler import DurableObject, public
 from shared.testing.cluster import NodeDiedError
 from shared.testing.kit import Kit, Ref, run_with_kit
@@ -93,10 +95,10 @@ def test_a_run_calls_objects_and_waits_for_children() -> None:
         await at("approve")(kit, run)
         await run.happen(Completed(path="approve", outcome="yes"))
         assert {"left": 7, "room": 8} == (await run.look(0)).run.ending.output
-        assert {} == kit.alarms(run)
+        assert {FORGET} == kit.alarms(run).keys()
         child = kit.at(WorkflowRun, "acme", "t-1/hotel:1")
         assert "succeeded" == (await child.look(0)).status
-        assert {} == kit.alarms(child)
+        assert {FORGET} == kit.alarms(child).keys()
         metrics = kit.node.host.metrics.render_prometheus().decode()
         assert 'tenure_workflow_runs_total{event="succeeded"} 2.0' in metrics
         assert 'tenure_workflow_steps_total{event="completed"} 6.0' in metrics

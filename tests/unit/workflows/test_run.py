@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from services.workflows.events import Cancelled, Completed, Failed, Paused, Resumed, Retried, Signalled, Skipped
+from services.workflows.forgetting import FORGET
 from services.workflows.liveness import incidents, stuck
 from services.workflows.refusals import NotWaitingError, RunClosedError, RunExistsError, WrongAnswerError
 from services.workflows.run import WorkflowRun
 from services.workflows.state import Run
-from shared.errors import ConflictError, InvalidInputError, NotFoundError
+from shared.errors import InvalidInputError, NotFoundError
 from shared.objects.address import Address
 from shared.objects.operations import cancel_alarm
 from shared.testing.cluster import NodeDiedError
@@ -89,7 +90,7 @@ def test_a_run_waits_sleeps_retries_and_is_undone() -> None:
         for step in UNDONE:
             await step(kit, run)
             await look(run)
-        assert {} == kit.alarms(run)
+        assert {FORGET} == kit.alarms(run).keys()
         assert [
             "run.started",
             "step.entered decide",
@@ -418,40 +419,6 @@ def test_a_run_that_begins_later_is_never_stuck() -> None:
         assert 0 == (await look(run)).entries
         await kit.advance(MINUTE_MS)
         assert 1 == (await look(run)).entries
-
-    run_with_kit(scenario, kinds=[WorkflowRun])
-
-
-def test_only_a_run_that_has_ended_can_be_forgotten() -> None:
-    """Then nothing of it is left, and its name is free."""
-
-    async def scenario(kit: Kit) -> None:
-        run = kit.at(WorkflowRun, "acme", "o-1")
-        await run.start(begin(ORDER))
-        with pytest.raises(ConflictError):
-            await run.purge()
-        await run.happen(Cancelled())
-        await run.purge()
-        assert ({}, {}, []) == (kit.stored(run), kit.journal(run), await _listed(kit, "all", "all"))
-        with pytest.raises(NotFoundError):
-            await run.look(0)
-        assert await run.start(begin(ORDER))
-
-    run_with_kit(scenario, kinds=[WorkflowRun])
-
-
-def test_a_run_that_has_ended_is_kept_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then its name is free again. The while is made short here: a month of a node takes minutes to live through."""
-    monkeypatch.setattr("services.workflows.run.ENDED_KEPT_MS", 10 * MINUTE_MS)
-
-    async def scenario(kit: Kit) -> None:
-        run = kit.at(WorkflowRun, "acme", "p-1")
-        at_once = begin("workflow: p\nstart: a\nsteps: { a: { pass: 1, end: true } }")
-        assert await run.start(at_once)
-        await kit.advance(9 * MINUTE_MS)
-        assert not await run.start(at_once)
-        await kit.advance(2 * MINUTE_MS)
-        assert await run.start(at_once)
 
     run_with_kit(scenario, kinds=[WorkflowRun])
 
