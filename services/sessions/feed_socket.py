@@ -7,7 +7,8 @@
                       {"pong": 1}
 
 It is opened with an API key of the scope `sessions:read`, and ends with it (4401). It stays open for as long as both
-sides are there.
+sides are there; a client that reads nothing for two seconds is cut off (1013). It counts among the sockets of its
+tenant and its node, and is read no faster than those of objects.
 """
 
 import asyncio
@@ -150,6 +151,8 @@ class _FeedSocket:
             self._after = feed.first - 1
             return
         for seq, event in feed.events:
+            if self._over() is not None:
+                return
             await self._line.send(msgspec.json.encode(Told(seq, event)).decode())
             self._after = seq
 

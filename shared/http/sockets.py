@@ -34,11 +34,11 @@ from shared.http.faults import report_fault
 from shared.http.names import check_name, decoded_segment, sent_path
 from shared.http.objects import CALL, named
 from shared.http.problem import ProblemTable, problem_response
-from shared.http.streams import FindStream, Line, StreamRoute
+from shared.http.streams import FindStream, Line, Pace, StalledError, StreamRoute
 from shared.objects.address import Address
 from shared.objects.handler import Kind
 from shared.objects.host import Host
-from shared.objects.ingress import Ingress, TooManySocketsError
+from shared.objects.ingress import SLOW, Ingress, TooManySocketsError
 from shared.objects.published import PublishedKind
 from shared.objects.sockets import Close
 from shared.objects.tickets import Grant, Tickets
@@ -115,7 +115,8 @@ class SocketDoor:
             stream = self._find_stream(sent_path(scope))
             if stream is not None:
                 tenant, counts = self._admit_to_stream(stream, scope, arrival)
-                await self._serve(stream, tenant, Line(receive, send, counts), scope)
+                with self._ingress.streaming(tenant):
+                    await self._serve(stream, tenant, Line(receive, send, counts, self._clock), scope)
                 return
             route, grant = self._admit(scope, arrival)
             wire = await self._ingress.open(
@@ -156,6 +157,8 @@ class SocketDoor:
         await _accept(scope, line.hand)
         try:
             close = await route.serve(tenant, line)
+        except StalledError:
+            close = SLOW
         except Exception as error:
             report_fault(error, arrival_of(scope), method="GET", route="socket")
             close = FAULT
@@ -240,7 +243,7 @@ class _Transport:
     ) -> None:
         self._ingress, self._wire, self._decode = ingress, wire, decode
         self._clock, self._receive, self._send = clock, receive, send
-        self._allowance: float = bounds.SOCKET_BURST_FRAMES
+        self._pace = Pace(clock)
 
     async def run(self) -> int:
         """Read and write until the client has left or the socket is to end; the code with which it ended."""
@@ -266,7 +269,7 @@ class _Transport:
             message = await self._receive()
             if message["type"] == "websocket.disconnect":
                 return int(message.get("code") or _NO_CODE)
-            await self._pace()
+            await self._pace.keep()
             close = await self._take(message)
             if close is not None:
                 why = "too_large" if close is TOO_LARGE else "malformed"
@@ -294,15 +297,6 @@ class _Transport:
             return MALFORMED
         await self._ingress.receive(self._wire, given, bounds.CALL_BYTES + size)
         return None
-
-    async def _pace(self) -> None:
-        """Wait until the client may have sent one more."""
-        now_ms, per_ms = self._clock.monotonic_ms(), bounds.SOCKET_FRAMES_PER_S / 1000
-        earned = (now_ms - self._wire.heard_ms) * per_ms
-        self._allowance = min(bounds.SOCKET_BURST_FRAMES, self._allowance + earned) - 1
-        if self._allowance < 0:
-            await asyncio.sleep(-self._allowance / per_ms / 1000)
-            self._allowance = 0
 
     async def _write(self) -> None:
         while (text := await self._wire.next()) is not None:
@@ -376,7 +370,10 @@ async def _accept(scope: Scope, send: Send) -> None:
 
 def _is_own(origin: str, host: bytes) -> bool:
     """Whether a page is of the host that was asked, as a gateway has it that serves both."""
-    return urlsplit(origin).netloc == host.decode("latin-1").lower() != ""
+    try:
+        return urlsplit(origin).netloc == host.decode("latin-1").lower() != ""
+    except ValueError:  # It is no URL.
+        return False
 
 
 _decode_frame = strict_decoder(ClientFrame)

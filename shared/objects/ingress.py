@@ -10,8 +10,8 @@ The ingress speaks to owners through `Owners`, and they to it through `Outlet`: 
 
 import asyncio
 import secrets
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shared import bounds
@@ -122,6 +122,21 @@ class Ingress:
                 raise
         wire.opened = True
         return wire
+
+    @contextmanager
+    def streaming(self, tenant: str) -> Iterator[None]:
+        """Count a socket that a service drives itself for as long as it is open.
+
+        Raises:
+            TooManySocketsError: a bound is reached, or the node stops.
+        """
+        if self._stopping or not self._load.has_room_for(tenant):
+            raise TooManySocketsError
+        self._load.count_for(tenant, 1)
+        try:
+            yield
+        finally:
+            self._load.count_for(tenant, -1)
 
     async def receive(self, wire: Wire, message: Any, size_bytes: int) -> None:
         """A frame has come; returns when it is stored, or the client was told what became of it."""

@@ -37,7 +37,7 @@ class Frame(msgspec.Struct, frozen=True):
 
 
 class Load:
-    """Bytes that wait in all queues of an ingress, and its sockets by object and by tenant."""
+    """Bytes that wait in all queues of an ingress, and its sockets by tenant and, but for streams, by object."""
 
     __slots__ = ("by_address", "by_tenant", "queued_bytes", "sockets")
 
@@ -49,17 +49,21 @@ class Load:
 
     def has_room(self, address: Address) -> bool:
         """Whether one more socket of the object may be opened."""
-        return (
-            self.sockets < bounds.SOCKETS_MAX
-            and self.by_tenant[address.tenant] < bounds.SOCKETS_PER_TENANT_MAX
-            and self.by_address[address] < bounds.SOCKETS_PER_OBJECT_MAX
-        )
+        return self.has_room_for(address.tenant) and self.by_address[address] < bounds.SOCKETS_PER_OBJECT_MAX
+
+    def has_room_for(self, tenant: str) -> bool:
+        """Whether one more socket of the tenant may be opened."""
+        return self.sockets < bounds.SOCKETS_MAX and self.by_tenant[tenant] < bounds.SOCKETS_PER_TENANT_MAX
 
     def count(self, address: Address, change: int) -> None:
         """A socket of the object has come (1) or left (-1)."""
-        self.sockets += change
         _add(self.by_address, address, change)
-        _add(self.by_tenant, address.tenant, change)
+        self.count_for(address.tenant, change)
+
+    def count_for(self, tenant: str, change: int) -> None:
+        """A socket of the tenant has come (1) or left (-1)."""
+        self.sockets += change
+        _add(self.by_tenant, tenant, change)
 
 
 class Record(NamedTuple):

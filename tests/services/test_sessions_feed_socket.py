@@ -1,11 +1,13 @@
 """The feed of a principal over a WebSocket: nothing missed, nothing twice, and only for who may read it."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from services.sessions.bounds import FEED_ENTRIES, FEED_SLACK
+from shared import bounds
 from shared.bounds import NAME_BYTES_MAX
 from tests.support.far_end import FarEnd, knock
 from tests.support.sessions_app import Sessions, with_sessions
@@ -25,6 +27,12 @@ async def told(far: FarEnd, count: int) -> list[tuple[int, str]]:
     """Numbers and kinds of the next events."""
     frames = [await far.frame() for _ in range(count)]
     return [(frame["seq"], frame["event"]["kind"]) for frame in frames]
+
+
+async def revoked(service: Sessions) -> None:
+    """The key of the service is no more."""
+    document = next(one for one in service.node.shared_documents.list_all("key"))
+    await service.node.shared_documents.delete("key", document.tenant, document.name, expected=None)
 
 
 def test_a_client_hears_what_was_and_what_comes() -> None:
@@ -117,10 +125,87 @@ def test_a_key_that_ends_ends_the_socket() -> None:
 
     async def scenario(service: Sessions) -> None:
         far = await opened(service)
-        document = next(one for one in service.node.shared_documents.list_all("key"))
-        await service.node.shared_documents.delete("key", document.tenant, document.name, expected=None)
+        await revoked(service)
         await asyncio.sleep(1)
         assert 4401 == (far.closed or (0,))[0]
+
+    with_sessions(scenario)
+
+
+@pytest.mark.parametrize("bound", ["SOCKETS_MAX", "SOCKETS_PER_TENANT_MAX"])
+def test_one_socket_too_many_is_closed_with_4429(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They count with those of objects; where one leaves, one may come."""
+    monkeypatch.setattr(bounds, bound, 2)
+
+    async def scenario(service: Sessions) -> None:
+        first, _ = await opened(service), await opened(service)
+        assert 2 == service.node.ingress.open_sockets
+        third = await knock(service.app, FEED, key=service.key)
+        assert (4429, "Too many sockets") == await third.end()
+        await first.leave()
+        assert (await opened(service)).closed is None
+
+    with_sessions(scenario)
+
+
+def test_a_sender_that_is_too_fast_is_read_more_slowly() -> None:
+    """As at the sockets of objects: of 300 frames at once 200 pass, and the others take a second."""
+
+    async def scenario(service: Sessions) -> None:
+        far = await opened(service)
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        for number in range(300):
+            await far.send_text(f'{{"ping":{number}}}')
+        assert list(range(300)) == [(await far.frame())["pong"] for _ in range(300)]
+        assert 0.9 <= loop.time() - began_s <= 1.2
+
+    with_sessions(scenario)
+
+
+async def told_of(service: Sessions, far: FarEnd) -> None:
+    """An event is to be sent."""
+    await service.signed_in()
+
+
+async def asked(service: Sessions, far: FarEnd) -> None:
+    """An answer is to be sent."""
+    await far.send_text('{"ping":1}')
+
+
+@pytest.mark.parametrize("said", [told_of, asked])
+def test_a_client_that_reads_nothing_is_cut_off(said: Callable[[Sessions, FarEnd], Awaitable[None]]) -> None:
+    """With 1013, within four seconds; nothing of it is left, whatever it was to be sent."""
+
+    async def scenario(service: Sessions) -> None:
+        far = await opened(service)
+        await asyncio.sleep(0.1)
+        far.stalled.clear()
+        await said(service, far)
+        await asyncio.sleep(3)
+        far.stalled.set()
+        assert (1013, "Read faster, or less") == await far.end()
+        assert 0 == service.node.ingress.open_sockets
+
+    with_sessions(scenario)
+
+
+def test_a_key_that_ends_while_a_slow_client_is_told_ends_the_telling() -> None:
+    """It hears the event that was under way, and then 4401, though more would have come."""
+
+    async def scenario(service: Sessions) -> None:
+        for _ in range(5):
+            await service.signed_in()
+        far = await knock(service.app, FEED, key=service.key)
+        far.stalled.clear()
+        await far.send_text('{"after":0}')
+        await asyncio.sleep(1)
+        await revoked(service)
+        far.stalled.set()
+        assert [(1, "session.created")] == await told(far, 1)
+        assert (4401, "The credential has ended") == await far.end()
+        with pytest.raises(AssertionError):
+            await far.frame()
 
     with_sessions(scenario)
 

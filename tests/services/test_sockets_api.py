@@ -56,6 +56,20 @@ def test_w_01_a_page_of_a_foreign_origin_is_refused_before_it_is_accepted() -> N
     with_service(scenario, objects=[Hall])
 
 
+@pytest.mark.parametrize(
+    "origin", ["http://a]b", "http://[", "http://[::1", "http://[x]", "]", "//", "http://", "\xff"]
+)
+def test_w_01_an_origin_that_is_none_is_refused_as_a_foreign_one(origin: str) -> None:
+    """403, whatever credential is there: it is no fault of the service."""
+
+    async def scenario(service: Service) -> None:
+        for key in (None, service.key):
+            far = await knock(service.app, HALL, key=key, headers=[("origin", origin)])
+            assert (403, "foreign_origin", None) == (far.status, far.refusal["code"], far.accepted)
+
+    with_service(scenario, objects=[Hall])
+
+
 def test_w_02_nothing_is_accepted_without_a_credential_that_may() -> None:
     """401 without one or with a wrong one, 403 without the scope; no object is asked."""
 
