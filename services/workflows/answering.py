@@ -184,7 +184,8 @@ def signal(draft: Draft, event: Signalled) -> None:
     """
     if len(draft.mailbox) >= MAILBOX_SIGNALS_MAX:
         raise MailboxFullError("The run takes no more signals now.", retry_after_ms=RETRY_AFTER_MS)
-    draft.mailbox.append(Signal(name=event.name, payload=event.payload))
+    until_ms = draft.now_ms + event.ttl_ms if event.ttl_ms else 0
+    draft.mailbox.append(Signal(name=event.name, payload=event.payload, until_ms=until_ms))
     draft.record("signal.received", data={"name": event.name})
     waiting = [scope for scope in draft.scopes.values() if scope.activity and scope.activity.phase == "waiting"]
     for scope in sorted(waiting, key=lambda one: activity_of(one).entry):

@@ -8,17 +8,13 @@ and no cursor begins with those that are newest now.
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from services.workflows.bounds import BULK_RUNS_MAX
-from services.workflows.events import AnyEvent, Cancelled, Paused, Resumed, Signalled, Terminated
+from services.workflows.events import AnyEvent, Cancelled, Paused, Resumed, Terminated
 from services.workflows.listing import Asked, list_runs
-from services.workflows.machine import check_payload
 from services.workflows.run import WorkflowRun
-from services.workflows.schemas import ChangeRuns, RunFilter, RunNotChanged, RunsChanged, SignalRuns
-from services.workflows.standing import ENDED
-from shared.errors import NotFoundError, TenureError
+from services.workflows.schemas import ChangeRuns, RunNotChanged, RunsChanged
+from shared.errors import TenureError
 from shared.objects.address import Address
 from shared.objects.host import Host
-from shared.objects.once import KeyedRequest
 
 Change = Callable[[Address], Awaitable[Any]]
 
@@ -35,36 +31,12 @@ async def change_runs(host: Host, tenant: str, asked: ChangeRuns) -> RunsChanged
     ids = [run.id for run in page.runs]
     if asked.dry_run:
         return RunsChanged(changed=ids, refused=[], next_cursor=page.next_cursor)
-    changed, refused = await _each(tenant, ids, _change_of(host, asked))
+    changed, refused = await each_run(tenant, ids, _change_of(host, asked))
     return RunsChanged(changed=changed, refused=refused, next_cursor=page.next_cursor)
 
 
-async def signal_runs(host: Host, tenant: str, asked: SignalRuns, key: str | None) -> RunsChanged:
-    """Send the signal to every open run that is meant, 100 at most; with a key, once to each.
-
-    Raises:
-        NotFoundError: none is meant, and one was required.
-        PayloadTooLargeError: no run would take it.
-        InvalidInputError: the attribute or the cursor cannot be.
-        UnavailableError, OverloadedError: as `Listings.find`.
-    """
-    check_payload(asked.payload)
-    meant = Asked.of(RunFilter(definition=asked.definition, attribute=asked.attribute), at="$")
-    page = await list_runs(host, tenant, meant, cursor=asked.cursor, limit=BULK_RUNS_MAX)
-    ids = [run.id for run in page.runs if run.status not in ENDED]
-    if asked.require_match and not ids:
-        raise NotFoundError("open run that this is about")
-    event = Signalled(name=asked.name, payload=asked.payload)
-    once = None if key is None else KeyedRequest(key, WorkflowRun.happen, (event,))
-
-    async def send(run: Address) -> None:
-        await host.call(run, WorkflowRun.happen, event, once=once)
-
-    changed, refused = await _each(tenant, ids, send)
-    return RunsChanged(changed=changed, refused=refused, next_cursor=page.next_cursor)
-
-
-async def _each(tenant: str, ids: list[str], change: Change) -> tuple[list[str], list[RunNotChanged]]:
+async def each_run(tenant: str, ids: list[str], change: Change) -> tuple[list[str], list[RunNotChanged]]:
+    """Change one run after another: which were changed, and which were not, and why."""
     changed: list[str] = []
     refused: list[RunNotChanged] = []
     for run_id in ids:

@@ -15,7 +15,19 @@ import msgspec
 from services.workflows.bounds import SETTLED_KEPT
 from services.workflows.intents import Arm, AskFor, Intent, Notify, Record, Sent, Withdraw
 from services.workflows.program import Block, Json, Map, Parallel, Program, Step
-from services.workflows.state import ROOT, Activity, Ending, Failure, Run, Scope, Settled, Signal, Timer, Undo
+from services.workflows.state import (
+    ROOT,
+    Activity,
+    Ending,
+    Failure,
+    Run,
+    Scope,
+    Settled,
+    Signal,
+    Timer,
+    Undo,
+    waiting_signals,
+)
 
 
 def _stands_still() -> int:
@@ -85,7 +97,7 @@ class Draft:
         self.timers = list(run.timers)
         self.undo: list[Undo] = list(run.undo)
         self.reminders = dict(run.reminders)
-        self.mailbox: list[Signal] = list(run.mailbox)
+        self.mailbox: list[Signal] = waiting_signals(run, around.now_ms)
         self.answered_by = dict(run.answered_by)
         self.settled = list(run.settled)
         self.serial = run.serial

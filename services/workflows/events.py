@@ -90,10 +90,11 @@ class TimerDue(Event, frozen=True, kw_only=True):
 
 
 class Signalled(Event, frozen=True, kw_only=True):
-    """Somebody sent a signal. It is kept until a wait takes it."""
+    """Somebody sent a signal. It is kept until a wait takes it, or so long (0: for ever)."""
 
     name: str
     payload: Json = None
+    ttl_ms: int = 0
 
 
 class Cancelled(Event, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from services.workflows.standing import (
     BY_STATUS,
     BY_STEP,
     DUE,
+    ENDED,
     INCIDENT,
     OPEN,
     STATUSES,
@@ -46,6 +47,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     step: str | None = None
     due_before: int | None = None
     sort: Sort = "-created"
+    open_only: bool = False
 
     @classmethod
     def of(cls, wanted: RunFilter, *, sort: Sort | None = None, at: str = "$.filter") -> "Asked":
@@ -90,6 +92,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     def takes(self, row: Summary) -> bool:
         """Whether the row is what is asked for, as far as it shows."""
         if self.status not in (None, row.status) or self.definition not in (None, row.definition):
+            return False
+        if self.open_only and row.status in ENDED:
             return False
         return self.sort != "due" or self.step in (None, row.step)
 

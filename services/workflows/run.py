@@ -20,6 +20,8 @@ that is run again after a crash draws the same.
 
 from typing import ClassVar
 
+import msgspec
+
 from services.workflows.beginning import Beginning, gives_way, is_same, program_of
 from services.workflows.bounds import RESEND_MS, RESEND_MS_MAX
 from services.workflows.errands import Errand, Parent
@@ -30,6 +32,7 @@ from services.workflows.events import (
     Failed,
     Leased,
     Retried,
+    Signalled,
     StepEvent,
     TimerDue,
 )
@@ -38,6 +41,7 @@ from services.workflows.handing import Handed, freed, hand, task_of
 from services.workflows.installation import Installation
 from services.workflows.keeping import Happened
 from services.workflows.liveness import incidents, stuck
+from services.workflows.machine import check_payload
 from services.workflows.records import HEAD, Kept
 from services.workflows.refusals import (
     NotWaitingError,
@@ -47,6 +51,7 @@ from services.workflows.refusals import (
     SupersededError,
 )
 from services.workflows.standing import Look, Status, status_of
+from services.workflows.state import waiting_signals
 from services.workflows.turning import ERRANDS, TIMERS, RunTurns
 from shared.errors import (
     ConflictError,
@@ -103,6 +108,25 @@ class WorkflowRun(RunTurns):
                 self._advance(Cancelled(reason=f"{parent.path} of {parent.run} was given up"), self.clock.now_ms())
             except ConflictError:
                 return  # It is past its pivot and goes on; nobody waits for it any more.
+
+    def start_or_signal(self, beginning: Beginning, event: Signalled) -> bool:
+        """Send the signal to the run if it is open, else to one that begins here with it; whether one has begun.
+
+        Raises:
+            RunExistsError: an open run of another definition has the id.
+            RunClosedError: the run that is open is being undone.
+            RefusedError, ConflictError, InvalidInputError: as `start` and `happen`.
+            PayloadTooLargeError, RunTooLargeError: what is sent is too large.
+        """
+        check_payload(event.payload)
+        program, now_ms, former = program_of(beginning.text, beginning.version), self.clock.now_ms(), self._run
+        fresh = former is None or former.phase == "ended"
+        if former is not None and not fresh and former.definition != program.name:
+            raise RunExistsError(self.address.name)
+        if fresh:
+            self._begin(program, beginning, now_ms)
+        self._advance(event, now_ms)
+        return fresh
 
     def happen(self, event: AnyEvent, seq: int | None = None) -> Status:
         """Apply the event; the status after it. A repeat of an answer that was taken changes nothing.
@@ -218,7 +242,7 @@ class WorkflowRun(RunTurns):
         if not news and self.clock.now_ms() < until_ms:
             return Park(HEAD, until_ms)
         return Look(
-            run=run,
+            run=msgspec.structs.replace(run, mailbox=tuple(waiting_signals(run, self.clock.now_ms()))),
             seq=seq,
             status=status_of(run),
             attributes=self._records.attributes,

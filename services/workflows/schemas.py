@@ -53,6 +53,11 @@ class StartRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Whether a new run may take the id of one that has ended: never, where that did not succeed, or always."""
 
 
+SignalTtl = Annotated[
+    int, Meta(ge=0, le=DURATION_MS_MAX, description="How long a wait may still take it, ms; 0: as long as the run is.")
+]
+
+
 class Because(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Why."""
 
@@ -104,6 +109,17 @@ class ChangeRuns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     reason: Reason = ""
 
 
+class StartIfNone(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The run that a signal begins where it finds none. It has the attribute by which the signal looks for runs."""
+
+    id: RunId | None = None
+    """If not given, the one that its definition makes, else one made of the attribute: so of two signals at once one
+    begins the run, and both are sent to it."""
+    version: Version | None = None
+    """The newest if not given."""
+    input: Json = None
+
+
 class SignalRuns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A signal to the open runs of a definition that have an attribute: by what it is about, and not by their ids."""
 
@@ -113,6 +129,9 @@ class SignalRuns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     name: Annotated[str, Meta(min_length=1, max_length=512)]
     payload: Json = None
     cursor: str | None = None
+    ttl_ms: SignalTtl = 0
+    start_if_none: StartIfNone | None = None
+    """Begin a run where no open one is meant, with the signal, as one change. Not together with a cursor."""
     require_match: bool = False
     """Refuse, with 404, where no run is meant."""
 
@@ -128,6 +147,7 @@ class SendSignal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What the signal carries."""
 
     payload: Json = None
+    ttl_ms: SignalTtl = 0
 
 
 class CompleteStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -303,6 +323,8 @@ class RunsChanged(msgspec.Struct, frozen=True, kw_only=True):
     changed: list[str]
     refused: list[RunNotChanged]
     next_cursor: str | None
+    started: str | None = None
+    """The run among them that a signal has begun."""
 
 
 class IncidentView(msgspec.Struct, frozen=True, kw_only=True):

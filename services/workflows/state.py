@@ -130,6 +130,8 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
     name: str
     payload: Json = None
+    until_ms: int = 0
+    """When nobody takes it any more; 0: never."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -163,6 +165,11 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     answered_by: dict[str, str] = {}
     settled: tuple[Settled, ...] = ()
     ending: Ending | None = None
+
+
+def waiting_signals(run: Run, now_ms: int) -> list[Signal]:
+    """Those that a wait can still take, oldest first."""
+    return [signal for signal in run.mailbox if not 0 < signal.until_ms <= now_ms]
 
 
 def encode(run: Run) -> bytes:

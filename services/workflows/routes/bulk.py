@@ -1,12 +1,15 @@
 """Many runs at once: change those that a filter finds, signal those that are about something."""
 
 from litestar import post
+from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
-from services.workflows.bulk import change_runs, signal_runs
-from services.workflows.refusals import PayloadTooLargeError
-from services.workflows.routes.access import ADMIN, WRITE, TheRuns
+from services.workflows.book import DefinitionBook, UnknownDefinitionError
+from services.workflows.bulk import change_runs
+from services.workflows.refusals import RunExistsError, WrongAnswerError
+from services.workflows.routes.access import ADMIN, SIGNAL_PROBLEMS, WRITE, TheRuns
 from services.workflows.schemas import ChangeRuns, RunsChanged, SignalRuns
+from services.workflows.signalling import signal_runs
 from shared.errors import NotFoundError
 from shared.http.auth import Caller, require
 from shared.http.calls import AnyRequest, idempotency_key
@@ -22,16 +25,26 @@ async def change_many(credential: Caller, runs: TheRuns, data: JSONBody[ChangeRu
     "/v1/signals",
     status_code=202,
     guards=[require(WRITE)],
-    problems=(NotFoundError, PayloadTooLargeError),
+    problems=(
+        *SIGNAL_PROBLEMS,
+        NotFoundError,
+        RunExistsError,
+        UnknownDefinitionError,
+        WrongAnswerError,
+    ),
     durable=True,
     repeatable=True,
     tags=["runs"],
 )
 async def signal_many(
-    credential: Caller, runs: TheRuns, data: JSONBody[SignalRuns], request: AnyRequest
+    credential: Caller,
+    runs: TheRuns,
+    book: NamedDependency[DefinitionBook],
+    data: JSONBody[SignalRuns],
+    request: AnyRequest,
 ) -> RunsChanged:
-    """Send a signal to the open runs that are about something, without knowing their ids."""
-    return await signal_runs(runs.host, credential.tenant, data, idempotency_key(request))
+    """Send a signal to the open runs that are about something, without knowing their ids; or begin one with it."""
+    return await signal_runs(runs.host, book, credential.tenant, data, idempotency_key(request))
 
 
 HANDLERS = (change_many, signal_many)

@@ -20,8 +20,10 @@ from shared.http.calls import AnyRequest
 async def send_signal(
     run: TheRun, runs: TheRuns, signal: FromPath[str], data: JSONBody[SendSignal], request: AnyRequest
 ) -> RunChanged:
-    """Send a signal to a run. The oldest wait that is for it takes it, now or later."""
-    return await runs.change(request, run, Signalled(name=name_in(signal, "signal"), payload=data.payload))
+    """Send a signal to a run. The oldest wait that is for it takes it, now or later, within its `ttl_ms`."""
+    return await runs.change(
+        request, run, Signalled(name=name_in(signal, "signal"), payload=data.payload, ttl_ms=data.ttl_ms)
+    )
 
 
 HANDLERS = (send_signal,)
