@@ -146,9 +146,9 @@ class _FeedSocket:
 
     async def _tell(self, feed: Feed) -> None:
         assert self._after is not None, "news are asked for after something"
-        if feed.last < self._after or 0 < self._after < feed.first - 1:  # Begun anew, or not kept any more.
+        self._after, reset = feed.onward(self._after)
+        if reset:
             await self._line.send(msgspec.json.encode({"reset": {"first": feed.first}}).decode())
-            self._after = feed.first - 1
             return
         for seq, event in feed.events:
             if self._over() is not None:

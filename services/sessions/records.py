@@ -161,6 +161,17 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
     last: int
     events: tuple[tuple[int, Event], ...]
 
+    def onward(self, after: int) -> tuple[int, bool]:
+        """Behind which number somebody goes on who has heard the event `after` (0: none), and whether that is a reset.
+
+        It is one where events between are not kept any more, and where the feed has begun anew. Who has heard none
+        begins with the oldest that is kept, and has missed nothing.
+        """
+        before = self.first - 1
+        if before <= after <= self.last:
+            return after, False
+        return before, after > 0
+
 
 def view_of(session_id: str, session: Session, seen: Seen, policy: Policy | None) -> SessionView:
     """A session as it is shown under the policy of today, or as it is stored."""

@@ -105,9 +105,9 @@ class SessionWatch:
         bound = tuple(self._bound[address])
         for one in bound:
             one.over = one.over or erased or one.session_id in ended
-        if feed.last < after or feed.first > after + 1:  # Some were trimmed before they were heard of.
+        if feed.onward(after)[0] != after:  # Some were trimmed before they were heard of.
             await self._recheck(address, bound)
-        return feed.events[-1][0] if feed.events else min(after, feed.last)
+        return feed.events[-1][0] if feed.events else feed.last
 
     async def _recheck(self, address: Address, bound: tuple[Bound, ...]) -> None:
         """Ask for the sessions themselves. It is done again where that fails."""

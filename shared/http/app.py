@@ -29,7 +29,7 @@ from shared.errors import InvalidInputError, NotFoundError, UnauthenticatedError
 from shared.http.answers import telling_fields
 from shared.http.arrival import arrival_of, response_headers
 from shared.http.asgi import ASGIApp
-from shared.http.auth import Authenticate, KeyRing, provide_credential
+from shared.http.auth import Authenticate, KeyRing, provide_admission, provide_credential
 from shared.http.decoding import StrictRequest
 from shared.http.errors import MethodNotAllowedError
 from shared.http.faults import report_fault
@@ -60,7 +60,7 @@ def create_app(
     """The application of one service.
 
     `problems` are rows for errors of the service's own; pass the same table to the `Guard` if a
-    fast lane raises them. Handlers may ask for the dependency `credential`. `observe` is told of
+    fast lane raises them. Handlers may ask for the dependencies `credential` and `admission`. `observe` is told of
     every response, with the seconds since the guard saw the request. `durability` is the level that
     answers to writes name (`shared.http.answers`); None: they name none.
     """
@@ -69,7 +69,11 @@ def create_app(
     def build(openapi_config: OpenAPIConfig | None) -> Litestar:
         return Litestar(
             route_handlers=[*options_routes(route_handlers), *route_handlers],
-            dependencies={"credential": Provide(provide_credential, sync_to_thread=False), **(dependencies or {})},
+            dependencies={
+                "credential": Provide(provide_credential, sync_to_thread=False),
+                "admission": Provide(provide_admission(keys), sync_to_thread=False),
+                **(dependencies or {}),
+            },
             guards=[Authenticate(keys)],
             middleware=[traced(tracer)] if tracer is not None and tracer.enabled else [],
             exception_handlers={Exception: _answer_with(table)},

@@ -11,6 +11,7 @@ No route is open by omission: the application asks for a credential everywhere, 
 Sources: RFC 6750 2.1 (Bearer), OWASP ASVS 5.0 V8.2, V11.4, V13.2.
 """
 
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, TypeAlias
 
@@ -64,6 +65,23 @@ class Credential(msgspec.Struct, frozen=True, kw_only=True):
 
 Caller: TypeAlias = NamedDependency[Credential]
 """The annotation of a handler's parameter `credential`: who is calling."""
+
+
+class Admission:
+    """A caller that was let in."""
+
+    __slots__ = ("_credential", "_keys")
+
+    def __init__(self, keys: "KeyRing", credential: Credential) -> None:
+        self._keys, self._credential = keys, credential
+
+    def counts(self) -> bool:
+        """Whether its credential still does; see `KeyRing.stands`."""
+        return self._keys.stands(self._credential)
+
+
+TheAdmission: TypeAlias = NamedDependency[Admission]
+"""The annotation of a handler's parameter `admission`, for answers that last."""
 
 
 class KeyRing:
@@ -196,6 +214,15 @@ def provide_credential(scope: Scope) -> Credential:
     if not isinstance(credential, Credential):
         raise UnauthenticatedError
     return credential
+
+
+def provide_admission(keys: KeyRing) -> Callable[[Credential], Admission]:
+    """Provides the dependency `admission`: who was let in."""
+
+    def provide(credential: Caller) -> Admission:
+        return Admission(keys, credential)
+
+    return provide
 
 
 def routes_without_credential(app: Litestar) -> list[str]:

@@ -7,7 +7,10 @@ from typing import Any
 
 import msgspec
 
+from services.workflows.events import Paused
+from services.workflows.run import WorkflowRun
 from shared.http.asgi import Message
+from shared.objects.address import Address
 from tests.support.workflows_app import ORDER, Workflows, served
 
 
@@ -115,6 +118,23 @@ def test_a_stream_ends_so_that_the_key_is_looked_at_again() -> None:
             assert not stream.ended
             await asyncio.sleep(30)
             assert stream.ended
+
+    served(scenario)
+
+
+def test_a_stream_ends_with_its_key() -> None:
+    """Within a second, and nothing that happens afterwards is told."""
+
+    async def scenario(service: Workflows) -> None:
+        run_id = await service.started("refund", ORDER)
+        async with watching(service, run_id) as stream:
+            await asyncio.sleep(60)
+            documents = service.node.shared_documents
+            (document,) = documents.list_all("key")
+            await documents.delete("key", document.tenant, document.name, expected=None)
+            await service.host.call(Address(WorkflowRun.kind, "acme", run_id), WorkflowRun.happen, Paused())
+            await asyncio.sleep(1)
+            assert (True, 1) == (stream.ended, len(stream.events()))
 
     served(scenario)
 

@@ -2,9 +2,15 @@
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import pytest
 
 from services.sessions.bounds import FEED_ENTRIES, FEED_SLACK
+from services.sessions.principal import Principal
 from shared.http.asgi import Message
+from shared.storage.records import TenantRecord
 from tests.support.limiter_app import Answer
 from tests.support.sessions_app import Sessions, with_sessions
 
@@ -106,5 +112,49 @@ def test_a_watcher_that_has_missed_some_is_told_so() -> None:
         await service.node.documents.poll()
         await service.node.shared_documents.poll()
         assert [("", "reset"), (str(newest + 1), "principal.erased")] == told(await watched(service, after=9_999))
+
+    with_sessions(scenario)
+
+
+def test_a_watcher_that_has_seen_nothing_has_missed_nothing() -> None:
+    """It hears all that is kept, whether it says 0 or nothing."""
+
+    async def scenario(service: Sessions) -> None:
+        path = f"sessions/{(await service.signed_in())['session']['id']}/data"
+        for number in range(FEED_ENTRIES + FEED_SLACK):
+            assert 200 == (await service.of("PUT", path, {"n": number})).status
+        for after in (0, None):
+            assert (str(FEED_SLACK + 2), "session.data_changed") == told(await watched(service, after=after))[0]
+
+    with_sessions(scenario)
+
+
+async def without_key(service: Sessions) -> None:
+    """The key is deleted."""
+    documents = service.node.shared_documents
+    (document,) = documents.list_all("key")
+    await documents.delete("key", document.tenant, document.name, expected=None)
+
+
+async def without_tenant(service: Sessions) -> None:
+    """The tenant is disabled."""
+    body = msgspec.json.encode(TenantRecord(created_ms=0, disabled=True))
+    await service.node.shared_documents.put("tenant", "acme", "acme", body, expected=None)
+
+
+@pytest.mark.parametrize("taken_back", [without_key, without_tenant])
+def test_a_stream_ends_with_its_key(taken_back: Callable[[Sessions], Awaitable[None]]) -> None:
+    """Within a second, and nothing that happens afterwards is told."""
+
+    async def scenario(service: Sessions) -> None:
+        await service.signed_in()
+        address = next(one for one in service.host.residents.by_address if one.kind == Principal.kind)
+        watching = asyncio.ensure_future(watched(service))
+        await asyncio.sleep(60)
+        await taken_back(service)
+        await service.host.call(address, Principal.revoke_all)
+        await asyncio.sleep(1)
+        assert watching.done()
+        assert [("1", "session.created")] == told(await watching)
 
     with_sessions(scenario)

@@ -1,12 +1,13 @@
 """What happens to a run, as it happens: server-sent events that go on where a broken connection ended.
 
 Each event is one turn of the run, with its position as the id; a browser, or whoever sends `Last-Event-ID`, misses none
-and sees none twice. Nobody polls: the call waits at the run until something is stored.
+and sees none twice. Nobody polls: the call waits at the run until something is stored. A stream ends within a second
+with the key that opened it.
 
 Source: HTML Living Standard, 9.2 Server-sent events.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Annotated
 
 import msgspec
@@ -22,8 +23,9 @@ from services.workflows.run import WorkflowRun
 from services.workflows.standing import ENDED, Look
 from services.workflows.views import history_page
 from shared.errors import TenureError
-from shared.http.auth import require
+from shared.http.auth import TheAdmission, require
 from shared.http.calls import AnyRequest
+from shared.http.eventstreams import while_it_counts
 from shared.objects.address import Address
 from shared.objects.errors import DeadlineExceededError
 from shared.objects.journal import JournalEntry
@@ -48,13 +50,16 @@ _EVENTS = {
     responses=_EVENTS,
     tags=["runs"],
 )
-async def get_events(run: TheRun, runs: TheRuns, request: AnyRequest, last_event_id: LastEventId = None) -> Stream:
+async def get_events(
+    *, run: TheRun, runs: TheRuns, request: AnyRequest, admission: TheAdmission, last_event_id: LastEventId = None
+) -> Stream:
     """What has happened and what happens to a run, until it has ended; for ten minutes, then the client comes back."""
     await runs.call(request, run, WorkflowRun.look, 0)
-    return Stream(_events(runs, request, run, last_event_id or 0), media_type="text/event-stream")
+    events = while_it_counts(_events(runs, request, run, last_event_id or 0), admission.counts)
+    return Stream(events, media_type="text/event-stream")
 
 
-async def _events(runs: Runs, request: AnyRequest, run: Address, after: int) -> AsyncIterator[bytes]:
+async def _events(runs: Runs, request: AnyRequest, run: Address, after: int) -> AsyncGenerator[bytes]:
     """The stream; it ends early where the run cannot be asked, and the client comes back."""
     ends_ms = runs.host.store_clock.monotonic_ms() + STREAM_MS_MAX
     try:
