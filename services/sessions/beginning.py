@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from services.sessions.addresses import stored_address
-from services.sessions.bounds import DATA_BYTES_MAX, USER_AGENT_LENGTH_MAX
+from services.sessions.bounds import DATA_BYTES_MAX, LABEL_BYTES_MAX, USER_AGENT_LENGTH_MAX
 from services.sessions.desk import Grant, anonymous_name
 from services.sessions.front import Front
 from services.sessions.merge_patch import merged
@@ -16,6 +16,7 @@ from services.sessions.schemas import CreateAnonymous, CreateSession, Upgrade
 from services.sessions.session import Actor
 from shared.errors import InvalidInputError
 from shared.http.auth import Credential
+from shared.http.names import check_name, check_text
 from shared.objects.address import Address
 
 IMPERSONATE = "sessions:impersonate"
@@ -28,11 +29,13 @@ async def begin(
 
     Raises:
         ForbiddenError: somebody acts for the principal, and the key does not allow that.
-        InvalidInputError: the address or the data cannot be.
+        InvalidInputError: the address or the data cannot be, or a text is too long.
         TenureError: as `Desk.create`.
     """
     if asked.actor is not None:
         credential.require(IMPERSONATE)
+        check_name(asked.actor.sub, "actor", "$.actor.sub")
+    check_text(asked.label, LABEL_BYTES_MAX, "label", "$.label")
     tenant = credential.tenant
     taken, replaces = await _taken_over(front, tenant, asked.upgrade)
     policy = front.desk.rules(tenant).policy
@@ -62,9 +65,10 @@ async def begin_anonymous(
     """A session of a new anonymous principal, and that one's name.
 
     Raises:
-        InvalidInputError: the address or the data cannot be.
+        InvalidInputError: the address or the data cannot be, or the label is too long.
         TenureError: as `Desk.create`.
     """
+    check_text(asked.label, LABEL_BYTES_MAX, "label", "$.label")
     principal = anonymous_name(key)
     policy = front.desk.rules(credential.tenant).policy
     order = NewSession(

@@ -45,3 +45,14 @@ def check_name(name: str, what: str, where: str) -> None:
     size = len(name.encode(errors="surrogatepass"))
     if not 1 <= size <= NAME_BYTES_MAX:
         raise InvalidInputError(f"The {what} has {size} bytes; 1 to {NAME_BYTES_MAX} are allowed", where)
+
+
+def check_text(text: str, bytes_max: int, what: str, where: str) -> None:
+    """Refuse a text that is too long, and say where in the request it stands.
+
+    Raises:
+        InvalidInputError: `what` has more than `bytes_max` bytes in UTF-8.
+    """
+    size = len(text.encode(errors="surrogatepass"))
+    if size > bytes_max:
+        raise InvalidInputError(f"The {what} has {size} bytes; {bytes_max} are allowed", where)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import pytest
 from websockets.exceptions import InvalidStatus
@@ -130,10 +131,11 @@ class Gateway:
         except (OSError, http.client.HTTPException):
             return False
 
-    def signed_in(self, principal: str = "ann") -> Any:
+    def signed_in(self, principal: str = "ann", **members: Any) -> Any:
         """A user who has signed in: token, session."""
-        body = {"amr": ["pwd"], "roles": ["editor"]}
-        status, _, granted = self.service.call("POST", f"/v1/principals/{principal}/sessions", body)
+        body = {"amr": ["pwd"], "roles": ["editor"], **members}
+        path = f"/v1/principals/{quote(principal, safe='')}/sessions"
+        status, _, granted = self.service.call("POST", path, body)
         assert 201 == status, granted
         return granted
 
@@ -200,6 +202,21 @@ def test_s29_the_application_is_told_by_tenure_alone(gateway: Gateway) -> None:
         said[f"x-session-{name}"] for name in ("principal", "id", "tenant")
     )
     assert ("editor", "pwd", "-") == tuple(said[f"x-session-{name}"] for name in ("roles", "amr", "actor"))
+
+
+def test_s29_the_longest_names_and_roles_reach_the_application(gateway: Gateway) -> None:
+    """S-29: each at its bound and percent-encoded, about 6 KiB together."""
+    words = [f"{number:02}".ljust(64, "x") for number in range(32)]
+    name, actor = "\xe4" * 256, "\xf6" * 256
+    granted = gateway.signed_in(name, amr=words[:16], roles=words, actor={"sub": actor, "reason": "ticket"})
+
+    answer = gateway.ask(token=granted["token"])
+
+    assert 200 == answer.status
+    said = dict(answer.seen["fields"])
+    assert (quote(name), quote(actor), ",".join(words[:16]), ",".join(words)) == tuple(
+        said[f"x-session-{field}"] for field in ("principal", "actor", "amr", "roles")
+    )
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"])

@@ -436,6 +436,29 @@ def test_what_cannot_be_stored_or_told_is_refused_at_the_door(body: Any) -> None
     with_sessions(scenario)
 
 
+@pytest.mark.parametrize(
+    ("members", "where"),
+    [
+        ({"label": "\xe4" * 64}, None),
+        ({"label": "\xe4" * 64 + "a"}, "$.label"),
+        ({"label": "a" * 129}, "$.label"),
+        ({"actor": {"sub": "\xe4" * 256, "reason": "ticket"}}, None),
+        ({"actor": {"sub": "\xe4" * 256 + "a", "reason": "ticket"}}, "$.actor.sub"),
+        ({"actor": {"sub": "\U0001f600" * 129, "reason": "ticket"}}, "$.actor.sub"),
+    ],
+)
+def test_texts_are_measured_in_bytes(members: Any, where: str | None) -> None:
+    """128 of a label, 512 of an actor, who stands in a header field: one more is 400, with the place."""
+
+    async def scenario(service: Sessions) -> None:
+        answer = await service.of("POST", "sessions", members)
+        assert (201 if where is None else 400, where) == (answer.status, answer.json().get("where"))
+        if "label" in members:
+            assert answer.status == (await service.ask("POST", "/v1/anonymous", members)).status
+
+    with_sessions(scenario)
+
+
 def test_impersonation_needs_its_own_scope() -> None:
     """The key that signs users in may not do it for somebody else."""
 
