@@ -41,7 +41,7 @@ endif
 
 # Those that time real processes run alone: what ran beside them would be timed with them.
 slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal --ignore tests/e2e --ignore tests/faults
+	$(BIN)/python -m pytest -m slow --timeout 300 -n 2 --dist worksteal --ignore tests/e2e --ignore tests/faults
 	$(BIN)/python -m pytest -m slow tests/e2e tests/faults
 
 prove: $(VENV)/.dev ## Run the long proofs at full size

@@ -114,5 +114,5 @@ def _data(data: dict[str, Any]) -> bytes:
     except ValueError as exc:
         raise InvalidInputError(str(exc), "$.data") from exc
     if len(body) > DATA_BYTES_MAX:
-        raise DataTooLargeError(len(body))
+        raise DataTooLargeError(len(body), DATA_BYTES_MAX)
     return body

@@ -3,7 +3,7 @@
 Policies set what differs from tenant to tenant (`services.sessions.policy`); these hold for all.
 """
 
-from shared.bounds import MESSAGES_MAX, OBJECT_BYTES_MAX, VALUE_BYTES_MAX, WEBHOOKS_MAX
+from shared.bounds import MESSAGES_MAX, OBJECT_BYTES_MAX, TURN_BYTES_MAX, VALUE_BYTES_MAX, WEBHOOKS_MAX
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -19,11 +19,15 @@ FEED_ENTRIES = 256  # What a watcher that was away can still read.
 FEED_SLACK = 64  # Trimmed that seldom: each trim is one more write of a commit.
 UNTOLD_MAX = 1_024  # Kept that long where subscribers are still to be told of them; within a second, usually.
 NEWS_EVENTS = 25  # Told in one turn, to 20 subscribers each: half of the messages that one object may have under way.
+NEWS_BYTES = 128 * 1024  # Of bodies told in one turn, before one more event, whose messages may have as much again.
 NEWS_RETRY_MS = 1_000
 assert NEWS_EVENTS * WEBHOOKS_MAX <= MESSAGES_MAX // 2
+assert NEWS_BYTES * 4 <= TURN_BYTES_MAX
 assert FEED_ENTRIES < UNTOLD_MAX
 DATA_BYTES_MAX = 16 * 1024
-assert DATA_BYTES_MAX < VALUE_BYTES_MAX < OBJECT_BYTES_MAX
+PRINCIPAL_DATA_BYTES_MAX = 512 * 1024  # Of all sessions of one, so that half of the object is for the sessions.
+assert DATA_BYTES_MAX < VALUE_BYTES_MAX
+assert PRINCIPAL_DATA_BYTES_MAX * 2 <= OBJECT_BYTES_MAX
 
 # Durations.
 IDLE_MS_MIN = MINUTE_MS  # Activity is noted to the second; below a minute that would be felt.

@@ -6,6 +6,10 @@ they post. A session of a higher assurance gets no `Max-Age`: it is not to outli
 Sources: RFC 6265bis, OWASP ASVS 5.0 V3.3, NIST SP 800-63B-4 5.1.1.
 """
 
+from dataclasses import replace
+
+from litestar.datastructures import Cookie
+
 from services.sessions.bounds import ABSOLUTE_MS_MAX
 from services.sessions.policy import Policy
 from services.sessions.records import SessionView
@@ -25,18 +29,22 @@ def set_cookie(token: str, session: SessionView, policy: Policy, now_ms: int) ->
     return f"{name}={token}; Path=/; Secure; HttpOnly; SameSite=Lax{domain}{age}"
 
 
-def clear_cookie(policy: Policy) -> str:
-    """The value of a `Set-Cookie` field that takes it away."""
-    name = DOMAIN_COOKIE if policy.cookie_domain else HOST_COOKIE
-    domain = f"; Domain={policy.cookie_domain}" if policy.cookie_domain else ""
-    return f"{name}=; Path=/; Secure; HttpOnly; SameSite=Lax{domain}; Max-Age=0"
+def clear_cookies(policy: Policy) -> list[Cookie]:
+    """What takes it away: that of one host, which may be left of before the policy named a domain, and that of this."""
+    gone = Cookie(HOST_COOKIE, value="", max_age=0, secure=True, httponly=True, samesite="lax")
+    if not policy.cookie_domain:
+        return [gone]
+    return [gone, replace(gone, key=DOMAIN_COOKIE, domain=policy.cookie_domain)]
 
 
-def cookie_token(field: bytes) -> bytes:
-    """The token in a `Cookie` field; empty where there is none, or more than one."""
-    found = [
-        value.strip()
-        for name, separator, value in (part.partition(b"=") for part in field.split(b";"))
-        if separator and name.strip() in _NAMES
-    ]
-    return found[0] if len(found) == 1 else b""
+def cookie_tokens(field: bytes) -> tuple[bytes, bytes]:
+    """The tokens of our two cookies in a `Cookie` field, that of one host first.
+
+    Empty where there is none, or more than one of that name.
+    """
+    found: dict[bytes, list[bytes]] = {name: [] for name in _NAMES}
+    for name, separator, value in (part.partition(b"=") for part in field.split(b";")):
+        if separator and name.strip() in found:
+            found[name.strip()].append(value.strip())
+    host, domain = (values[0] if len(values) == 1 else b"" for values in found.values())
+    return host, domain

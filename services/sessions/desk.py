@@ -17,9 +17,10 @@ from services.sessions.directory import Directory
 from services.sessions.policy import Rules
 from services.sessions.principal import Principal
 from services.sessions.records import Authentication, Denied, Issued, NewSession, Presence, SessionView
-from services.sessions.refusals import SupersededError
+from services.sessions.refusals import SessionEndedError, SupersededError
 from services.sessions.session import Material
 from services.sessions.tokens import Token, Tokens, new_nonce, new_session_id, session_bytes, session_text
+from shared.errors import InvalidInputError
 from shared.objects.address import Address
 from shared.objects.once import KeyedRequest
 
@@ -70,12 +71,22 @@ class Desk:
         """The object of a principal."""
         return _address(tenant, self._tokens.principal_ref(tenant, principal))
 
-    def located(self, text: bytes) -> Located | None:
+    def located(self, text: bytes, other: bytes = b"") -> Located | None:
         """Where a token leads; None if it was never issued, or its tenant is not let in. Asks nobody.
+
+        `other`: of the cookie of a domain, beside that of one host. Both are there when the policy has changed since
+        one of them was set; that of today's policy counts.
 
         Raises:
             UnavailableError: the view of tenants is too old to say.
         """
+        found = self._located(text)
+        second = self._located(other) if other else None
+        if found is None or second is None:
+            return found or second
+        return second if self.rules(found.tenant).policy.cookie_domain else found
+
+    def _located(self, text: bytes) -> Located | None:
         token = self._tokens.read(text)
         if token is None:
             return None
@@ -98,6 +109,7 @@ class Desk:
         Raises:
             TenureError: as `Principal.create`, `Host.call`.
         """
+        self._check_moment(tenant, order.auth_ms, "$.auth_ms")
         address = self.address(tenant, order.principal)
         asked = msgspec.structs.replace(order, data=b"", replaces=None)  # What may differ when it is asked again.
         session, nonce = new_session_id(), new_nonce()
@@ -115,7 +127,18 @@ class Desk:
         """
         args = (located.session_id, located.token.generation, self.verifier(located), client_address)
         reply: Presence | Denied = await self._call(located.address, Principal.stand, *args, self.rules(located.tenant))
+        if isinstance(reply, Presence):
+            await self.note(located, reply)
         return reply
+
+    async def note(self, located: Located, presence: Presence) -> None:
+        """Store that a successor was used, before it is let in: then the token before has ended, over any crash.
+
+        Raises:
+            TenureError: as `Host.call`.
+        """
+        if presence.standing.succeeds(located.token.generation):
+            await self._call(located.address, Principal.keep_use, located.session_id)
 
     async def rotate(self, located: Located) -> Grant | Denied:
         """The token that takes the place of this one: the same for all who ask in its window.
@@ -129,6 +152,7 @@ class Desk:
         issued: Issued | Denied = await self._call(located.address, Principal.rotate, *args)
         if isinstance(issued, Denied):
             return issued
+        self._check_key(issued)
         successor = self._tokens.successor(token, key_id=issued.key_id, nonce=issued.nonce)
         return _grant(self._tokens.text(successor), issued)
 
@@ -140,6 +164,7 @@ class Desk:
         Raises:
             TenureError: as `Principal.authenticate`, `Host.call`.
         """
+        self._check_moment(tenant, authentication.auth_ms, "$.at_ms")
         address, rules = self.address(tenant, principal), self.rules(tenant)
         once = None if key is None else KeyedRequest(key, Principal.authenticate, (session_id, authentication))
         for _ in range(_TRIES - 1):
@@ -170,8 +195,25 @@ class Desk:
         """The token of a session that has begun, or whose user has authenticated, now or when it was asked first."""
         session = session_bytes(issued.session_id)
         assert session is not None, "we made it"
+        self._check_key(issued)
         token = self._first(address, issued.key_id, session, issued.generation, issued.nonce)
         return _grant(self._tokens.text(token), issued)
+
+    def _check_key(self, issued: Issued) -> None:
+        if not self._tokens.signs(issued.key_id):  # Its master was taken out: nobody is let in by what it has signed.
+            raise SessionEndedError("revoked")
+
+    def _check_moment(self, tenant: str, auth_ms: int | None, where: str) -> None:
+        """Refuse a moment of authentication that ends the session as it begins.
+
+        Raises:
+            InvalidInputError: everything that began then was ended.
+        """
+        if auth_ms is not None and 0 < self.rules(tenant).not_before_ms >= auth_ms:
+            raise InvalidInputError(
+                "All sessions of users who had authenticated by then were ended: let the user authenticate anew",
+                where,
+            )
 
     def _first(self, address: Address, key_id: int, session: bytes, generation: int, nonce: bytes) -> Token:
         return self._tokens.first(

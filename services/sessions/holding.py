@@ -10,17 +10,20 @@ from typing import Any, ClassVar
 import msgspec
 
 from services.sessions.bounds import (
+    DATA_BYTES_MAX,
     FEED_ENTRIES,
     FEED_SLACK,
+    NEWS_BYTES,
     NEWS_EVENTS,
     NEWS_RETRY_MS,
+    PRINCIPAL_DATA_BYTES_MAX,
     TOMBSTONES_MAX,
     UNTOLD_MAX,
 )
 from services.sessions.expiry import ends, lifetime_from
 from services.sessions.policy import Policy, Rules
-from services.sessions.records import Event, EventKind, Issued, PrincipalRecord, view_of
-from services.sessions.refusals import SessionEndedError, UnknownSessionError
+from services.sessions.records import Data, Event, EventKind, Issued, PrincipalRecord, view_of
+from services.sessions.refusals import DataTooLargeError, SessionEndedError, UnknownSessionError
 from services.sessions.session import (
     Actor,
     Assurance,
@@ -105,6 +108,24 @@ class Holding(DurableObject):
         seen: Seen = self.storage.get(f"u/{session_id}", Seen, default=Seen(0))
         return seen
 
+    def data_of(self, session_id: str) -> Data:
+        """What is stored of its data, or what there is before anything is."""
+        data: Data = self.storage.get(f"d/{session_id}", Data, default=Data())
+        return data
+
+    def check_data(self, session_id: str, body: bytes) -> None:
+        """Refuse data that is too large, or would leave no room for sessions.
+
+        Raises:
+            DataTooLargeError: so it is.
+        """
+        if len(body) > DATA_BYTES_MAX:
+            raise DataTooLargeError(len(body), DATA_BYTES_MAX)
+        others = (key for key in self.storage.list("d/") if key != f"d/{session_id}")
+        size_bytes = len(body) + sum(len(self.data_of(key[2:]).body) for key in others)
+        if size_bytes > PRINCIPAL_DATA_BYTES_MAX:
+            raise DataTooLargeError(size_bytes, PRINCIPAL_DATA_BYTES_MAX)
+
     def live(self, session_id: str, rules: Rules) -> Session:
         """A session that has not ended. Raises UnknownSessionError or SessionEndedError."""
         session: Session | None = self.storage.get(f"s/{session_id}", Session)
@@ -168,12 +189,15 @@ class Holding(DurableObject):
         if untold is None or self.webhooks is None:
             return
         book, tenant, after = self.webhooks.book(), self.address.tenant, untold.after
-        wait_ms = 0
+        wait_ms = size_bytes = 0
         try:
             for seq, event in await self.journal.read(after, NEWS_EVENTS, type_=Event):
+                if size_bytes > NEWS_BYTES:
+                    break
+                message = told(self.address, untold.principal, seq, event)
                 for endpoint in book.listeners(tenant, event.kind):
-                    message = told(self.address, untold.principal, seq, event)
                     self.send(Delivery, tenant, f"{endpoint}/{message.id}").tell(message)
+                    size_bytes += len(message.body)
                 after = seq
         except TooLargeError:  # As many messages are under way as may be.
             wait_ms = NEWS_RETRY_MS

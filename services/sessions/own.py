@@ -13,13 +13,13 @@ import msgspec
 from litestar.di import NamedDependency
 
 from services.sessions.challenges import CrossSiteError, SignedOutError, StepUpError
-from services.sessions.cookies import cookie_token
+from services.sessions.cookies import cookie_tokens
 from services.sessions.desk import Located
 from services.sessions.front import TheFront
 from services.sessions.policy import Policy
 from services.sessions.records import Denied, Presence
 from services.sessions.refusals import ImpersonationError
-from services.sessions.whoami import token_of
+from services.sessions.whoami import tokens_of
 from shared.errors import InvalidInputError, UnauthenticatedError
 from shared.http.arrival import arrival_of
 from shared.http.calls import AnyRequest
@@ -67,15 +67,20 @@ def provide_my_token(request: AnyRequest, front: TheFront) -> Located:
         CrossSiteError, UnsupportedMediaTypeError: it came with the cookie, from elsewhere.
     """
     fields = arrival_of(request.scope).fields
-    cookie = cookie_token(fields.get(b"cookie", b""))
+    cookie = has_cookie(request)
     if cookie and b"authorization" in fields:
         raise InvalidInputError("Send the token or the cookie, not both", "header.authorization")
-    located = front.desk.located(token_of(fields, request.scope["headers"]))  # type: ignore[arg-type]  # Pairs, as the guard saw them.
+    located = front.desk.located(*tokens_of(fields, request.scope["headers"]))  # type: ignore[arg-type]  # Pairs, as the guard saw them.
     if located is None:
         raise UnauthenticatedError
     if cookie and request.method not in _SAFE:
         _check_site(fields, front.desk.rules(located.tenant).policy)
     return located
+
+
+def has_cookie(request: AnyRequest) -> bool:
+    """Whether the caller sends a cookie of ours."""
+    return any(cookie_tokens(arrival_of(request.scope).fields.get(b"cookie", b"")))
 
 
 async def provide_me(my_token: MyToken, request: AnyRequest, front: TheFront) -> Me:

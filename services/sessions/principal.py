@@ -12,10 +12,11 @@ The object never sees a secret. Whoever makes tokens sends verifiers, and gets b
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import msgspec
 
-from services.sessions.bounds import DATA_BYTES_MAX, IMPERSONATIONS_MAX, TOUCH_MS
+from services.sessions.bounds import IMPERSONATIONS_MAX, TOUCH_MS
 from services.sessions.expiry import lifetime_from
 from services.sessions.holding import Holding
 from services.sessions.limits import Candidate, room_for
@@ -38,7 +39,6 @@ from services.sessions.records import (
     view_of,
 )
 from services.sessions.refusals import (
-    DataTooLargeError,
     ImpersonationError,
     PrincipalDisabledError,
     PrincipalErasedError,
@@ -60,6 +60,7 @@ from services.sessions.session import (
     used,
 )
 from shared.bounds import JOURNAL_READ_ENTRIES
+from shared.objects.errors import TooLargeError
 from shared.objects.handler import readonly
 from shared.objects.parking import Park
 from shared.telemetry import logs
@@ -111,6 +112,7 @@ class Principal(Holding):
         self.storage.put("p", record)
         self.storage.put(f"s/{order.session_id}", session)
         if order.data != Data().body:
+            self.check_data(order.session_id, order.data)
             self.storage.put(f"d/{order.session_id}", Data(1, order.data))
         self.tell("session.created", order.session_id, actor=order.actor)
         if order.replaces is not None:
@@ -135,11 +137,18 @@ class Principal(Holding):
         now_ms = self.clock.now_ms()
         if now_ms - seen.at_ms >= TOUCH_MS or generation == session.generation > seen.generation:
             seen = used(session, seen, generation=generation, address=address, now_ms=now_ms)
-            self.storage.put_soft(f"u/{session_id}", seen)
+            with suppress(TooLargeError):  # The principal is full: the session ends as if it had not been used.
+                self.storage.put_soft(f"u/{session_id}", seen)
         record = self.storage.get("p", PrincipalRecord)
         return Presence(record.name, record.anonymous, session_id, verdict)
 
     # Changing.
+
+    def keep_use(self, session_id: str) -> None:
+        """Store the last use of a session: what a crash must not undo, such as the end of the token before."""
+        seen = self.storage.get(f"u/{session_id}", Seen)
+        if seen is not None and self.storage.get(f"s/{session_id}", Session) is not None:
+            self.storage.put(f"u/{session_id}", seen)
 
     def rotate(
         self, session_id: str, generation: int, verifier: bytes, material: Material, rules: Rules
@@ -235,11 +244,12 @@ class Principal(Holding):
         return True
 
     def erase(self, name: str, kept_ms: int) -> int:
-        """Forget everything but that it was erased, which is known for `kept_ms`; how many sessions ended."""
-        ended = len(self.sessions())
-        now_ms = self.clock.now_ms()
+        """Forget all but that it was erased, for `kept_ms`, and whether it is disabled; how many sessions ended."""
+        record, ended, now_ms = self.record(), len(self.sessions()), self.clock.now_ms()
+        disabled_ms = 0 if record is None else record.disabled_ms
         self.storage.delete_all()
-        self.storage.put("p", PrincipalRecord(name="", erased_ms=now_ms, kept_until_ms=now_ms + kept_ms))
+        mark = PrincipalRecord(name="", erased_ms=now_ms, kept_until_ms=now_ms + kept_ms, disabled_ms=disabled_ms)
+        self.storage.put("p", mark)
         self.tell("principal.erased", name=name)
         self.arm()
         return ended
@@ -304,7 +314,7 @@ class Principal(Holding):
         Raises:
             UnknownSessionError, SessionEndedError: there is no session.
             StaleDataError: it has another version.
-            DataTooLargeError: it has over 16 KiB.
+            DataTooLargeError: it has over 16 KiB, or the data of all sessions over 512 KiB.
         """
         return self._change_data(session_id, lambda _: body, expected, rules)
 
@@ -317,11 +327,6 @@ class Principal(Holding):
 
         return self._change_data(session_id, patched, expected, rules)
 
-    def data_of(self, session_id: str) -> Data:
-        """What is stored of it, or what there is before anything is."""
-        data: Data = self.storage.get(f"d/{session_id}", Data, default=Data())
-        return data
-
     def _change_data(
         self, session_id: str, change: Callable[[bytes], bytes], expected: int | None, rules: Rules
     ) -> Data:
@@ -330,8 +335,7 @@ class Principal(Holding):
         if expected is not None and expected != data.version:
             raise StaleDataError(data.version)
         body = change(data.body)
-        if len(body) > DATA_BYTES_MAX:
-            raise DataTooLargeError(len(body))
+        self.check_data(session_id, body)
         changed = Data(data.version + 1, body)
         self.storage.put(f"d/{session_id}", changed)
         self.tell("session.data_changed", session_id, actor=session.actor)

@@ -93,10 +93,11 @@ class StaleDataError(DomainError):
 
 
 class DataTooLargeError(DomainError):
-    """The data of a session would pass its bound."""
+    """The data of a session, or that of all sessions of the principal, would pass its bound."""
 
     code = "session_data_too_large"
 
-    def __init__(self, size: int) -> None:
-        super().__init__(f"The data would have {size} bytes; at most {DATA_BYTES_MAX} are kept.")
-        self.size_max = DATA_BYTES_MAX
+    def __init__(self, size: int, size_max: int) -> None:
+        of_all = "" if size_max == DATA_BYTES_MAX else " of all sessions"
+        super().__init__(f"The data{of_all} would have {size} bytes; at most {size_max} are kept.")
+        self.size_max = size_max

@@ -81,6 +81,16 @@ class Granted(msgspec.Struct, frozen=True, kw_only=True):
     session: SessionView
 
 
+class Rotated(msgspec.Struct, frozen=True, kw_only=True):
+    """A token that takes the place of another: in the body for whoever sent one, in `Set-Cookie` for the cookie."""
+
+    principal: str
+    token: str | None
+    """null for a request with the cookie: no script is to have what the browser keeps from it."""
+    set_cookie: str | None
+    session: SessionView
+
+
 class Authenticated(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The user has authenticated once more. `roles` stay where they are not said."""
 

@@ -114,6 +114,12 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
     session: Session
     assurance: Assurance
     seen: Seen
+    """The last use before this one."""
+
+    def succeeds(self, generation: int) -> bool:
+        """Whether the token, of that generation, is a successor that was not used before: the one before it ends."""
+        session = self.session
+        return session.previous is not None and generation == session.generation > self.seen.generation
 
 
 def judge(
@@ -140,11 +146,14 @@ def judge(
 
 
 def is_overtaken(session: Session, *, generation: int, policy: Policy, now_ms: int) -> bool:
-    """Whether a token was replaced by an authentication so lately that whoever has it may not have heard of it."""
+    """Whether a token was replaced so lately that whoever has it may not have heard of its successor.
+
+    By an authentication, whose token is not for whoever has this one; or twice, by others who have the session too.
+    """
     previous = session.previous
-    if previous is None or not previous.elevated or generation != session.generation - 1:
+    if previous is None or now_ms >= previous.replaced_ms + policy.rotation_grace_ms:
         return False
-    return now_ms < previous.replaced_ms + policy.rotation_grace_ms
+    return generation == session.generation - (1 if previous.elevated else 2)
 
 
 def ended_by(session: Session, seen: Seen, rules: Rules | None, now_ms: int) -> TimeOut | Literal["tenant"] | None:
@@ -152,7 +161,7 @@ def ended_by(session: Session, seen: Seen, rules: Rules | None, now_ms: int) -> 
     if rules is None:
         at_ms, reason = ends(session.lifetime, seen.at_ms)
         return reason if now_ms >= at_ms else None
-    if min(session.created_ms, session.assurance.auth_ms) <= rules.not_before_ms:
+    if 0 < rules.not_before_ms >= min(session.created_ms, session.assurance.auth_ms):
         return "tenant"
     at_ms, reason = ends(lifetime_under(session.lifetime, rules.policy, session.actor is not None), seen.at_ms)
     return reason if now_ms >= at_ms else None

@@ -79,6 +79,10 @@ class Tokens:
         """The key id of new tokens."""
         return self._keys.signing_id
 
+    def signs(self, key_id: int) -> bool:
+        """Whether tokens of that key are accepted, and can be made."""
+        return key_id in self._keys.signing
+
     def tenant_ref(self, tenant: str) -> bytes:
         """How tokens name a tenant."""
         return hmac.digest(self._keys.tenant, tenant.encode(), "sha256")[:8]

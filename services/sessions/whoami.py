@@ -22,7 +22,7 @@ from urllib.parse import quote
 import msgspec
 
 from services.sessions.challenges import SignedOutError, StepUpError
-from services.sessions.cookies import cookie_token
+from services.sessions.cookies import cookie_tokens
 from services.sessions.desk import Desk, Located
 from services.sessions.expiry import ends, lifetime_under
 from services.sessions.policy import Policy, Rules
@@ -41,6 +41,7 @@ PATH = "/v1/whoami"
 REQUIRE_ACR = b"x-require-acr"
 DEADLINE_MS = 5_000
 EMPTY = b"-"
+_NONE = (b"", b"")
 _CREDENTIALS = (b"authorization", b"cookie")
 Answer: TypeAlias = tuple[int, Headers, bytes]
 BindHttp: TypeAlias = Callable[[str, str, int], Histogram]
@@ -108,13 +109,15 @@ class WhoamiLane:
         """What a gateway is told."""
         fields = arrival_of(scope).fields
         try:
-            located = self._desk.located(token_of(fields, scope["headers"]))
+            located = self._desk.located(*tokens_of(fields, scope["headers"]))
             if located is None:
                 return NOBODY
             rules = self._desk.rules(located.tenant)
             verdict = self._now(located, rules)
             if verdict is None:
                 verdict = await self._desk.stand(located)
+            elif isinstance(verdict, Presence) and verdict.standing.succeeds(located.token.generation):
+                await self._desk.note(located, verdict)
             if isinstance(verdict, Denied):
                 return self._refused(SignedOutError(verdict.reason))
             wanted = fields.get(REQUIRE_ACR, b"").decode("latin-1")
@@ -183,15 +186,18 @@ def _accepted(located: Located, presence: Presence, policy: Policy) -> Answer:
     return 200, headers, body
 
 
-def token_of(fields: dict[bytes, bytes], headers: list[tuple[bytes, bytes]]) -> bytes:
-    """The token of a request; empty where there is none, or it could be read in two ways."""
+def tokens_of(fields: dict[bytes, bytes], headers: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
+    """The token of a request, and a second one where it has both cookies.
+
+    Empty where there is none, or it could be read in two ways.
+    """
     authorization, cookie = fields.get(b"authorization"), fields.get(b"cookie")
     if len(fields) != len(headers) and sum(name in _CREDENTIALS for name, _ in headers) > 1:
-        return b""
-    from_cookie = b"" if cookie is None else cookie_token(cookie)
+        return _NONE
+    from_cookies = _NONE if cookie is None else cookie_tokens(cookie)
     if authorization is None:
-        return from_cookie
-    return b"" if from_cookie else bearer_secret(authorization) or b""
+        return from_cookies
+    return _NONE if any(from_cookies) else (bearer_secret(authorization) or b"", b"")
 
 
 def field_text(text: str) -> bytes:

@@ -4,6 +4,7 @@ An endpoint is a document that every node holds. It has no secret, but what one 
 not in the store, and a salt. So whoever reads the store can sign nothing.
 """
 
+import asyncio
 import hmac
 import secrets
 from collections.abc import Mapping
@@ -77,6 +78,7 @@ class WebhookBook:
     def __init__(self, documents: Documents, keys: WebhookKeys) -> None:
         self._documents, self._keys = documents, keys
         self._endpoints: dict[str, dict[str, Endpoint]] = {}
+        self._counted = asyncio.Lock()  # Of two that are put at once, the second is counted with the first.
         documents.subscribe(WEBHOOK, self._changed)
 
     def listeners(self, tenant: str, event: str) -> list[str]:
@@ -110,6 +112,10 @@ class WebhookBook:
             check_url(subscription.url)
         except BadTargetError as error:
             raise BadTargetError(error.detail, "$.url") from error
+        async with self._counted:
+            return await self._put(tenant, name, subscription)
+
+    async def _put(self, tenant: str, name: str, subscription: Subscription) -> bool:
         document = self._documents.get(WEBHOOK, tenant, name)
         if document is None:
             if len(self._endpoints.get(tenant, ())) >= WEBHOOKS_MAX:
@@ -135,16 +141,22 @@ class WebhookBook:
         await self._write(tenant, name, endpoint, self._documents.get(WEBHOOK, tenant, name))
         return endpoint
 
-    async def disable(self, tenant: str, name: str, because: str) -> None:
-        """Tell an endpoint nothing more, because of what it has said itself. One that is gone is none."""
+    async def disable(self, tenant: str, name: str, *, url: str, because: str) -> bool:
+        """Tell an endpoint nothing more, because of what it has said itself at that address; whether that was done.
+
+        One that is gone is none, and one that has another address by now has not said it.
+        """
         document = self._documents.get(WEBHOOK, tenant, name)
         endpoint = self._endpoints.get(tenant, {}).get(name)
         if document is None or endpoint is None or not endpoint.subscription.enabled:
-            return
+            return False
+        if endpoint.subscription.url != url:
+            return False
         off = msgspec.structs.replace(endpoint.subscription, enabled=False)
         await self._write(
             tenant, name, msgspec.structs.replace(endpoint, subscription=off, disabled_because=because), document
         )
+        return True
 
     async def delete(self, tenant: str, name: str) -> None:
         """Forget an endpoint. What is to be told to it is given up.

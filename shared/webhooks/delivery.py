@@ -150,8 +150,9 @@ class Delivery(DurableObject):
             self._keep(msgspec.structs.replace(kept, next_ms=self.clock.now_ms() + wait_ms))
             return
         if outcome.attempt.status == _GONE:
-            await hosting.book().disable(tenant, endpoint, "its last answer was 410")
-            _log.warning(logs.WEBHOOK_DISABLED, tenant=tenant, webhook=endpoint)
+            url = listed.endpoint.subscription.url
+            if await hosting.book().disable(tenant, endpoint, url=url, because="its last answer was 410"):
+                _log.warning(logs.WEBHOOK_DISABLED, tenant=tenant, webhook=endpoint)
         self._settle(kept, outcome)
 
     async def _send(self, hosting: Hosting, name: str, endpoint: Endpoint, told: Told) -> _Outcome:

@@ -107,7 +107,7 @@ def test_a_tenant_moves_with_its_sessions(tmp_path: Path) -> None:
             for name in ("robbed", "off", "erased", "busy"):
                 sign_in(old, name)
             stolen = sign_in(old, "robbed")["token"]
-            held = rotated(old, rotated(old, stolen))
+            held = rotated(old, rotated(old, rotated(old, stolen)))
             off = sign_in(old, "off")["token"]
             changed(old, "POST", "/v1/principals/off/disable")
             changed(old, "DELETE", "/v1/principals/erased")

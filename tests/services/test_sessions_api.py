@@ -200,6 +200,55 @@ def test_s25_the_cookie_is_bound_to_its_host() -> None:
     with_sessions(scenario)
 
 
+def test_a_rotation_with_the_cookie_gives_another_cookie_and_no_script_a_token() -> None:
+    """What the browser keeps from scripts stays with the browser; whoever sent a token has one."""
+
+    async def scenario(service: Sessions) -> None:
+        token = (await service.signed_in())["token"]
+        headers = (("cookie", f"__Host-sid={token}"), ("sec-fetch-site", "same-origin"), *JSON)
+        answer = await service.ask("POST", "/v1/session/rotate", key=None, headers=headers)
+        cookie = answer.field("set-cookie") or ""
+        assert cookie.startswith("__Host-sid=tns_")
+        assert "; HttpOnly;" in cookie
+        assert b"tns_" not in answer.body
+        assert (None, None) == (answer.json()["token"], answer.json()["set_cookie"])
+        again = await service.ask("POST", "/v1/session/rotate", key=token)
+        assert cookie == again.json()["set_cookie"]
+        assert again.field("set-cookie") is None
+        assert f"__Host-sid={again.json()['token']};" in cookie
+
+    with_sessions(scenario)
+
+
+def test_a_policy_that_names_a_domain_locks_nobody_out() -> None:
+    """The cookie of today's policy counts where there are both; until there is one, that of before does."""
+
+    async def scenario(service: Sessions) -> None:
+        before = (await service.signed_in())["token"]
+        await service.ask("PUT", "/v1/tenant/policy", {"cookie_domain": "example.org"})
+        after = (await service.signed_in("ben"))["token"]
+
+        async def who(*cookies: str) -> str:
+            answer = await service.whoami(None, headers=[("cookie", "; ".join(cookies))])
+            return str(answer.json().get("principal", answer.status))
+
+        host, domain = f"__Host-sid={before}", f"__Secure-sid={after}"
+        assert ["ann", "ben", "ben", "ben"] == [
+            await who(*cookies) for cookies in ((host,), (domain,), (host, domain), (domain, host))
+        ]
+        assert ["ben", "ann"] == [await who("__Host-sid=x", domain), await who(host, "__Secure-sid=x")]
+        assert ["401", "401"] == [await who(host, host), await who(domain, domain)]
+        headers = (("cookie", f"{host}; {domain}"), ("sec-fetch-site", "same-origin"), *JSON)
+        out = await service.ask("POST", "/v1/session/logout", key=None, headers=headers)
+        cleared = [value.decode().partition("=")[0] for name, value in out.headers if name == b"set-cookie"]
+        assert ["__Host-sid", "__Secure-sid"] == sorted(cleared)
+        assert "ann" == await who(host)
+        await service.ask("PUT", "/v1/tenant/policy", {})
+        assert "ann" == await who(host, domain)
+
+    with_sessions(scenario)
+
+
 def test_a_call_with_the_cookie_must_come_from_the_same_site() -> None:
     """Its media type and its origin, each alone, refuse it; what only reads needs neither."""
 

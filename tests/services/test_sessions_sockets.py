@@ -106,6 +106,42 @@ def test_a_session_that_runs_out_ends_its_sockets() -> None:
     with_sessions(scenario, objects=[Hall])
 
 
+@pytest.mark.parametrize("lowered", ["absolute_ms", "idle_ms"])
+def test_a_session_that_a_lowered_policy_ends_ends_its_sockets(lowered: str) -> None:
+    """Within a second of what gateways are told."""
+
+    async def scenario(service: Sessions) -> None:
+        it = await service.signed_in()
+        far = await opened(service, it["session"])
+        assert 200 == (await service.ask("PUT", "/v1/tenant/policy", {lowered: 60_000})).status
+        for _ in range(4):
+            await far.send_text('{"ping":1}')
+            await service.settle(13_000)
+            assert [0] == await within_a_second(service, far)
+        for _ in range(4):  # To 60.0 s of its age, as the node looks around twice a second.
+            await within_a_second(service, far)
+        assert 401 == await service.status(it["token"])
+        assert [4401] == await within_a_second(service, far)
+
+    with_sessions(scenario, objects=[Hall])
+
+
+def test_the_use_of_a_session_keeps_its_sockets_open() -> None:
+    """Its end is looked for when it is due, and is later by then."""
+
+    async def scenario(service: Sessions) -> None:
+        assert 200 == (await service.ask("PUT", "/v1/tenant/policy", {"idle_ms": 60_000})).status
+        it = await service.signed_in()
+        far = await opened(service, it["session"])
+        for _ in range(10):
+            await far.send_text('{"ping":1}')
+            assert 200 == await service.status(it["token"])
+            await service.settle(13_000)
+            assert [0] == await within_a_second(service, far)
+
+    with_sessions(scenario, objects=[Hall])
+
+
 def test_a_watch_outlives_a_crash_of_the_principal_and_ends_with_its_sockets() -> None:
     """Many sessions of one user are one watch."""
 

@@ -1,5 +1,6 @@
 """Webhooks through their routes: what subscribers are told, that it is signed, and that none of it is lost."""
 
+import asyncio
 import json
 from base64 import b64decode
 from datetime import UTC, datetime
@@ -303,6 +304,42 @@ def test_who_may_do_what_and_how_many_there_may_be() -> None:
         assert (409, "conflict") == code(await asked("POST", f"shop/deliveries/{row['id']}/redeliver"))
 
     hooked(scenario, Receivers(replied(500)))
+
+
+def test_there_are_no_more_than_there_may_be_however_many_come_at_once() -> None:
+    """Each is counted with those that are being put."""
+
+    async def scenario(service: Workflows) -> None:
+        puts = (service.ask("PUT", f"/v1/webhooks/h{number}", HOOK) for number in range(2 * WEBHOOKS_MAX))
+        statuses = [answer.status for answer in await asyncio.gather(*puts)]
+        assert (WEBHOOKS_MAX, WEBHOOKS_MAX) == (statuses.count(201), statuses.count(409))
+        assert WEBHOOKS_MAX == len((await service.ask("GET", "/v1/webhooks")).json()["webhooks"])
+
+    hooked(scenario, Receivers(TAKEN))
+
+
+def test_what_an_old_address_says_disables_no_new_one() -> None:
+    """It was asked before the webhook moved, and answers 410 afterwards; the message goes to the new one."""
+    moved: list[Workflows] = []
+
+    async def move(_: Made) -> None:
+        if moved:
+            await moved.pop().ask("PUT", "/v1/webhooks/shop", HOOK | {"url": "https://new.example"})
+
+    receivers = Receivers(replied(410), TAKEN, before=move)
+
+    async def scenario(service: Workflows) -> None:
+        await hook(service)
+        moved.append(service)
+        await service.started("quick", {"for": "ann"})
+        await service.settle()
+        view = (await service.ask("GET", "/v1/webhooks/shop")).json()
+        assert (True, None) == (view["enabled"], view["disabled_because"])
+        await service.ask("POST", "/v1/webhooks/shop/test")
+        await service.settle()
+        assert "https://new.example" == receivers.made[-1].request.url
+
+    hooked(scenario, receivers)
 
 
 def test_the_key_of_a_secret_that_was_taken_out_is_told() -> None:

@@ -36,7 +36,6 @@ FOUND = (
     "journal_read_without_what_waits",
     "journal_read_without_what_is_on_its_way",
     "positions_begin_anew_with_a_reload",
-    "memory_kept_over_another_owner",
 )
 """The mutants of `test_core_mutants` that the first seeds find. The others need a moment that trouble at random meets too
 seldom; the named tests bring it about."""

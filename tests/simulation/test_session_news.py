@@ -7,6 +7,7 @@ import pytest
 
 from services.sessions.webhooks import Untold
 from shared import bounds
+from shared.bounds import WEBHOOKS_MAX
 from shared.objects.config import Documents
 from shared.testing.clock import ManualClock
 from shared.testing.faults import FaultKind
@@ -19,14 +20,17 @@ from tests.support.signing_in import PRINCIPAL, World, bytes_in, with_world
 _KEYS = WebhookKeys(newest=1, by_id={1: b"k" * 32})
 
 
-def with_subscriber(scenario: Callable[[World], Awaitable[None]], receivers: Receivers) -> None:
-    """Run a scenario with one subscriber to everything."""
+def with_subscriber(
+    scenario: Callable[[World], Awaitable[None]], receivers: Receivers, *, subscribers: int = 1
+) -> None:
+    """Run a scenario with so many subscribers to everything."""
     clock = ManualClock()
     webhooks = Webhooks(_KEYS, receivers)
 
     async def main(world: World) -> None:
         webhooks.begin(Documents(MemoryStore(clock), "se", clock))
-        await webhooks.book().put("acme", "shop", Subscription(url="https://shop.example"))
+        for number in range(subscribers):
+            await webhooks.book().put("acme", f"shop{number}", Subscription(url="https://shop.example"))
         await scenario(world)
 
     with_world(main, webhooks=webhooks)
@@ -100,6 +104,24 @@ def test_where_too_many_messages_are_under_way_the_rest_waits(monkeypatch: pytes
         assert nothing_left(world)
 
     with_subscriber(scenario, receivers)
+
+
+@pytest.mark.parametrize("length", [464, 480, 490, 512])
+def test_messages_that_are_as_large_as_can_be_are_told_a_few_at_a_time(length: int) -> None:
+    """A name of the worst characters, told to as many as there may be: no turn is too large, and none is tried for ever."""
+    receivers = Receivers(replied(204))
+    name = "\x01" * length
+
+    async def scenario(world: World) -> None:
+        for _ in range(10):
+            await world.create(name)
+        await world.ref(name).revoke_all()
+        await world.kit.advance(120_000)
+        assert list(range(1, 21)) == sorted(seq for seq, _ in told(receivers).values())
+        assert 20 * WEBHOOKS_MAX == len(receivers.made)
+        assert "w" not in world.kit.stored(world.ref(name))
+
+    with_subscriber(scenario, receivers, subscribers=WEBHOOKS_MAX)
 
 
 def test_a_principal_that_is_forgotten_tells_that_first() -> None:

@@ -3,11 +3,15 @@
 import asyncio
 
 import msgspec
+import pytest
 
+from services.sessions.bounds import DATA_BYTES_MAX, PRINCIPAL_DATA_BYTES_MAX
 from services.sessions.desk import Grant
 from services.sessions.principal import Principal
 from services.sessions.records import Denied, Presence
+from services.sessions.refusals import DataTooLargeError, PrincipalDisabledError, PrincipalErasedError
 from services.sessions.session import Actor
+from shared.errors import InvalidInputError
 from tests.support.signing_in import HOUR_MS, MINUTE_MS, PRINCIPAL, World, bytes_in, with_world
 
 
@@ -490,5 +494,98 @@ def test_s28_an_impersonated_session_is_short_and_names_who_acts() -> None:
         stored = world.kit.journal(world.ref()).values()
         of_other = [event.get("actor", {}).get("sub") for event in stored if event["session"] == other.session.id]
         assert ["support-7"] * 3 == of_other
+
+    with_world(scenario)
+
+
+def test_a_token_that_its_successor_has_ended_stays_ended_over_a_crash() -> None:
+    """That the successor was used is stored before it is let in."""
+
+    async def scenario(world: World) -> None:
+        first = (await world.create()).token
+        second = await world.rotated(first)
+        assert await world.counts(second)
+        await world.kit.advance(12_000)
+        assert "superseded" == await world.why(first)
+        await world.kit.kill()
+        await world.kit.advance(8_000)
+        assert "superseded" == await world.why(first)
+        assert await world.counts(second)
+
+    with_world(scenario)
+
+
+def test_a_third_window_is_no_thief_while_two_others_rotate() -> None:
+    """One after the other, within the window of the first: it is denied, and the session goes on."""
+
+    async def scenario(world: World) -> None:
+        first = (await world.create()).token
+        third = await world.rotated(await world.rotated(first))
+        late = await world.rotate(first)
+        assert isinstance(late, Denied)
+        assert "superseded" == late.reason
+        assert await world.counts(third)
+        await world.kit.advance(2 * MINUTE_MS)
+        assert isinstance(await world.rotate(first), Denied)
+        assert "reuse_detected" == await world.why(third)
+
+    with_world(scenario)
+
+
+def test_a_session_of_an_authentication_long_ago_counts_unless_everything_was_ended_since() -> None:
+    """A login that could not count is refused, and ends nobody's session to make room."""
+
+    async def scenario(world: World) -> None:
+        assert await world.counts((await world.create(auth_ms=0)).token)
+        await world.policy(limits={"total": 1})
+        await world.cut()
+        kept = await world.create()
+        with pytest.raises(InvalidInputError, match="authenticate anew") as refused:
+            await world.create(auth_ms=1_700_000_000_000)
+        assert "$.auth_ms" == refused.value.where
+        with pytest.raises(InvalidInputError) as refused:
+            await world.authenticate(kept.session.id, auth_ms=1_700_000_000_000)
+        assert "$.at_ms" == refused.value.where
+        assert await world.counts(kept.token)
+
+    with_world(scenario)
+
+
+def test_a_principal_that_is_disabled_and_then_erased_stays_disabled() -> None:
+    """Whatever time passes; enabling it lets it begin anew."""
+
+    async def scenario(world: World) -> None:
+        await world.create()
+        await world.ref().disable(PRINCIPAL)
+        await world.ref().erase(PRINCIPAL, 0)
+        with pytest.raises((PrincipalDisabledError, PrincipalErasedError)):
+            await world.create()
+        await world.kit.advance(HOUR_MS)
+        with pytest.raises((PrincipalDisabledError, PrincipalErasedError)):
+            await world.create()
+        assert PRINCIPAL.encode() not in bytes_in(world.kit.stored(world.ref()))
+        assert await world.ref().enable(PRINCIPAL)
+        assert await world.counts((await world.create()).token)
+
+    with_world(scenario)
+
+
+def test_data_leaves_room_for_sessions_and_a_full_principal_lets_in_whom_it_knows() -> None:
+    """What all sessions keep has a bound of its own; a use that does not fit is not noted, and counts."""
+
+    async def scenario(world: World) -> None:
+        await world.policy(limits={"total": 200})
+        rules = world.directory.rules("acme")
+        grants = [await world.create() for _ in range(40)]
+        body = msgspec.json.encode({"a": "x" * (DATA_BYTES_MAX - 20)})
+        kept = PRINCIPAL_DATA_BYTES_MAX // len(body)
+        for grant in grants[:kept]:
+            await world.ref().put_data(grant.session.id, body, None, rules)
+        with pytest.raises(DataTooLargeError, match="of all sessions"):
+            await world.ref().put_data(grants[kept].session.id, body, None, rules)
+        with pytest.raises(DataTooLargeError):
+            await world.create(data=body)
+        await world.ref().put_data(grants[0].session.id, body, None, rules)
+        await world.create()
 
     with_world(scenario)

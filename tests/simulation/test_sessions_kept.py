@@ -3,7 +3,9 @@
 import asyncio
 
 import msgspec
+import pytest
 
+from services.sessions.refusals import SessionEndedError
 from tests.support.signing_in import HOUR_MS, MINUTE_MS, PRINCIPAL, World, bytes_in, key_list, with_world
 
 DAY_MS = 24 * HOUR_MS
@@ -145,5 +147,21 @@ def test_tokens_outlive_a_new_key_and_end_with_the_key_that_made_them() -> None:
         world.use(key_list(0, 2))
         assert "never issued" == await world.why(old.token)
         assert await world.counts(successor)
+
+    with_world(scenario)
+
+
+def test_a_login_that_is_repeated_after_its_key_was_taken_out_is_over() -> None:
+    """What that key has signed counts no longer, and is not made anew."""
+
+    async def scenario(world: World) -> None:
+        grant = await world.create(key="k-1")
+        signing = world.desk._tokens._keys.signing
+        signing[2] = signing.pop(world.desk._tokens.signing_id)
+        world.desk._tokens._keys.signing_id = 2
+        with pytest.raises(SessionEndedError):
+            await world.create(key="k-1")
+        assert not await world.counts(grant.token)
+        assert await world.counts((await world.create(key="k-2")).token)
 
     with_world(scenario)

@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from litestar import Response, get, post
 from litestar.params import JSONBody
 
 from services.sessions.challenges import CrossSiteError, SignedOutError, StepUpError
-from services.sessions.cookies import clear_cookie
+from services.sessions.cookies import clear_cookies
 from services.sessions.front import TheFront
-from services.sessions.own import MyCall, MyToken
+from services.sessions.own import MyCall, MyToken, has_cookie
 from services.sessions.principal import Principal
 from services.sessions.records import Denied, SessionView, view_of
 from services.sessions.refusals import ImpersonationError
-from services.sessions.schemas import Granted, OwnSession, OwnSessions, Revoked, RevokeOwn, Whoami
+from services.sessions.schemas import OwnSession, OwnSessions, Revoked, RevokeOwn, Rotated, Whoami
 from shared.errors import UnauthenticatedError
 from shared.http.calls import AnyRequest
 from shared.http.errors import UnsupportedMediaTypeError
@@ -49,8 +50,11 @@ async def list_own(me: MyCall, front: TheFront, request: AnyRequest) -> OwnSessi
 
 
 @post("/v1/session/rotate", status_code=200, by_session=True, problems=_CHANGE, durable=True, tags=["own"])
-async def rotate(my_token: MyToken, front: TheFront) -> Granted:
-    """Replace the token. Whoever asks again within the window, or from another tab, gets the same one."""
+async def rotate(my_token: MyToken, front: TheFront, request: AnyRequest) -> Response[Rotated]:
+    """Replace the token. Whoever asks again within the window, or from another tab, gets the same one.
+
+    Whoever sent the cookie gets another one (`Set-Cookie`), and no token that a script could read.
+    """
     grant = await front.desk.rotate(my_token)
     if isinstance(grant, Denied):
         raise SignedOutError(grant.reason)
@@ -61,7 +65,11 @@ async def rotate(my_token: MyToken, front: TheFront) -> Granted:
         verdict = await front.desk.stand(located)
     if isinstance(verdict, Denied):
         raise SignedOutError(verdict.reason)
-    return front.granted(my_token.tenant, verdict.principal, grant)
+    given = front.granted(my_token.tenant, verdict.principal, grant)
+    if has_cookie(request):
+        shown = Rotated(principal=given.principal, token=None, set_cookie=None, session=given.session)
+        return Response(shown, headers={"set-cookie": given.set_cookie})
+    return Response(Rotated(**msgspec.structs.asdict(given)))
 
 
 @post(
@@ -70,7 +78,9 @@ async def rotate(my_token: MyToken, front: TheFront) -> Granted:
 async def logout(my_token: MyToken, me: MyCall, front: TheFront, request: AnyRequest) -> Response[None]:
     """End the session of the token that asks."""
     await front.call(request, my_token.address, Principal.revoke, my_token.session_id, "logout")
-    return Response(None, status_code=204, headers={**_LEAVING, "set-cookie": clear_cookie(me.policy)})
+    answer = Response(None, status_code=204, headers=_LEAVING)
+    answer.cookies.extend(clear_cookies(me.policy))
+    return answer
 
 
 @post(
