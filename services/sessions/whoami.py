@@ -2,7 +2,8 @@
 
 A gateway sends the header of its client's request, so nothing else of it means anything here: not its method, not the
 path behind `/v1/whoami`, not its query, and none of the fields that this answer sets. The token comes in
-`Authorization: Bearer` or in the cookie; both, or either twice, is a request that two programs could read in two ways.
+`Authorization: Bearer` or in the cookie; both, or either twice, is a request that two programs could read in two ways,
+and so is a demand of the gateway that stands there twice: nobody is let in by one of these.
 
 A yes is 200 with every field of the contract, `-` where there is nothing to say, so that a gateway that copies them
 always overwrites what its client sent. A no is 401 or, for a demand of the gateway that is not met, 401 with what is
@@ -110,7 +111,7 @@ class WhoamiLane:
         fields = arrival_of(scope).fields
         try:
             located = self._desk.located(*tokens_of(fields, scope["headers"]))
-            if located is None:
+            if located is None or _repeated((REQUIRE_ACR,), fields, scope["headers"]):
                 return NOBODY
             rules = self._desk.rules(located.tenant)
             verdict = self._now(located, rules)
@@ -192,12 +193,20 @@ def tokens_of(fields: dict[bytes, bytes], headers: list[tuple[bytes, bytes]]) ->
     Empty where there is none, or it could be read in two ways.
     """
     authorization, cookie = fields.get(b"authorization"), fields.get(b"cookie")
-    if len(fields) != len(headers) and sum(name in _CREDENTIALS for name, _ in headers) > 1:
+    if _repeated(_CREDENTIALS, fields, headers):
         return _NONE
     from_cookies = _NONE if cookie is None else cookie_tokens(cookie)
     if authorization is None:
         return from_cookies
     return _NONE if any(from_cookies) else (bearer_secret(authorization) or b"", b"")
+
+
+def _repeated(names: tuple[bytes, ...], fields: dict[bytes, bytes], headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether a field of one of the names came more than once."""
+    if len(fields) == len(headers):
+        return False
+    sent = [name for name, _ in headers if name in names]
+    return len(sent) != len(set(sent))
 
 
 def field_text(text: str) -> bytes:

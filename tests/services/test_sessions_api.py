@@ -182,6 +182,20 @@ def test_a_gateway_may_ask_for_more_assurance() -> None:
     with_sessions(scenario)
 
 
+def test_a_demand_that_stands_twice_is_met_by_nobody() -> None:
+    """As with a token that is sent twice: the client may have sent one of them. Other fields may be repeated."""
+
+    async def scenario(service: Sessions) -> None:
+        token = (await service.signed_in())["token"]
+        nobody = await service.whoami(None)
+        for twice in (("aal2", "aal1"), ("aal1", "aal2"), ("aal1", "aal1")):
+            assert nobody == await service.whoami(token, headers=[("x-require-acr", wanted) for wanted in twice])
+        others = [("accept", "a/b"), ("accept", "c/d"), ("cookie", "theme=dark"), ("x-require-acr", "aal1")]
+        assert 200 == (await service.whoami(token, headers=others)).status
+
+    with_sessions(scenario)
+
+
 def test_s25_the_cookie_is_bound_to_its_host() -> None:
     """S-25: each attribute; a higher assurance does not outlive the window, a domain changes the prefix."""
 
