@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 
 from litestar.di import Provide
 
@@ -30,7 +31,7 @@ from services.sessions.routes import HANDLERS
 from services.sessions.settings import SessionsSettings
 from services.sessions.tokens import Tokens
 from services.sessions.watching import SessionWatch
-from services.sessions.whoami import PATH, WhoamiLane
+from services.sessions.whoami import DEADLINE_MS, PATH, WhoamiLane
 from shared.errors import TenureError
 from shared.http.admin import OperatorApi
 from shared.http.app import asgi, create_app, openapi_json
@@ -136,7 +137,8 @@ class Service:
             observe=node.metrics.http_request,
             durability=node.durability,
         )
-        lane = WhoamiLane(objects, desk=desk, host=node.host, table=table, count=node.metrics.bind_http)
+        gateways = Desk(tokens, directory, partial(node.host.call, deadline_ms=DEADLINE_MS))
+        lane = WhoamiLane(objects, desk=gateways, host=node.host, table=table, count=node.metrics.bind_http)
         public = Guard(
             lane,
             bare=(PATH,),

@@ -119,14 +119,14 @@ class Desk:
         issued: Issued = await self._call(address, Principal.create, order, self.rules(tenant), once=once)
         return self._granted(address, issued)
 
-    async def stand(self, located: Located, client_address: str = "") -> Presence | Denied:
+    async def stand(self, located: Located) -> Presence | Denied:
         """What a token is worth.
 
         Raises:
             TenureError: as `Host.call`: nobody can say.
         """
-        args = (located.session_id, located.token.generation, self.verifier(located), client_address)
-        reply: Presence | Denied = await self._call(located.address, Principal.stand, *args, self.rules(located.tenant))
+        args = (located.session_id, located.token.generation, self.verifier(located), self.rules(located.tenant))
+        reply: Presence | Denied = await self._call(located.address, Principal.stand, *args)
         if isinstance(reply, Presence):
             await self.note(located, reply)
         return reply

@@ -123,7 +123,7 @@ class Principal(Holding):
     # Using.
 
     @readonly
-    def stand(self, session_id: str, generation: int, verifier: bytes, address: str, rules: Rules) -> Presence | Denied:
+    def stand(self, session_id: str, generation: int, verifier: bytes, rules: Rules) -> Presence | Denied:
         """What a token is worth; if it counts, its session was used. Nothing is waited for but earlier changes."""
         session = self.storage.get(f"s/{session_id}", Session)
         if session is None:
@@ -136,7 +136,7 @@ class Principal(Holding):
             return self._denied(verdict)
         now_ms = self.clock.now_ms()
         if now_ms - seen.at_ms >= TOUCH_MS or generation == session.generation > seen.generation:
-            seen = used(session, seen, generation=generation, address=address, now_ms=now_ms)
+            seen = used(session, seen, generation=generation, now_ms=now_ms)
             with suppress(TooLargeError):  # The principal is full: the session ends as if it had not been used.
                 self.storage.put_soft(f"u/{session_id}", seen)
         record = self.storage.get("p", PrincipalRecord)

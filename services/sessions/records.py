@@ -102,7 +102,6 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
     client: str
     label: str
     address: str
-    last_address: str
     user_agent: str
     generation: int
     actor: Actor | None
@@ -192,7 +191,6 @@ def view_of(session_id: str, session: Session, seen: Seen, policy: Policy | None
         client=session.client,
         label=session.label,
         address=session.address,
-        last_address=seen.address,
         user_agent=session.user_agent,
         generation=session.generation,
         actor=session.actor,

@@ -90,7 +90,6 @@ class Seen(msgspec.Struct, frozen=True):
     """The last use. Stored without haste: where it is lost, the session ends earlier, never later."""
 
     at_ms: int
-    address: str = ""
     generation: int = 0
     """The newest generation that was used."""
     generation_ms: int = 0
@@ -177,9 +176,9 @@ def window_ends(session: Session, previous: Previous, seen: Seen, policy: Policy
     return min(grace_ms, seen.generation_ms + policy.rotation_overlap_ms)
 
 
-def used(session: Session, seen: Seen, *, generation: int, address: str, now_ms: int) -> Seen:
+def used(session: Session, seen: Seen, *, generation: int, now_ms: int) -> Seen:
     """The last use after one more, of a token of that generation."""
     newest, newest_ms = seen.generation, seen.generation_ms
     if generation == session.generation and generation > newest:
         newest, newest_ms = generation, now_ms
-    return Seen(now_ms, address or seen.address, newest, newest_ms)
+    return Seen(now_ms, newest, newest_ms)

@@ -41,6 +41,7 @@ from shared.telemetry.series import Histogram
 PATH = "/v1/whoami"
 REQUIRE_ACR = b"x-require-acr"
 DEADLINE_MS = 5_000
+"""How long its objects may take: a gateway waits no longer."""
 EMPTY = b"-"
 _NONE = (b"", b"")
 _CREDENTIALS = (b"authorization", b"cookie")
@@ -90,7 +91,7 @@ class WhoamiLane:
         self._host = host
         self._table = table
         self._stopwatch = stopwatch
-        self._counted = {status: count("GET", PATH, status) for status in (200, 401, 503)}
+        self._counted = {status: count("GET", PATH, status) for status in (200, 401, 503, 504)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or hand the request on."""
@@ -136,7 +137,6 @@ class WhoamiLane:
             located.session_id,
             located.token.generation,
             self._desk.verifier(located),
-            "",
             rules,
         )
         if isinstance(reply, NotNow):

@@ -66,7 +66,7 @@ def _lines(session: Any) -> Iterator[str]:
     for name in ("amr", "roles"):
         if session[name]:
             yield f"{name}: {', '.join(printable(word) for word in session[name])}"
-    for name in ("client", "label", "address", "last_address", "user_agent"):
+    for name in ("client", "label", "address", "user_agent"):
         if session[name]:
             yield f"{name.replace('_', ' ')}: {printable(session[name])}"
     if session["actor"] is not None:

@@ -390,7 +390,7 @@ def test_s20_a_paused_owner_lets_nobody_in_whom_its_successor_has_signed_out() -
         await world.polled()
         located = world.desk.located(grant.token.encode())
         assert located is not None
-        args = (located.session_id, 1, world.desk.verifier(located), "", world.directory.rules("acme"))
+        args = (located.session_id, 1, world.desk.verifier(located), world.directory.rules("acme"))
         asked = asyncio.ensure_future(former.call(located.address, Principal.stand, *args))
         await asyncio.sleep(0)
         former.process.resume()

@@ -9,6 +9,7 @@ from services.sessions.expiry import Lifetime, ends, lifetime_from, lifetime_und
 from services.sessions.limits import Candidate, Room, room_for
 from services.sessions.merge_patch import merged
 from services.sessions.policy import Limits, Policy
+from services.sessions.session import Seen
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -28,6 +29,15 @@ def test_presets_are_those_of_nist(preset: Any, absolute_ms: int, idle_ms: int) 
     """And what is said beside them counts instead."""
     assert (absolute_ms, idle_ms) == Policy(preset=preset).time_outs
     assert (HOUR_MS, 0) == Policy(preset=preset, absolute_ms=HOUR_MS, idle_ms=0).time_outs
+
+
+def test_a_use_that_an_earlier_release_has_stored_is_read() -> None:
+    """It had an address, which was always empty; and that release reads what this one stores."""
+    stored = msgspec.msgpack.encode({"at_ms": 5, "address": "", "generation": 2, "generation_ms": 4})
+    assert Seen(5, 2, 4) == msgspec.msgpack.decode(stored, type=Seen)
+    assert {"at_ms": 5, "generation": 2, "generation_ms": 4} == msgspec.msgpack.decode(
+        msgspec.msgpack.encode(Seen(5, 2, 4))
+    )
 
 
 @pytest.mark.parametrize(
