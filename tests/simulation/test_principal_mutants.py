@@ -1,0 +1,112 @@
+"""Broken variants of a principal, each caught by a named test or by the random histories beside its reference."""
+
+from functools import partial
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from services.sessions.holding import Holding
+from services.sessions.principal import Principal
+from shared.errors import TenureError
+from tests.simulation import test_sessions as sessions
+from tests.simulation.test_core_mutants import Mutant, Text, changed
+from tests.simulation.test_principal_model import Model
+
+HISTORIES = partial(
+    run_state_machine_as_test,
+    Model,
+    settings=settings(
+        max_examples=60, stateful_step_count=40, deadline=None, derandomize=True, database=None, phases=[Phase.generate]
+    ),
+)
+"""As many as show it: what is found need not be made smaller."""
+
+MUTANTS = (
+    Mutant(
+        "limit_without_the_one_that_comes",
+        Principal,
+        "create",
+        Text("for session_id in evicted:", "for session_id in evicted[1:]:"),
+        sessions.test_s05_a_limit_is_exact_when_all_come_at_once,
+    ),
+    Mutant(
+        "let_in_though_disabled",
+        Principal,
+        "create",
+        Text("if record.disabled_ms:", "if False:"),
+        sessions.test_s18_disabling_ends_everything_until_it_is_enabled,
+    ),
+    Mutant(
+        "use_that_is_not_noted",
+        Principal,
+        "stand",
+        Text('self.storage.put_soft(f"u/{session_id}", seen)', "pass"),
+        HISTORIES,
+    ),
+    Mutant(
+        "each_window_gets_its_own_successor",
+        Principal,
+        "rotate",
+        Text("if generation == session.generation:", "if True:"),
+        sessions.test_s15_all_who_rotate_one_token_get_the_same_successor,
+    ),
+    Mutant(
+        "successor_for_who_did_not_step_up",
+        Principal,
+        "rotate",
+        Text("session.previous.elevated", "False"),
+        sessions.test_s14_an_older_generation_never_gets_what_came_after_it,
+    ),
+    Mutant(
+        "thief_whoever_steps_up_in_another_window",
+        Principal,
+        "rotate",
+        Text(" and not overtaken", ""),
+        sessions.test_s16_a_window_that_rotates_while_another_steps_up_is_no_thief,
+    ),
+    Mutant(
+        "reuse_told_every_time",
+        Principal,
+        "_reused",
+        Text("if session.reuse_told != session.generation:", "if True:"),
+        sessions.test_s16_a_policy_may_deny_a_reuse_and_keep_the_session,
+    ),
+    Mutant(
+        "reuse_that_ends_nothing",
+        Principal,
+        "_reused",
+        Text('self.end(session_id, "reuse_detected", rules)', "pass"),
+        sessions.test_s16_a_rotation_with_an_old_token_ends_the_session_once,
+    ),
+    Mutant(
+        "all_others_and_oneself",
+        Principal,
+        "revoke_all",
+        Text(" if session_id != except_id", ""),
+        sessions.test_s02_revoking_all_others_leaves_one_while_each_is_being_rotated,
+    ),
+    Mutant(
+        "rotation_that_begins_the_time_anew",
+        Holding,
+        "renew",
+        Text(" if elevated else session.lifetime", ""),
+        HISTORIES,
+    ),
+    Mutant(
+        "token_of_before_stands_for_what_came_after",
+        Holding,
+        "renew",
+        Text("assurance=session.assurance\n", "assurance=assurance\n"),
+        sessions.test_s14_an_older_generation_never_gets_what_came_after_it,
+    ),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_the_named_test_detects_the_mutant(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is named fails on the changed principal, by an assertion, an answer of another kind or an error of the core."""
+    monkeypatch.setattr(mutant.owner, mutant.method, changed(vars(mutant.owner)[mutant.method], mutant.change))
+    with pytest.raises((AssertionError, AttributeError, pytest.fail.Exception, TenureError)):
+        mutant.test()
