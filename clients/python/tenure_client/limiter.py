@@ -1,10 +1,9 @@
 """May this pass? One question to the rate limiter."""
 
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from tenure_client.transport import Transport
+from tenure_client.transport import Client
 
 
 @dataclass(frozen=True)
@@ -19,20 +18,12 @@ class Decision:
     shown: dict[str, Any]
 
 
-class Limiter:
+class Limiter(Client):
     """Calls a rate limiter. A check is made once, since one that was heard has counted; `answer_s` is its patience."""
 
     def __init__(self, url: str, key: str, *, answer_s: float = 1.0) -> None:
-        self._transport = Transport(url, key)
+        super().__init__(url, key)
         self._answer_s = answer_s
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._transport.close()
 
     async def check(self, policy: str, subject: str, *, cost: int = 1, peek: bool = False) -> Decision:
         """Take `cost` from all limits of the policy, or from none; `peek` takes nothing.

@@ -2,11 +2,10 @@
 
 import uuid
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
-from tenure_client.transport import Transport
+from tenure_client.transport import Client
 
 
 @dataclass(frozen=True)
@@ -25,19 +24,8 @@ class Ticket:
     expires_in_ms: int
 
 
-class Rooms:
+class Rooms(Client):
     """Calls the rooms of a session manager. Every call may be made again without harm, and is, while it is away."""
-
-    def __init__(self, url: str, key: str) -> None:
-        self._transport = Transport(url, key)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._transport.close()
 
     async def ticket(self, room: str, name: str, *, session: tuple[str, str] | None = None) -> Ticket:
         """A ticket for a user whom the others see by that name; with `session` (principal, id) it ends with that.

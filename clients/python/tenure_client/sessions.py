@@ -3,12 +3,11 @@
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
 from tenure_client.errors import ApiError
-from tenure_client.transport import Transport
+from tenure_client.transport import Client
 
 
 @dataclass(frozen=True)
@@ -34,19 +33,8 @@ class SignedIn:
     session: Session
 
 
-class Sessions:
+class Sessions(Client):
     """Calls a session manager. Every call may be made again without harm, and is, while the service is away."""
-
-    def __init__(self, url: str, key: str) -> None:
-        self._transport = Transport(url, key)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._transport.close()
 
     async def begin(
         self,

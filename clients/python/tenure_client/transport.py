@@ -8,7 +8,8 @@ others (full jitter), for as long as its caller has said; 0 s means once.
 import asyncio
 import random
 from collections.abc import Mapping
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import httpx
 
@@ -95,3 +96,18 @@ def _retry_after_s(answer: httpx.Response) -> float:
         return min(float(answer.headers.get("retry-after", 0)), BACKOFF_S_MAX)
     except ValueError:
         return 0.0
+
+
+class Client:
+    """What calls one service with one key; it is opened and closed by `async with`."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self._transport = Transport(url, key)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._transport.close()

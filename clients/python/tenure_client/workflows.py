@@ -2,11 +2,10 @@
 
 import uuid
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
-from tenure_client.transport import ANSWER_S, Transport
+from tenure_client.transport import ANSWER_S, Client
 
 ENDED = frozenset({"succeeded", "failed", "cancelled", "terminated"})
 WAIT_S_MAX = 30  # Of one request; `wait` makes as many as it takes.
@@ -37,19 +36,8 @@ class Run:
         return (self.shown.get("end") or {}).get("error")
 
 
-class Workflows:
+class Workflows(Client):
     """Calls a workflow service. Every call may be made again without harm, and is, while the service is away."""
-
-    def __init__(self, url: str, key: str) -> None:
-        self._transport = Transport(url, key)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._transport.close()
 
     async def start(
         self,
