@@ -9,10 +9,22 @@ from shared.bounds import CALL_BYTES, HANDLER_DEADLINE_MS
 from shared.errors import InvalidInputError
 from shared.http.arrival import arrival_of
 from shared.objects.address import Address
+from shared.objects.errors import (
+    CommitFailedError,
+    DeadlineExceededError,
+    KeyReusedError,
+    NoRoomError,
+    OutcomeUnknownError,
+)
 from shared.objects.host import Host
 from shared.objects.once import KeyedRequest
 
 AnyRequest: TypeAlias = Request[Any, Any, Any]
+
+WRITE_PROBLEMS = (DeadlineExceededError, CommitFailedError, OutcomeUnknownError, NoRoomError)
+"""What a call that changes an object can come to, beside what its own method refuses."""
+KEYED_PROBLEMS = (*WRITE_PROBLEMS, KeyReusedError)
+"""The same, of a call that may have an `Idempotency-Key`."""
 
 
 async def call_for(

@@ -16,16 +16,9 @@ from shared.bounds import WEBHOOK_NAME_BYTES_MAX
 from shared.clock import rfc3339
 from shared.errors import ConflictError, InvalidInputError
 from shared.http.auth import Caller, require
-from shared.http.calls import AnyRequest, call_for
+from shared.http.calls import KEYED_PROBLEMS, AnyRequest, call_for
 from shared.http.cursors import PageCursor, PageLimit, read_cursor, written_cursor
 from shared.objects.address import Address
-from shared.objects.errors import (
-    CommitFailedError,
-    DeadlineExceededError,
-    KeyReusedError,
-    NoRoomError,
-    OutcomeUnknownError,
-)
 from shared.objects.host import Host
 from shared.outbound.signing import secret_text
 from shared.storage.interface import StoreFullError
@@ -47,7 +40,6 @@ from shared.webhooks.schemas import (
 _WEBHOOK = "/v1/webhooks/{name:str}"
 _DELIVERY = _WEBHOOK + "/deliveries/{message_id:str}"
 _CREATED = {201: ResponseSpec(data_container=WebhookView, description="It is new.", generate_examples=False)}
-_WRITE_PROBLEMS = (DeadlineExceededError, CommitFailedError, OutcomeUnknownError, NoRoomError, KeyReusedError)
 _NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{WEBHOOK_NAME_BYTES_MAX}}}")
 _MESSAGE = re.compile(r"msg_[0-9a-f]{32}")
 
@@ -96,10 +88,10 @@ def webhook_routes(form: type[Subscription], *, read: str, admin: str) -> list[H
             durable=True,
             **manages,
         )(rotate_secret),
-        post(f"{_WEBHOOK}/test", problems=_WRITE_PROBLEMS, **sends)(test_webhook),
+        post(f"{_WEBHOOK}/test", problems=KEYED_PROBLEMS, **sends)(test_webhook),
         get(f"{_WEBHOOK}/deliveries", **reads)(list_deliveries),
         get(_DELIVERY, of_object=True, **reads)(get_delivery),
-        post(f"{_DELIVERY}/redeliver", problems=(*_WRITE_PROBLEMS, ConflictError), of_object=True, **sends)(redeliver),
+        post(f"{_DELIVERY}/redeliver", problems=(*KEYED_PROBLEMS, ConflictError), of_object=True, **sends)(redeliver),
     ]
 
 

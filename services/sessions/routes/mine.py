@@ -16,13 +16,12 @@ from services.sessions.records import Denied, SessionView, view_of
 from services.sessions.refusals import ImpersonationError
 from services.sessions.schemas import OwnSession, OwnSessions, Revoked, RevokeOwn, Rotated, Whoami
 from shared.errors import UnauthenticatedError
-from shared.http.calls import AnyRequest
+from shared.http.calls import WRITE_PROBLEMS, AnyRequest
 from shared.http.errors import UnsupportedMediaTypeError
-from shared.objects.errors import CommitFailedError, DeadlineExceededError, NoRoomError, OutcomeUnknownError
+from shared.objects.errors import DeadlineExceededError
 
-_WRITE = (DeadlineExceededError, CommitFailedError, OutcomeUnknownError, NoRoomError)
 _MINE = (UnauthenticatedError, SignedOutError)
-_CHANGE = (*_WRITE, *_MINE, CrossSiteError, UnsupportedMediaTypeError)
+_CHANGE = (*WRITE_PROBLEMS, *_MINE, CrossSiteError, UnsupportedMediaTypeError)
 _LEAVING = {"clear-site-data": '"cache","cookies","storage"'}
 
 

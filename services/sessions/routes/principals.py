@@ -34,21 +34,16 @@ from services.sessions.schemas import (
     SessionList,
 )
 from shared.http.auth import Caller, require
-from shared.http.calls import AnyRequest, idempotency_key
+from shared.http.calls import KEYED_PROBLEMS, WRITE_PROBLEMS, AnyRequest, idempotency_key
 from shared.objects.errors import (
-    CommitFailedError,
     DeadlineExceededError,
-    KeyReusedError,
-    NoRoomError,
-    OutcomeUnknownError,
 )
 
 CREATE, READ, DATA = "sessions:create", "sessions:read", "sessions:data"
 ELEVATE, REVOKE, ADMIN, PRIVACY = "sessions:elevate", "sessions:revoke", "sessions:admin", "sessions:privacy"
 _SESSION = "/v1/principals/{principal_name:str}/sessions/{session_id:str}"
-_WRITE = (DeadlineExceededError, CommitFailedError, OutcomeUnknownError, NoRoomError)
 _OF_SESSION = (UnknownSessionError, SessionEndedError)
-_BEGIN = (*_WRITE, SessionLimitError, PrincipalDisabledError, PrincipalErasedError, DataTooLargeError, KeyReusedError)
+_BEGIN = (*KEYED_PROBLEMS, SessionLimitError, PrincipalDisabledError, PrincipalErasedError, DataTooLargeError)
 Text = FromPath[str]
 
 
@@ -117,7 +112,13 @@ async def get_session(
 
 
 @delete(
-    _SESSION, status_code=204, guards=[require(REVOKE)], problems=_WRITE, durable=True, of_object=True, tags=["ending"]
+    _SESSION,
+    status_code=204,
+    guards=[require(REVOKE)],
+    problems=WRITE_PROBLEMS,
+    durable=True,
+    of_object=True,
+    tags=["ending"],
 )
 async def revoke_session(
     *, credential: Caller, principal: Name, session_id: Text, front: TheFront, request: AnyRequest
@@ -131,7 +132,7 @@ async def revoke_session(
     "/v1/principals/{principal_name:str}/sessions/revoke",
     status_code=200,
     guards=[require(REVOKE)],
-    problems=_WRITE,
+    problems=WRITE_PROBLEMS,
     durable=True,
     of_object=True,
     tags=["ending"],
@@ -149,7 +150,7 @@ async def revoke_sessions(
     _SESSION + "/authenticate",
     status_code=200,
     guards=[require(ELEVATE)],
-    problems=(*_WRITE, *_OF_SESSION, ImpersonationError, KeyReusedError),
+    problems=(*KEYED_PROBLEMS, *_OF_SESSION, ImpersonationError),
     durable=True,
     of_object=True,
     repeatable=True,
@@ -190,7 +191,7 @@ async def get_data(
 @put(
     _SESSION + "/data",
     guards=[require(DATA)],
-    problems=(*_WRITE, *_OF_SESSION, StaleDataError, DataTooLargeError, IfMatchRequiredError),
+    problems=(*WRITE_PROBLEMS, *_OF_SESSION, StaleDataError, DataTooLargeError, IfMatchRequiredError),
     durable=True,
     of_object=True,
     tags=["data"],
@@ -216,7 +217,7 @@ async def put_data(
 @patch(
     _SESSION + "/data",
     guards=[require(DATA)],
-    problems=(*_WRITE, *_OF_SESSION, StaleDataError, DataTooLargeError, IfMatchRequiredError),
+    problems=(*WRITE_PROBLEMS, *_OF_SESSION, StaleDataError, DataTooLargeError, IfMatchRequiredError),
     durable=True,
     of_object=True,
     tags=["data"],
@@ -244,7 +245,7 @@ async def patch_data(
     "/v1/principals/{principal_name:str}/disable",
     status_code=200,
     guards=[require(ADMIN)],
-    problems=_WRITE,
+    problems=WRITE_PROBLEMS,
     durable=True,
     of_object=True,
     tags=["ending"],
@@ -259,7 +260,7 @@ async def disable(credential: Caller, principal: Name, front: TheFront, request:
     "/v1/principals/{principal_name:str}/enable",
     status_code=204,
     guards=[require(ADMIN)],
-    problems=_WRITE,
+    problems=WRITE_PROBLEMS,
     durable=True,
     of_object=True,
     tags=["ending"],
@@ -298,7 +299,7 @@ async def export(credential: Caller, principal: Name, front: TheFront, request: 
     "/v1/principals/{principal_name:str}",
     status_code=200,
     guards=[require(PRIVACY)],
-    problems=_WRITE,
+    problems=WRITE_PROBLEMS,
     durable=True,
     of_object=True,
     tags=["privacy"],

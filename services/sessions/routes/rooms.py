@@ -25,15 +25,11 @@ from services.sessions.room import (
 )
 from services.sessions.schemas import EnterRoom, Patched
 from shared.http.auth import Caller, require
-from shared.http.calls import AnyRequest, call_for, idempotency_key
+from shared.http.calls import KEYED_PROBLEMS, AnyRequest, call_for, idempotency_key
 from shared.http.errors import ForeignOriginError, UpgradeRequiredError
 from shared.http.tickets import Ticket
 from shared.objects.errors import (
-    CommitFailedError,
     DeadlineExceededError,
-    KeyReusedError,
-    NoRoomError,
-    OutcomeUnknownError,
 )
 from shared.objects.once import KeyedRequest
 
@@ -93,15 +89,7 @@ async def get_document(credential: Caller, room: RoomName, front: TheFront, requ
 @patch(
     _ROOM + "/document",
     guards=[require(WRITE)],
-    problems=(
-        DeadlineExceededError,
-        CommitFailedError,
-        OutcomeUnknownError,
-        NoRoomError,
-        StaleDocumentError,
-        DocumentTooLargeError,
-        KeyReusedError,
-    ),
+    problems=(*KEYED_PROBLEMS, StaleDocumentError, DocumentTooLargeError),
     durable=True,
     of_object=True,
     repeatable=True,

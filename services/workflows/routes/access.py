@@ -27,15 +27,8 @@ from shared.bounds import HANDLER_DEADLINE_MS
 from shared.errors import InvalidInputError, PreconditionFailedError
 from shared.http.arrival import arrival_of
 from shared.http.auth import Caller
-from shared.http.calls import AnyRequest, call_for, idempotency_key
+from shared.http.calls import KEYED_PROBLEMS, AnyRequest, call_for, idempotency_key
 from shared.objects.address import Address
-from shared.objects.errors import (
-    CommitFailedError,
-    DeadlineExceededError,
-    KeyReusedError,
-    NoRoomError,
-    OutcomeUnknownError,
-)
 from shared.objects.host import Host
 from shared.objects.once import KeyedRequest
 
@@ -44,8 +37,7 @@ WRITE = "workflows:write"
 WORK = "workflows:work"
 ADMIN = "workflows:admin"
 
-WRITE_PROBLEMS = (DeadlineExceededError, CommitFailedError, OutcomeUnknownError, NoRoomError, KeyReusedError)
-EVENT_PROBLEMS = (*WRITE_PROBLEMS, PreconditionFailedError, RunClosedError, RunGoneError, RunTooLargeError)
+EVENT_PROBLEMS = (*KEYED_PROBLEMS, PreconditionFailedError, RunClosedError, RunGoneError, RunTooLargeError)
 ANSWER_PROBLEMS = (*EVENT_PROBLEMS, NotWaitingError, PayloadTooLargeError, WrongAnswerError)
 SIGNAL_PROBLEMS = (*EVENT_PROBLEMS, MailboxFullError, PayloadTooLargeError)
 

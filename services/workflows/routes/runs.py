@@ -20,14 +20,14 @@ from services.workflows.refusals import (
     RunTooLargeError,
     WrongAnswerError,
 )
-from services.workflows.routes.access import ADMIN, READ, WRITE, WRITE_PROBLEMS, Runs, TheRun, TheRuns, preferred_wait_s
+from services.workflows.routes.access import ADMIN, READ, WRITE, Runs, TheRun, TheRuns, preferred_wait_s
 from services.workflows.run import WorkflowRun
 from services.workflows.schemas import HistoryPage, RunView, StartRun
 from services.workflows.standing import Look
 from services.workflows.views import history_page, run_view
 from shared.errors import ConflictError
 from shared.http.auth import Caller, require
-from shared.http.calls import AnyRequest, call_for, idempotency_key
+from shared.http.calls import KEYED_PROBLEMS, AnyRequest, call_for, idempotency_key
 from shared.http.cursors import PageLimit
 from shared.objects.address import Address
 from shared.objects.errors import DeadlineExceededError
@@ -49,7 +49,7 @@ _UNCHANGED = {304: ResponseSpec(data_container=None, description="Nothing has ch
     status_code=201,
     guards=[require(WRITE)],
     problems=(
-        *WRITE_PROBLEMS,
+        *KEYED_PROBLEMS,
         UnknownDefinitionError,
         RunExistsError,
         WrongAnswerError,
@@ -125,7 +125,7 @@ async def get_history(
 @delete(
     "/v1/runs/{run_id:str}",
     guards=[require(ADMIN)],
-    problems=(*WRITE_PROBLEMS, ConflictError, RunGoneError),
+    problems=(*KEYED_PROBLEMS, ConflictError, RunGoneError),
     durable=True,
     of_object=True,
     tags=["runs"],

@@ -14,7 +14,7 @@ from services.workflows.draft import Surroundings
 from services.workflows.machine import start
 from services.workflows.paths import name_in, run_path
 from services.workflows.refusals import PayloadTooLargeError, WrongAnswerError
-from services.workflows.routes.access import READ, WRITE, WRITE_PROBLEMS, TheRuns
+from services.workflows.routes.access import READ, WRITE, TheRuns
 from services.workflows.schedule import LISTED, Schedule, ScheduleLook
 from services.workflows.schedule_schemas import (
     BackfillBegun,
@@ -36,7 +36,7 @@ from services.workflows.timetable import Timetable, check_timetable, local, prev
 from shared.bounds import MOMENT_MS_MAX
 from shared.errors import ConflictError, InvalidInputError
 from shared.http.auth import Caller, require
-from shared.http.calls import AnyRequest
+from shared.http.calls import KEYED_PROBLEMS, AnyRequest
 from shared.http.cursors import PageCursor, PageLimit, read_cursor, written_cursor
 from shared.objects.address import Address
 
@@ -51,7 +51,7 @@ _SHOWN = 5
 @put(
     _SCHEDULE,
     guards=[require(WRITE)],
-    problems=(*WRITE_PROBLEMS, UnknownDefinitionError, WrongAnswerError, PayloadTooLargeError),
+    problems=(*KEYED_PROBLEMS, UnknownDefinitionError, WrongAnswerError, PayloadTooLargeError),
     responses=_CREATED,
     response_description="It was there, and is so from now on.",
     durable=True,
@@ -97,7 +97,7 @@ async def list_schedules(
     return ScheduleList(schedules=found, next_cursor=None if page.after is None else written_cursor(page.after))
 
 
-@delete(_SCHEDULE, guards=[require(WRITE)], problems=WRITE_PROBLEMS, durable=True, of_object=True, tags=["schedules"])
+@delete(_SCHEDULE, guards=[require(WRITE)], problems=KEYED_PROBLEMS, durable=True, of_object=True, tags=["schedules"])
 async def delete_schedule(credential: Caller, runs: TheRuns, schedule_id: FromPath[str], request: AnyRequest) -> None:
     """Forget a schedule. Runs that it has started go on."""
     await runs.call(request, _address(credential, schedule_id), Schedule.delete)
@@ -107,7 +107,7 @@ async def delete_schedule(credential: Caller, runs: TheRuns, schedule_id: FromPa
     _SCHEDULE + "/pause",
     status_code=200,
     guards=[require(WRITE)],
-    problems=WRITE_PROBLEMS,
+    problems=KEYED_PROBLEMS,
     durable=True,
     of_object=True,
     tags=["schedules"],
@@ -129,7 +129,7 @@ async def pause_schedule(
     _SCHEDULE + "/resume",
     status_code=200,
     guards=[require(WRITE)],
-    problems=WRITE_PROBLEMS,
+    problems=KEYED_PROBLEMS,
     durable=True,
     of_object=True,
     tags=["schedules"],
@@ -151,7 +151,7 @@ async def resume_schedule(
     _SCHEDULE + "/trigger",
     status_code=202,
     guards=[require(WRITE)],
-    problems=(*WRITE_PROBLEMS, ConflictError),
+    problems=(*KEYED_PROBLEMS, ConflictError),
     durable=True,
     of_object=True,
     repeatable=True,
@@ -174,7 +174,7 @@ async def trigger_schedule(
     _SCHEDULE + "/backfill",
     status_code=202,
     guards=[require(WRITE)],
-    problems=(*WRITE_PROBLEMS, ConflictError),
+    problems=(*KEYED_PROBLEMS, ConflictError),
     durable=True,
     of_object=True,
     repeatable=True,

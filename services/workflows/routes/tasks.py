@@ -40,15 +40,14 @@ from services.workflows.task_schemas import (
 from services.workflows.tickets import Ticket, ticket_of, token_of
 from shared.http.arrival import arrival_of
 from shared.http.auth import Caller, require
-from shared.http.calls import AnyRequest
+from shared.http.calls import WRITE_PROBLEMS, AnyRequest
 from shared.http.cursors import PageCursor, PageLimit, read_cursor, written_cursor
-from shared.objects.errors import CommitFailedError, DeadlineExceededError, NoRoomError, OutcomeUnknownError
+from shared.objects.errors import DeadlineExceededError
 
 TheDesk = NamedDependency[Desk]
 Token = Annotated[str, PathParameter(description="As the task was given with it.")]
 _NONE = {204: ResponseSpec(data_container=None, description="Nothing to do for as long as was waited.")}
-_UNSURE = (DeadlineExceededError, CommitFailedError, OutcomeUnknownError, NoRoomError)
-_LATE = (*_UNSURE, SupersededError, AlreadyCompletedError, TimedOutError, RunClosedError, UnknownSerialError)
+_LATE = (*WRITE_PROBLEMS, SupersededError, AlreadyCompletedError, TimedOutError, RunClosedError, UnknownSerialError)
 _TOO_LARGE = (PayloadTooLargeError, RunTooLargeError)
 
 
@@ -56,7 +55,7 @@ _TOO_LARGE = (PayloadTooLargeError, RunTooLargeError)
     "/v1/queues/{queue:str}/poll",
     status_code=200,
     guards=[require(WORK)],
-    problems=_UNSURE,
+    problems=WRITE_PROBLEMS,
     responses=_NONE,
     response_description="Tasks, each leased to the worker until its `lease_until_ms`.",
     durable=True,
@@ -160,7 +159,7 @@ async def heartbeat_task(
     "/v1/tasks/{token:str}/release",
     status_code=204,
     guards=[require(WORK)],
-    problems=(*_UNSURE, SupersededError, UnknownSerialError),
+    problems=(*WRITE_PROBLEMS, SupersededError, UnknownSerialError),
     durable=True,
     of_object=True,
     tags=["tasks"],
