@@ -8,9 +8,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from shared.testing.valkey import start_valkey
 from tests.architecture.tree import ROOT
-from tests.support.session_manager import Manager
+from tests.support.session_manager import Manager, running_manager
 from tests.support.shell import run_in_shell, shell_blocks
 
 pytestmark = pytest.mark.e2e
@@ -20,13 +19,8 @@ GUIDE = ROOT / "docs/how-to/rooms.md"
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[Manager]:
     """A running one, on a store of its own."""
-    with start_valkey(tmp_path, durable=True) as store:
-        running = Manager(tmp_path, store.url)
-        running.start()
-        try:
-            yield running
-        finally:
-            running.kill()
+    with running_manager(tmp_path) as running:
+        yield running
 
 
 def entered(manager: Manager, ticket: str) -> ClientConnection:

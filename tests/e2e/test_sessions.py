@@ -15,7 +15,7 @@ from websockets.sync.client import ClientConnection, connect
 from services.sessions.keys import read_keys
 from shared.testing.valkey import start_valkey
 from tests.architecture.tree import ROOT
-from tests.support.session_manager import COMMAND, Manager
+from tests.support.session_manager import COMMAND, Manager, running_manager
 
 pytestmark = pytest.mark.e2e
 GUIDE = ROOT / "docs/how-to/keep-users-signed-in.md"
@@ -24,13 +24,8 @@ GUIDE = ROOT / "docs/how-to/keep-users-signed-in.md"
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[Manager]:
     """A running one, on a store of its own that has what it has answered on its disk."""
-    with start_valkey(tmp_path, durable=True) as store:
-        running = Manager(tmp_path, store.url)
-        running.start()
-        try:
-            yield running
-        finally:
-            running.kill()
+    with running_manager(tmp_path) as running:
+        yield running
 
 
 def test_s19_what_was_acknowledged_survives_kill_9(manager: Manager) -> None:

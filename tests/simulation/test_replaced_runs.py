@@ -22,7 +22,7 @@ steps:
   all:
     parallel:
       branches:
-        work: { start: a, steps: { a: { task: kyc, timeout: 1h, end: true } } }
+        docs: { start: a, steps: { a: { task: kyc, timeout: 1h, end: true } } }
         room: { start: b, steps: { b: { child: { workflow: room }, end: true } } }
         ask: { start: c, steps: { c: { wait: { title: Old, assign: { group: g } }, end: true } } }
     end: true
@@ -97,7 +97,7 @@ def test_the_old_run_is_recalled_and_the_new_one_is_alone() -> None:
     """The child is cancelled, the task is given to nobody, and whoever waited for the old run hears how it ended."""
     _, at, children, keys, parent = simulated()
 
-    assert (["cancelled", "running"], ["r-1/~2/all:1/work/a:1"], "stalled") == (children, keys, parent)
+    assert (["cancelled", "running"], ["r-1/~2/all:1/docs/a:1"], "stalled") == (children, keys, parent)
     assert at > 0
 
 

@@ -121,3 +121,13 @@ async def knock(
         "extensions": {"websocket.http.response": {}} if extensions else {},
     }
     return await FarEnd(app, scope).answered()
+
+
+async def pinged_s(far: FarEnd, count: int) -> float:
+    """How many seconds it takes until so many pings, sent at once, are answered: each, and in order."""
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    for number in range(count):
+        await far.send_text(f'{{"ping":{number}}}')
+    assert list(range(count)) == [(await far.frame())["pong"] for _ in range(count)]
+    return loop.time() - began_s

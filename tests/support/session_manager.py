@@ -8,7 +8,8 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,6 +18,7 @@ from shared.clock import SystemClock
 from shared.runtime.documents import open_documents
 from shared.runtime.provision import create_key, create_tenant
 from shared.storage.records import SCOPES
+from shared.testing.valkey import start_valkey
 from tests.support.launching import ROOT, eventually, free_ports
 from tests.support.signing_in import KEYS
 
@@ -116,3 +118,15 @@ async def new_key(redis_url: str, tenant: str = "acme") -> str:
     async with open_documents(redis_url) as documents:
         await create_tenant(documents, tenant, clock=clock)
         return await create_key(documents, tenant, scopes=SCOPES, label="", expires_days=None, clock=clock)
+
+
+@contextmanager
+def running_manager(directory: Path) -> Iterator[Manager]:
+    """A running one, on a store of its own that has what it has answered on its disk."""
+    with start_valkey(directory, durable=True) as store:
+        running = Manager(directory, store.url)
+        running.start()
+        try:
+            yield running
+        finally:
+            running.kill()
