@@ -55,7 +55,8 @@ async def begin(
     )
     grant = await front.desk.create(tenant, order, key=key)
     if replaces is not None:  # A message does the same if we die here.
-        await front.host.call(_address(tenant, replaces[0]), Principal.revoke, replaces[1], "upgraded")
+        args = (replaces[1], "upgraded", front.desk.rules(tenant))
+        await front.host.call(_address(tenant, replaces[0]), Principal.revoke, *args)
     return grant
 
 

@@ -136,11 +136,13 @@ class Holding(DurableObject):
             raise UnknownSessionError
         return session
 
-    def settle(self, rules: Rules | None) -> None:
-        """End the sessions that are over by themselves."""
-        for session_id, session in self.sessions().items():
-            if (reason := self.over(session_id, session, rules)) is not None:
-                self.end(session_id, reason, rules)
+    def settle(self, rules: Rules | None) -> bool:
+        """End the sessions that are over by themselves, each for its own reason; whether there were some."""
+        found = [(key, self.over(key, session, rules)) for key, session in self.sessions().items()]
+        over = [(session_id, reason) for session_id, reason in found if reason is not None]
+        for session_id, reason in over:
+            self.end(session_id, reason, rules)
+        return bool(over)
 
     def end(self, session_id: str, reason: Reason, rules: Rules | None = None) -> None:
         """End a session, tell of it, and keep that it was there."""

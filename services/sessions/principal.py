@@ -90,8 +90,7 @@ class Principal(Holding):
             raise PrincipalErasedError
         if record.disabled_ms:
             raise PrincipalDisabledError
-        live = {key: session for key, session in self.sessions().items() if not self.over(key, session, rules)}
-        evicted = _room(order, live, self.seen, rules)
+        evicted = _room(order, self._live(rules), self.seen, rules)
         self.settle(rules)
         for session_id in evicted:
             self.end(session_id, "evicted", rules)
@@ -116,7 +115,7 @@ class Principal(Holding):
             self.storage.put(f"d/{order.session_id}", Data(1, order.data))
         self.tell("session.created", order.session_id, actor=order.actor)
         if order.replaces is not None:
-            self.send(Principal, self.address.tenant, order.replaces[0]).revoke(order.replaces[1], "upgraded")
+            self.send(Principal, self.address.tenant, order.replaces[0]).revoke(order.replaces[1], "upgraded", rules)
         self.arm()
         return self.issued(order.session_id, session, rules.policy)
 
@@ -206,26 +205,29 @@ class Principal(Holding):
 
     # Ending.
 
-    def revoke(self, session_id: str, reason: Reason = "revoked") -> bool:
-        """End one session; False: there is none that could be ended."""
-        if self.storage.get(f"s/{session_id}", Session) is None:
-            return False
-        self.end(session_id, reason)
-        self.arm()
-        return True
+    def revoke(self, session_id: str, reason: Reason = "revoked", rules: Rules | None = None) -> bool:
+        """End one session; False: there is none that could be ended. None: of a message of an earlier release."""
+        over = self.settle(rules)
+        there = self.storage.get(f"s/{session_id}", Session) is not None
+        if there:
+            self.end(session_id, reason, rules)
+        if there or over:
+            self.arm()
+        return there
 
-    def revoke_all(self, except_id: str = "", reason: Reason = "revoked") -> int:
-        """End all sessions, or all but one; how many those were."""
+    def revoke_all(self, rules: Rules, except_id: str = "", reason: Reason = "revoked") -> int:
+        """End all sessions that are not over, or all but one; how many those were."""
+        self.settle(rules)
         going = [session_id for session_id in self.sessions() if session_id != except_id]
         for session_id in going:
-            self.end(session_id, reason)
+            self.end(session_id, reason, rules)
         self.arm()
         return len(going)
 
-    def disable(self, name: str) -> int:
+    def disable(self, name: str, rules: Rules) -> int:
         """End all sessions and let nobody begin one; how many those were."""
         record = self.record() or PrincipalRecord(name=name, created_ms=self.clock.now_ms())
-        ended = self.revoke_all(reason="disabled")
+        ended = self.revoke_all(rules, reason="disabled")
         if not record.disabled_ms:
             self.storage.put("p", msgspec.structs.replace(record, disabled_ms=self.clock.now_ms()))
             self.tell("principal.disabled")
@@ -243,12 +245,13 @@ class Principal(Holding):
         self.arm()
         return True
 
-    def erase(self, name: str, kept_ms: int) -> int:
-        """Forget all but that it was erased, for `kept_ms`, and whether it is disabled; how many sessions ended."""
-        record, ended, now_ms = self.record(), len(self.sessions()), self.clock.now_ms()
+    def erase(self, name: str, rules: Rules) -> int:
+        """Forget all but that it was erased, for a while, and whether it is disabled; how many sessions ended."""
+        record, ended, now_ms = self.record(), len(self._live(rules)), self.clock.now_ms()
         disabled_ms = 0 if record is None else record.disabled_ms
         self.storage.delete_all()
-        mark = PrincipalRecord(name="", erased_ms=now_ms, kept_until_ms=now_ms + kept_ms, disabled_ms=disabled_ms)
+        kept_until_ms = now_ms + rules.policy.retention_ms
+        mark = PrincipalRecord(name="", erased_ms=now_ms, kept_until_ms=kept_until_ms, disabled_ms=disabled_ms)
         self.storage.put("p", mark)
         self.tell("principal.erased", name=name)
         self.arm()
@@ -261,8 +264,7 @@ class Principal(Holding):
         """The sessions that count, oldest first."""
         views = [
             view_of(session_id, session, self.seen(session_id), rules.policy)
-            for session_id, session in self.sessions().items()
-            if not self.over(session_id, session, rules)
+            for session_id, session in self._live(rules).items()
         ]
         return tuple(sorted(views, key=lambda view: (view.created_ms, view.id)))
 
@@ -340,6 +342,10 @@ class Principal(Holding):
         self.storage.put(f"d/{session_id}", changed)
         self.tell("session.data_changed", session_id, actor=session.actor)
         return changed
+
+    def _live(self, rules: Rules) -> dict[str, Session]:
+        """The sessions that count, by id."""
+        return {key: session for key, session in self.sessions().items() if not self.over(key, session, rules)}
 
     def _denied(self, reason: Denial) -> Denied:
         """A token does not count."""

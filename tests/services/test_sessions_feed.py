@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from services.sessions.bounds import FEED_ENTRIES, FEED_SLACK
+from services.sessions.policy import Rules
 from services.sessions.principal import Principal
 from shared.http.asgi import Message
 from shared.storage.records import TenantRecord
@@ -152,7 +153,7 @@ def test_a_stream_ends_with_its_key(taken_back: Callable[[Sessions], Awaitable[N
         watching = asyncio.ensure_future(watched(service))
         await asyncio.sleep(60)
         await taken_back(service)
-        await service.host.call(address, Principal.revoke_all)
+        await service.host.call(address, Principal.revoke_all, Rules())
         await asyncio.sleep(1)
         assert watching.done()
         assert [("1", "session.created")] == told(await watching)

@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from services.sessions import desk, holding
 from services.sessions.desk import Grant
-from services.sessions.policy import Limits, Policy
+from services.sessions.policy import Limits, Policy, Rules
 from services.sessions.principal import Principal
 from services.sessions.records import Denied, Export, Presence
 from services.sessions.session import Actor
@@ -170,7 +170,7 @@ class Model(RuleBasedStateMachine):
         """One session."""
         session = self._token(pick).session
         self._now()
-        assert self.account.revoke(session, reason) == self.run(self.world.ref().revoke(session, reason))
+        assert self.account.revoke(session, reason) == self.run(self._revoke(session, reason))
 
     @rule(pick=PICK, what=st.sampled_from(["others", "all", "disable", "erase", "tenant"]))
     def end_many(self, pick: int, what: str) -> None:
@@ -180,11 +180,11 @@ class Model(RuleBasedStateMachine):
         match what:
             case "others" | "all":
                 but = self._token(pick).session if what == "others" and self.tokens else ""
-                assert account.revoke_all(but, "revoked") == self.run(ref.revoke_all(but))
+                assert account.revoke_all(but, "revoked") == self.run(ref.revoke_all(self._rules(), but))
             case "disable":
-                assert account.disable() == self.run(ref.disable(PRINCIPAL))
+                assert account.disable() == self.run(ref.disable(PRINCIPAL, self._rules()))
             case "erase":
-                assert account.erase() == self.run(ref.erase(PRINCIPAL, account.policy.retention_ms))
+                assert account.erase() == self.run(ref.erase(PRINCIPAL, self._rules()))
             case _:
                 account.not_before_ms = self.run(self._cut())
 
@@ -235,7 +235,7 @@ class Model(RuleBasedStateMachine):
         changed, before = copy.deepcopy(self.account), self.account
         asked: dict[str, tuple[Callable[[], Any], Callable[[], Coroutine[Any, Any, Any]]]] = {
             "rotate": (lambda: changed.rotate(token), lambda: self.world.rotate(token.text)),
-            "revoke": (lambda: changed.revoke(token.session, "logout"), lambda: self._revoke(token.session)),
+            "revoke": (lambda: changed.revoke(token.session, "logout"), lambda: self._revoke(token.session, "logout")),
             "step_up": (lambda: changed.step_up(token.session, "aal2"), lambda: self._step_up(token.session)),
         }
         expected = refusal(asked[what][0])
@@ -260,7 +260,7 @@ class Model(RuleBasedStateMachine):
         self._advance(0)
         ref, account = self.world.ref(), self.account
         export: Export = self.run(ref.export())
-        views = self.run(ref.listing(self.world.directory.rules("acme")))
+        views = self.run(ref.listing(self._rules()))
         assert [self._shown(login) for login in account.live()] == [
             (view.id, view.generation, view.acr, view.last_seen_ms, view.expires_ms, view.idle_expires_ms)
             for view in views
@@ -307,15 +307,18 @@ class Model(RuleBasedStateMachine):
 
     async def _cut(self) -> int:
         await self.world.cut()
-        return self.world.directory.rules("acme").not_before_ms
+        return self._rules().not_before_ms
+
+    def _rules(self) -> Rules:
+        return self.world.directory.rules("acme")
 
     async def _create(self, client: str, *, acting: bool, key: str | None = None) -> Grant | str:
         actor = Actor(sub="help", reason="asked") if acting else None
         answer: Grant | str = await outcome(self.world.create(client=client, actor=actor, key=key))
         return answer
 
-    async def _revoke(self, session: str) -> bool:
-        ended: bool = await self.world.ref().revoke(session, "logout")
+    async def _revoke(self, session: str, reason: Any) -> bool:
+        ended: bool = await self.world.ref().revoke(session, reason, self._rules())
         return ended
 
     async def _step_up(self, session: str) -> Grant | str:

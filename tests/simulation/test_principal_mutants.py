@@ -10,6 +10,7 @@ from services.sessions.holding import Holding
 from services.sessions.principal import Principal
 from shared.errors import TenureError
 from tests.simulation import test_sessions as sessions
+from tests.simulation import test_sessions_over as over
 from tests.simulation.test_core_mutants import Mutant, Text, changed
 from tests.simulation.test_principal_model import Model
 
@@ -87,11 +88,39 @@ MUTANTS = (
         sessions.test_s02_revoking_all_others_leaves_one_while_each_is_being_rotated,
     ),
     Mutant(
+        "all_that_are_there_counted_as_ended",
+        Principal,
+        "revoke_all",
+        Text("self.settle(rules)", "pass"),
+        HISTORIES,
+    ),
+    Mutant(
+        "one_ended_that_was_over",
+        Principal,
+        "revoke",
+        Text("self.settle(rules)", "False"),
+        partial(over.test_what_the_tenants_cut_has_ended_is_not_ended_again, "one"),
+    ),
+    Mutant(
+        "erased_with_what_was_over",
+        Principal,
+        "erase",
+        Text("self._live(rules)", "self.sessions()"),
+        partial(over.test_what_the_tenants_cut_has_ended_is_not_ended_again, "erase"),
+    ),
+    Mutant(
+        "over_by_what_is_certain_alone",
+        Holding,
+        "settle",
+        Text("self.over(key, session, rules)", "self.over(key, session, None)"),
+        HISTORIES,
+    ),
+    Mutant(
         "rotation_that_begins_the_time_anew",
         Holding,
         "renew",
         Text(" if elevated else session.lifetime", ""),
-        HISTORIES,
+        sessions.test_s12_use_never_moves_the_absolute_end,
     ),
     Mutant(
         "token_of_before_stands_for_what_came_after",

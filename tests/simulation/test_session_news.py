@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from services.sessions.policy import Policy, Rules
 from services.sessions.webhooks import Untold
 from shared import bounds
 from shared.bounds import WEBHOOKS_MAX
@@ -60,7 +61,7 @@ def test_whatever_a_commit_meets_every_event_is_told(kind: FaultKind, nth: int) 
         grant = await world.create()
         world.kit.faults.next("commit", kind, nth=nth, delay_ms=20)
         await world.kit.advance(10)
-        await world.ref().revoke_all()
+        await world.ref().revoke_all(Rules())
         await world.kit.advance(60_000)
         assert [(1, "session.created"), (2, "session.revoked")] == sorted(told(receivers).values())
         assert nothing_left(world)
@@ -95,7 +96,7 @@ def test_where_too_many_messages_are_under_way_the_rest_waits(monkeypatch: pytes
         for _ in range(8):
             await world.create()
         await world.kit.advance(60_000)
-        await world.ref().revoke_all()
+        await world.ref().revoke_all(Rules())
         await world.kit.advance(500)
         assert not nothing_left(world)
         await world.create()
@@ -115,7 +116,7 @@ def test_messages_that_are_as_large_as_can_be_are_told_a_few_at_a_time(length: i
     async def scenario(world: World) -> None:
         for _ in range(10):
             await world.create(name)
-        await world.ref(name).revoke_all()
+        await world.ref(name).revoke_all(Rules())
         await world.kit.advance(120_000)
         assert list(range(1, 21)) == sorted(seq for seq, _ in told(receivers).values())
         assert 20 * WEBHOOKS_MAX == len(receivers.made)
@@ -130,7 +131,7 @@ def test_a_principal_that_is_forgotten_tells_that_first() -> None:
 
     async def scenario(world: World) -> None:
         await world.create()
-        await world.ref().erase(PRINCIPAL, 0)
+        await world.ref().erase(PRINCIPAL, Rules(Policy(retention_ms=0)))
         await world.kit.advance(2_000)
         assert "principal.erased" in {kind for _, kind in told(receivers).values()}
         assert {} == world.kit.stored(world.ref())

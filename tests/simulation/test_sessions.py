@@ -7,6 +7,7 @@ import pytest
 
 from services.sessions.bounds import DATA_BYTES_MAX, PRINCIPAL_DATA_BYTES_MAX
 from services.sessions.desk import Grant
+from services.sessions.policy import Policy, Rules
 from services.sessions.principal import Principal
 from services.sessions.records import Denied, Presence
 from services.sessions.refusals import DataTooLargeError, PrincipalDisabledError, PrincipalErasedError
@@ -34,7 +35,7 @@ def test_s02_revoking_all_others_leaves_one_while_each_is_being_rotated() -> Non
     async def scenario(world: World) -> None:
         grants = await asyncio.gather(*(world.create() for _ in range(20)))
         kept, *others = grants
-        revoking = world.ref().revoke_all(kept.session.id)
+        revoking = world.ref().revoke_all(Rules(), kept.session.id)
         rotating = asyncio.gather(*(world.rotate(grant.token) for grant in others))
         assert 19 == (await asyncio.gather(revoking, rotating))[0]
         successors = [answer.token for answer in rotating.result() if isinstance(answer, Grant)]
@@ -77,11 +78,11 @@ def test_s04_a_login_after_revoking_all_is_listed_and_can_be_revoked() -> None:
 
     async def scenario(world: World) -> None:
         await world.create()
-        await world.ref().revoke_all()
+        await world.ref().revoke_all(Rules())
         grant = await world.create()
         assert [grant.session.id] == await world.listed()
         assert await world.counts(grant.token)
-        assert 1 == await world.ref().revoke_all()
+        assert 1 == await world.ref().revoke_all(Rules())
         assert not await world.counts(grant.token)
 
     with_world(scenario)
@@ -350,12 +351,12 @@ def test_s18_disabling_ends_everything_until_it_is_enabled() -> None:
     async def scenario(world: World) -> None:
         await world.policy(retention_ms=HOUR_MS)
         grants = [await world.create() for _ in range(3)]
-        assert 3 == await world.ref().disable(PRINCIPAL)
+        assert 3 == await world.ref().disable(PRINCIPAL, Rules())
         assert ["disabled"] * 3 == [await world.why(grant.token) for grant in grants]
         refused = await asyncio.gather(world.create(), return_exceptions=True)
         assert "principal_disabled" == refused[0].code  # type: ignore[union-attr]  # It is, or this fails.
         await world.kit.advance(2 * HOUR_MS)
-        assert 0 == await world.ref().disable(PRINCIPAL)
+        assert 0 == await world.ref().disable(PRINCIPAL, Rules())
         assert await world.ref().enable(PRINCIPAL)
         assert not await world.ref().enable(PRINCIPAL)
         assert await world.counts((await world.create()).token)
@@ -556,8 +557,8 @@ def test_a_principal_that_is_disabled_and_then_erased_stays_disabled() -> None:
 
     async def scenario(world: World) -> None:
         await world.create()
-        await world.ref().disable(PRINCIPAL)
-        await world.ref().erase(PRINCIPAL, 0)
+        await world.ref().disable(PRINCIPAL, Rules())
+        await world.ref().erase(PRINCIPAL, Rules(Policy(retention_ms=0)))
         with pytest.raises((PrincipalDisabledError, PrincipalErasedError)):
             await world.create()
         await world.kit.advance(HOUR_MS)

@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 import pytest
 
+from services.sessions.policy import Policy, Rules
 from services.sessions.refusals import SessionEndedError
 from tests.support.signing_in import HOUR_MS, MINUTE_MS, PRINCIPAL, World, bytes_in, key_list, with_world
 
@@ -57,7 +58,7 @@ def test_p04_erasing_leaves_the_mark_alone() -> None:
 
     async def scenario(world: World) -> None:
         grant = await world.create(key="k-1", address="203.0.113.7", data=b'{"a":1}')
-        assert 1 == await world.ref().erase("ann", 30 * DAY_MS)
+        assert 1 == await world.ref().erase("ann", Rules(Policy(retention_ms=30 * DAY_MS)))
         stored = world.kit.stored(world.ref())
         assert {"p", "feed"} == set(stored)
         assert [("principal.erased", "")] == world.events()
@@ -79,7 +80,7 @@ def test_p04_the_mark_of_an_erasure_is_forgotten_in_time() -> None:
 
     async def scenario(world: World) -> None:
         await world.create()
-        await world.ref().erase("ann", HOUR_MS)
+        await world.ref().erase("ann", Rules(Policy(retention_ms=HOUR_MS)))
         await world.kit.advance(HOUR_MS + MINUTE_MS)
         assert {} == world.kit.stored(world.ref())
 
@@ -91,8 +92,8 @@ def test_who_was_erased_and_then_disabled_stays_disabled_and_at_rest() -> None:
 
     async def scenario(world: World) -> None:
         await world.create()
-        await world.ref().erase(PRINCIPAL, MINUTE_MS)
-        await world.ref().disable(PRINCIPAL)
+        await world.ref().erase(PRINCIPAL, Rules(Policy(retention_ms=MINUTE_MS)))
+        await world.ref().disable(PRINCIPAL, Rules())
         await world.kit.advance(MINUTE_MS + 10)
         assert {} == world.kit.alarms(world.ref())
         refused = await asyncio.gather(world.create(), return_exceptions=True)

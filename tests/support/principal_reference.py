@@ -195,9 +195,7 @@ class Account:
     def create(self, id_: str, client: str, *, acting: bool) -> None:
         """A session begins."""
         leaving = self.leaving(client, acting=acting)
-        for login in sorted(self.logins.values(), key=lambda login: login.id):
-            if over := self.over(login):
-                self.end(login, over)
+        self.settle()
         for login in leaving:
             self.end(login, "evicted")
         began_ms = max(self.now_ms, self.not_before_ms + 1)
@@ -262,17 +260,19 @@ class Account:
 
     def revoke(self, session: str, reason: str) -> bool:
         """End one."""
+        self.settle()
         login = self.logins.get(session)
         if login is None:
             return False
-        self.end(login, reason, retention_ms=login.retention_ms)
+        self.end(login, reason)
         return True
 
     def revoke_all(self, but: str, reason: str) -> int:
         """End all but one."""
+        self.settle()
         going = [login for id_, login in sorted(self.logins.items()) if id_ != but]
         for login in going:
-            self.end(login, reason, retention_ms=login.retention_ms)
+            self.end(login, reason)
         return len(going)
 
     def disable(self) -> int:
@@ -293,11 +293,17 @@ class Account:
 
     def erase(self) -> int:
         """Nothing is known but that."""
-        ended = len(self.logins)
+        ended = len(self.live())
         self.logins, self.graves, self.feed = {}, {}, []
         self.erased_until_ms = self.now_ms + self.policy.retention_ms
         self.tell("principal.erased")
         return ended
+
+    def settle(self) -> None:
+        """What is over without anybody having said so is told, each for its own reason."""
+        for _, login in sorted(self.logins.items()):
+            if over := self.over(login):
+                self.end(login, over)
 
     def end(self, login: Login, reason: str, *, at_ms: int | None = None, retention_ms: int | None = None) -> None:
         """A session is over."""

@@ -76,7 +76,8 @@ async def rotate(my_token: MyToken, front: TheFront, request: AnyRequest) -> Res
 )
 async def logout(my_token: MyToken, me: MyCall, front: TheFront, request: AnyRequest) -> Response[None]:
     """End the session of the token that asks."""
-    await front.call(request, my_token.address, Principal.revoke, my_token.session_id, "logout")
+    rules = front.desk.rules(my_token.tenant)
+    await front.call(request, my_token.address, Principal.revoke, my_token.session_id, "logout", rules)
     answer = Response(None, status_code=204, headers=_LEAVING)
     answer.cookies.extend(clear_cookies(me.policy))
     return answer
@@ -94,11 +95,11 @@ async def logout(my_token: MyToken, me: MyCall, front: TheFront, request: AnyReq
 async def revoke_own(me: MyCall, front: TheFront, data: JSONBody[RevokeOwn], request: AnyRequest) -> Revoked:
     """End one of the user's sessions, also this one, or all others. The user must have authenticated lately."""
     me.check_may_manage(front.host.store_clock.now_ms())
-    address = me.located.address
+    address, rules = me.located.address, front.desk.rules(me.tenant)
     if data.others:
-        count = await front.call(request, address, Principal.revoke_all, me.presence.session_id, "revoked")
+        count = await front.call(request, address, Principal.revoke_all, rules, me.presence.session_id, "revoked")
     else:
-        count = int(await front.call(request, address, Principal.revoke, data.session, "revoked"))
+        count = int(await front.call(request, address, Principal.revoke, data.session, "revoked", rules))
     return Revoked(revoked=count)
 
 

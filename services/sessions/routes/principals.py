@@ -124,8 +124,8 @@ async def revoke_session(
     *, credential: Caller, principal: Name, session_id: Text, front: TheFront, request: AnyRequest
 ) -> None:
     """End a session. Once this is answered no token of it counts; of one that is not there, none ever does."""
-    address = front.desk.address(credential.tenant, principal)
-    await front.call(request, address, Principal.revoke, session_id)
+    address, rules = front.desk.address(credential.tenant, principal), front.desk.rules(credential.tenant)
+    await front.call(request, address, Principal.revoke, session_id, "revoked", rules)
 
 
 @post(
@@ -141,8 +141,8 @@ async def revoke_sessions(
     *, credential: Caller, principal: Name, front: TheFront, data: JSONBody[RevokeMany], request: AnyRequest
 ) -> Revoked:
     """End all sessions of a principal, or all but one."""
-    address = front.desk.address(credential.tenant, principal)
-    count = await front.call(request, address, Principal.revoke_all, data.except_session, data.reason)
+    address, rules = front.desk.address(credential.tenant, principal), front.desk.rules(credential.tenant)
+    count = await front.call(request, address, Principal.revoke_all, rules, data.except_session, data.reason)
     return Revoked(revoked=count)
 
 
@@ -252,8 +252,8 @@ async def patch_data(
 )
 async def disable(credential: Caller, principal: Name, front: TheFront, request: AnyRequest) -> Revoked:
     """End all sessions of a principal and let none begin, until it is enabled."""
-    address = front.desk.address(credential.tenant, principal)
-    return Revoked(revoked=await front.call(request, address, Principal.disable, principal))
+    address, rules = front.desk.address(credential.tenant, principal), front.desk.rules(credential.tenant)
+    return Revoked(revoked=await front.call(request, address, Principal.disable, principal, rules))
 
 
 @post(
@@ -306,9 +306,8 @@ async def export(credential: Caller, principal: Name, front: TheFront, request: 
 )
 async def erase(credential: Caller, principal: Name, front: TheFront, request: AnyRequest) -> Revoked:
     """Forget a principal but for the mark that it was erased. Backups of the store are not reached."""
-    address = front.desk.address(credential.tenant, principal)
-    kept_ms = front.desk.rules(credential.tenant).policy.retention_ms
-    return Revoked(revoked=await front.call(request, address, Principal.erase, principal, kept_ms))
+    address, rules = front.desk.address(credential.tenant, principal), front.desk.rules(credential.tenant)
+    return Revoked(revoked=await front.call(request, address, Principal.erase, principal, rules))
 
 
 HANDLERS = (
