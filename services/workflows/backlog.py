@@ -60,7 +60,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     def lease(self) -> Lease:
         """The lease by which it is held."""
         assert self.held is not None, "asked only of a task that somebody has"
-        return Lease(number=self.number, nth=self.leases, secret=self.held.secret)
+        offer = self.offer
+        return Lease(number=self.number, run=offer.run, serial=offer.serial, nth=self.leases, secret=self.held.secret)
 
 
 class Backlog:
@@ -119,7 +120,7 @@ class Backlog:
     def standing(self, lease: Lease) -> Standing:
         """What has become of a lease."""
         task = self._tasks.get(lease.number)
-        if task is None:
+        if task is None or (task.offer.run, task.offer.serial) != (lease.run, lease.serial):
             return "gone"
         if task.held is None or task.leases != lease.nth or not secrets.compare_digest(task.held.secret, lease.secret):
             return "superseded"

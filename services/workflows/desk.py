@@ -136,14 +136,8 @@ class Desk:
         if handed is None:
             await self._host.call(queue, TaskQueue.finish, task.number)
             return None
-        ticket = Ticket(
-            queue=queue.name,
-            run=task.offer.run,
-            path=handed.path,
-            serial=task.offer.serial,
-            lease=task.lease,
-            watched=handed.heartbeat_ms is not None,
-        )
+        watched = handed.heartbeat_ms is not None
+        ticket = Ticket(queue=queue.name, path=handed.path, lease=task.lease, watched=watched)
         return Given(ticket=ticket, handed=handed, until_ms=task.held.until_ms, lost=task.lost)
 
     async def _free(self, run: Address, serial: int, lease: int) -> None:

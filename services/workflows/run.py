@@ -22,6 +22,7 @@ from typing import ClassVar
 
 import msgspec
 
+from services.workflows.answering import is_repeat
 from services.workflows.beginning import Beginning, gives_way, is_same, program_of
 from services.workflows.bounds import RESEND_MS, RESEND_MS_MAX
 from services.workflows.errands import Errand, Parent
@@ -37,11 +38,11 @@ from services.workflows.events import (
     TimerDue,
 )
 from services.workflows.forgetting import FORGET
-from services.workflows.handing import Handed, freed, hand, task_of
+from services.workflows.handing import Handed, freed, hand
 from services.workflows.installation import Installation
 from services.workflows.keeping import Happened
 from services.workflows.liveness import incidents, stuck
-from services.workflows.machine import check_payload
+from services.workflows.machine import advance, check_payload
 from services.workflows.records import HEAD, Kept
 from services.workflows.refusals import (
     NotWaitingError,
@@ -186,17 +187,18 @@ class WorkflowRun(RunTurns):
         return given
 
     def answer(self, event: Completed | Failed, held: bool) -> bool:  # noqa: FBT001  # `Host.call` has no keywords.
-        """What a worker made of its task; False where the same was taken before. One that lost its lease may repeat.
+        """What a worker made of its task; False where the same was taken before. Without its lease it may only repeat.
 
         Raises:
             NotFoundError: there is no such run, or the attempt was never made.
             SupersededError, AlreadyCompletedError, TimedOutError, RunClosedError: it comes too late.
             PayloadTooLargeError, RunTooLargeError: it is too large.
         """
-        before, _ = self._known()
-        if not held and task_of(before, event.serial) is not None:
+        (before, program), now_ms = self._known(), self.clock.now_ms()
+        if not held and not is_repeat(before, event):
+            advance(program, before, event, self._around(now_ms, serial=before.serial))  # Says why it is too late.
             raise SupersededError("This lease has ended.")
-        return self._advance(event, self.clock.now_ms()) is not before
+        return self._advance(event, now_ms) is not before
 
     def free(self, serial: int, lease: int, lost: str | None) -> None:
         """A lease of the task has ended. With `lost`, a worker that is not heard of, its attempt has failed."""

@@ -1,7 +1,7 @@
 """What a worker shows to say which task it has, and by which lease: one opaque token.
 
 It names the queue, the run, the step and the attempt, so that an answer finds its way without a search; and a secret of
-the lease, so that nobody can make one up.
+the lease, so that nobody can make one up, or answer another step with the one that they have.
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -14,25 +14,35 @@ _PREFIX = "tsk_"
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """One lease of one task: the number of the task in its queue, which of its leases it is, and a secret."""
+    """One lease of one task: its number in its queue, which attempt of which run it is, which lease, and a secret."""
 
     number: int
+    run: str
+    serial: int
     nth: int
     secret: bytes
 
 
 class Ticket(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """A task of a worker. `path` and `serial` say which attempt of which step of the run it is.
+    """A task of a worker. `path` is that of its step.
 
     `watched`: the step has a heartbeat, so that the run itself wants to hear that the worker lives.
     """
 
     queue: str
-    run: str
     path: str
-    serial: int
     lease: Lease
     watched: bool = False
+
+    @property
+    def run(self) -> str:
+        """The run that waits for it."""
+        return self.lease.run
+
+    @property
+    def serial(self) -> int:
+        """Which attempt of the step it is."""
+        return self.lease.serial
 
 
 def token_of(ticket: Ticket) -> str:

@@ -4,9 +4,12 @@ import asyncio
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 import pytest
 
-from services.workflows.desk import Desk
+from services.workflows.desk import Desk, queue_address
+from services.workflows.queue import TaskQueue
+from services.workflows.tickets import ticket_of, token_of
 from shared import bounds
 from tests.support.workflows_app import Workflows, code, with_workflows
 
@@ -16,6 +19,18 @@ start: look
 steps:
   look: { task: kyc.identity, input: { n: "{% $input %}" }, timeout: 10m, heartbeat: 60s, retry: [], next: done }
   done: { wait: { title: Go on }, end: true }
+"""
+
+ASKED = """
+workflow: asked
+start: both
+steps:
+  both:
+    parallel:
+      branches:
+        a: { start: look, steps: { look: { task: kyc.identity, end: true } } }
+        b: { start: approve, steps: { approve: { wait: { title: Approve }, end: true } } }
+    end: true
 """
 
 
@@ -235,6 +250,34 @@ def test_an_answer_to_a_run_that_has_ended_is_refused() -> None:
         assert (409, "run.closed") == code(await tell(service, task, "complete", {"result": 1}))
 
     served(scenario)
+
+
+@pytest.mark.parametrize("secret", [None, b"made up!"])
+@pytest.mark.parametrize("serial", [None, 0])
+@pytest.mark.parametrize("verb", ["complete", "fail", "heartbeat", "release"])
+def test_a_worker_answers_its_task_and_no_other_step(secret: bytes | None, serial: int | None, verb: str) -> None:
+    """A token that is made of its own lease, or of none, for what somebody else is asked, is refused and changes nothing."""
+
+    async def main(service: Workflows) -> None:
+        assert 201 == (await service.put(ASKED, name="asked")).status
+        await service.started("asked", id="r-1")
+        own, before = ticket_of((await polled(service))["token"]), await service.run("r-1")
+        asked = next(step for step in before["steps"] if step["path"] == "both/b/approve")
+        changes: dict[str, Any] = {"serial": asked["serial"] if serial is None else serial}
+        if secret is not None:
+            changes["secret"] = secret
+        lease = msgspec.structs.replace(own.lease, **changes)
+        forged = {"token": token_of(msgspec.structs.replace(own, path=asked["path"], lease=lease, watched=True))}
+        body = {"complete": {"result": 1}, "fail": {"error": "x"}, "heartbeat": {"progress": 1}}.get(verb)
+        refused = await tell(service, forged, verb, body)
+        assert 409 == refused.status, refused
+        assert "task.superseded" == refused.json()["code"]
+        assert before == await service.run("r-1")
+        assert "held" == await service.core.host.call(
+            queue_address("acme", "kyc.identity"), TaskQueue.standing, own.lease
+        )
+
+    with_workflows(main)
 
 
 def test_a_result_that_is_too_large_is_refused_and_the_run_is_not_wedged() -> None:

@@ -1,5 +1,7 @@
 """Broken variants of queues of tasks, each caught by a named test."""
 
+from functools import partial
+
 import pytest
 
 from services.workflows.backlog import Backlog
@@ -8,6 +10,7 @@ from services.workflows.queue import TaskQueue
 from services.workflows.run import WorkflowRun
 from shared.errors import TenureError
 from shared.objects.parking import Parking
+from tests.services import test_tasks_api as workers
 from tests.simulation import test_parking as parking
 from tests.simulation import test_task_crashes as crashes
 from tests.simulation import test_task_queue as queue
@@ -59,6 +62,20 @@ MUTANTS = (
             "task.held is None",
         ),
         tasks.test_a_worker_that_has_lost_its_lease_cannot_answer,
+    ),
+    Mutant(
+        "lease_of_one_task_for_another_step",
+        Backlog,
+        "standing",
+        Text("(task.offer.run, task.offer.serial) != (lease.run, lease.serial)", "False"),
+        partial(workers.test_a_worker_answers_its_task_and_no_other_step, secret=None, serial=None, verb="complete"),
+    ),
+    Mutant(
+        "no_lease_for_what_is_no_task",
+        WorkflowRun,
+        "answer",
+        Text('raise SupersededError("This lease has ended.")', "pass"),
+        partial(workers.test_a_worker_answers_its_task_and_no_other_step, secret=b"made up!", serial=None, verb="fail"),
     ),
     Mutant(
         "withdrawn_is_held_on",

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from services.workflows.bounds import LEASES_LOST_MAX, QUEUE_TASKS_MAX
@@ -242,7 +243,7 @@ def test_a_ticket_of_a_run_that_is_not_there_is_unknown() -> None:
     async def scenario(kit: Kit) -> None:
         await started(kit)
         ticket = (await polled(kit)).ticket
-        gone = type(ticket)(queue="kyc", run="gone", path="look", serial=1, lease=ticket.lease)
+        gone = msgspec.structs.replace(ticket, lease=msgspec.structs.replace(ticket.lease, run="gone"))
         with pytest.raises(NotFoundError):
             await answered(kit, gone)
 
