@@ -52,12 +52,15 @@ class InvalidInputError(TenureError):
 
 
 class UnauthenticatedError(TenureError):
-    """No credential was sent, or it is not valid: never says which, but `what` is wanted, in which `field`."""
+    """No credential was sent, or it is not valid: never says which, but `what` is wanted, in which `field`.
+
+    `detail` is what is said in place of that.
+    """
 
     code = "unauthenticated"
 
-    def __init__(self, what: str = "an API key", field: str = BEARER) -> None:
-        super().__init__(f"A valid credential is required: {what}, in {field}.")
+    def __init__(self, what: str = "an API key", field: str = BEARER, *, detail: str = "") -> None:
+        super().__init__(detail or f"A valid credential is required: {what}, in {field}.")
         self.field = field
 
 

@@ -157,6 +157,7 @@ class Service:
             ready=node.ready,
             scrape=node.metrics.scrape,
             openapi=lambda: openapi_json(documented),
+            owner=node.ownership.mark,
             operator=OperatorApi(node.inspection, token=node.settings.admin_token).answer,
         )
         return public, admin

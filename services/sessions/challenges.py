@@ -7,6 +7,13 @@ from services.sessions.session import Denial
 from shared.errors import TenureError, UnauthenticatedError
 
 
+class NotSignedInError(UnauthenticatedError):
+    """A user's own call without a token that was issued here."""
+
+    def __init__(self) -> None:
+        super().__init__(detail="A session token is required, in Authorization: Bearer or in the cookie.")
+
+
 class SignedOutError(UnauthenticatedError):
     """A token that was issued, and does not count any more. Only who has one learns why."""
 
@@ -14,7 +21,7 @@ class SignedOutError(UnauthenticatedError):
     challenge = 'error="invalid_token"'
 
     def __init__(self, reason: Denial) -> None:
-        super().__init__()
+        super().__init__(detail=f"The session token does not count any more: {reason}.")
         self.reason = reason
 
 
@@ -24,7 +31,7 @@ class StepUpError(UnauthenticatedError):
     code = "insufficient_user_authentication"
 
     def __init__(self, *, acr_values: str = "", max_age_s: int | None = None) -> None:
-        super().__init__()
+        super().__init__(detail=_wanted(acr_values, max_age_s))
         self.acr_values = acr_values
         self.max_age = "" if max_age_s is None else max_age_s
         wanted = [f'acr_values="{acr_values}"'] if acr_values else []
@@ -48,3 +55,9 @@ class IfMatchRequiredError(TenureError):
 
     def __init__(self) -> None:
         super().__init__("The policy of the tenant requires If-Match here.")
+
+
+def _wanted(acr_values: str, max_age_s: int | None) -> str:
+    if max_age_s is not None:
+        return f"The user must have authenticated within the last {max_age_s} s."
+    return f"The user must have authenticated more surely: {acr_values or 'as X-Require-Acr says'}."

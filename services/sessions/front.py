@@ -5,6 +5,7 @@ from typing import Annotated, Any, TypeAlias
 
 import msgspec
 from litestar.di import NamedDependency
+from litestar.handlers.base import BaseRouteHandler
 from litestar.params import Body, FromPath, HeaderParameter
 
 from services.sessions.cookies import set_cookie
@@ -18,7 +19,7 @@ from services.sessions.schemas import Granted, PolicyView
 from shared.bounds import HANDLER_DEADLINE_MS
 from shared.errors import InvalidInputError
 from shared.http.arrival import arrival_of
-from shared.http.auth import Caller
+from shared.http.auth import Caller, Connection
 from shared.http.body import MERGE_PATCH
 from shared.http.calls import AnyRequest, call_for
 from shared.http.errors import UnsupportedMediaTypeError
@@ -128,6 +129,16 @@ def check_merge_patch(request: AnyRequest, patch: dict[str, Any]) -> None:
         merged({}, patch)
     except ValueError as exc:
         raise InvalidInputError(str(exc), "$") from exc
+
+
+def only_if_match(connection: Connection, _: BaseRouteHandler) -> None:
+    """A guard of routes that are conditional on If-Match: another condition would be overlooked.
+
+    Raises:
+        InvalidInputError: there is one.
+    """
+    if b"if-none-match" in arrival_of(connection.scope).fields:
+        raise InvalidInputError("Only If-Match is understood here", "header.if-none-match")
 
 
 def version_in(if_match: str | None, prefix: str = "v") -> int | None:

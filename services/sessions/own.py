@@ -12,7 +12,7 @@ from typing import TypeAlias
 import msgspec
 from litestar.di import NamedDependency
 
-from services.sessions.challenges import CrossSiteError, SignedOutError, StepUpError
+from services.sessions.challenges import CrossSiteError, NotSignedInError, SignedOutError, StepUpError
 from services.sessions.cookies import cookie_tokens
 from services.sessions.desk import Located
 from services.sessions.front import TheFront
@@ -20,7 +20,7 @@ from services.sessions.policy import Policy
 from services.sessions.records import Denied, Presence
 from services.sessions.refusals import ImpersonationError
 from services.sessions.whoami import tokens_of
-from shared.errors import InvalidInputError, UnauthenticatedError
+from shared.errors import InvalidInputError
 from shared.http.arrival import arrival_of
 from shared.http.calls import AnyRequest
 from shared.http.errors import UnsupportedMediaTypeError
@@ -62,7 +62,7 @@ def provide_my_token(request: AnyRequest, front: TheFront) -> Located:
     """The token of the caller, which was issued here; whether it still counts is not asked.
 
     Raises:
-        UnauthenticatedError: there is none.
+        NotSignedInError: there is none.
         InvalidInputError: there are two.
         CrossSiteError, UnsupportedMediaTypeError: it came with the cookie, from elsewhere.
     """
@@ -72,7 +72,7 @@ def provide_my_token(request: AnyRequest, front: TheFront) -> Located:
         raise InvalidInputError("Send the token or the cookie, not both", "header.authorization")
     located = front.desk.located(*tokens_of(fields, request.scope["headers"]))  # type: ignore[arg-type]  # Pairs, as the guard saw them.
     if located is None:
-        raise UnauthenticatedError
+        raise NotSignedInError
     if cookie and request.method not in _SAFE:
         _check_site(fields, front.desk.rules(located.tenant).policy)
     return located

@@ -6,6 +6,7 @@ the defaults hold. What it lowers counts at the next use of every session; what 
 Sources: NIST SP 800-63B-4 2.1.3, 2.2.3, 2.3.3 (the presets are its time-outs); OWASP ASVS 5.0 V7.1.
 """
 
+import re
 from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
@@ -26,6 +27,12 @@ from services.sessions.bounds import (
     ROTATION_WINDOW_MS_MAX,
     SESSIONS_MAX,
 )
+from shared.errors import InvalidInputError
+
+_DOMAIN = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)+")
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_PORTS = (("http", ":80"), ("https", ":443"))
+"""Which browsers leave out of an origin."""
 
 
 class TimeOuts(NamedTuple):
@@ -89,10 +96,13 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What gateways are told in `Session-Cache-For`; a revocation is seen as much later there."""
     show_impersonation: bool = True
     """Whether users see sessions in their list that somebody else has in their name."""
-    cookie_domain: Annotated[str, Meta(max_length=253, pattern=r"^[a-z0-9.-]*(?!\n)$")] = ""
+    cookie_domain: Annotated[
+        str,
+        Meta(max_length=253, pattern=r"^[a-z0-9.-]*(?!\n)$", description="a host name in lower case, as example.org"),
+    ] = ""
     """Sets `Domain` on the cookie, for sites of several hosts; its name is then `__Secure-sid`."""
     origins: Annotated[tuple[Annotated[str, Meta(max_length=300)], ...], Meta(max_length=ORIGINS_MAX)] = ()
-    """Origins whose pages may make calls with the cookie, beside the same one."""
+    """Origins whose pages may make calls with the cookie, beside the same one: as browsers say them."""
 
     def __post_init__(self) -> None:
         if self.idle_ms is not None and 0 < self.idle_ms < IDLE_MS_MIN:
@@ -106,6 +116,23 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             preset.absolute_ms if self.absolute_ms is None else self.absolute_ms,
             preset.idle_ms if self.idle_ms is None else self.idle_ms,
         )
+
+
+def check_names(policy: Policy) -> None:
+    """Refuse an origin or a domain that no browser would find equal to anything. Stored policies are not asked.
+
+    Raises:
+        InvalidInputError: it says which.
+    """
+    if policy.cookie_domain and not _DOMAIN.fullmatch(policy.cookie_domain):
+        raise InvalidInputError("Expected a host name with a dot in it, as example.org", "$.cookie_domain")
+    for index, origin in enumerate(policy.origins):
+        found = _ORIGIN.fullmatch(origin)
+        if found is None or found.groups() in _PORTS:
+            raise InvalidInputError(
+                "Expected an origin as browsers say it, as https://app.example: in lower case, no path, no usual port",
+                f"$.origins[{index}]",
+            )
 
 
 class Rules(msgspec.Struct, frozen=True):

@@ -134,7 +134,8 @@ def _invalid(error: ValidationException) -> InvalidInputError:
     source, key = first.get("source", "body"), first.get("key", "")
     if key == "data":
         return InvalidInputError("A body is required", "$")
-    where = f"{source.value if isinstance(source, Enum) else source}.{key}"
+    source = source.value if isinstance(source, Enum) else source
+    where = f"{source}.{key.replace('_', '-') if source == 'header' else key}"
     return InvalidInputError(first.get("message", "This value is not valid"), where)
 
 

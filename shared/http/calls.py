@@ -59,5 +59,5 @@ def idempotency_key(request: AnyRequest) -> str | None:
     if key is None:
         return None
     if not key.isascii():
-        raise InvalidInputError("An idempotency key has ASCII characters only", "idempotency-key")
+        raise InvalidInputError("An idempotency key has ASCII characters only", "header.idempotency-key")
     return key.decode("ascii")

@@ -191,7 +191,7 @@ class Host:
             once=once,
         )
         if once is not None and self._kinds[address.kind].native:
-            raise InvalidInputError(f"A {address.kind} remembers no requests", "idempotency-key")
+            raise InvalidInputError(f"A {address.kind} remembers no requests", "header.idempotency-key")
         self._deliver(address, call)
         if call.future.done():
             return call.future.result()

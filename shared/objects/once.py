@@ -98,7 +98,7 @@ class KeyedRequest:
         if not 1 <= len(encoded) <= bounds.REQUEST_KEY_BYTES_MAX:
             raise InvalidInputError(
                 f"An idempotency key has 1 to {bounds.REQUEST_KEY_BYTES_MAX} bytes, not {len(encoded)}",
-                "idempotency-key",
+                "header.idempotency-key",
             )
         asked = method.__name__.encode() + b"\0" + msgspec.msgpack.encode(args)
         self._field = REQUEST_MARK + encoded

@@ -20,6 +20,7 @@ from shared.http.calls import KEYED_PROBLEMS, AnyRequest, call_for
 from shared.http.cursors import PageCursor, PageLimit, read_cursor, written_cursor
 from shared.objects.address import Address
 from shared.objects.host import Host
+from shared.outbound.errors import BadTargetError
 from shared.outbound.signing import secret_text
 from shared.storage.interface import StoreFullError
 from shared.webhooks.book import TEST, Subscription, WebhookBook
@@ -71,7 +72,7 @@ def webhook_routes(form: type[Subscription], *, read: str, admin: str) -> list[H
     return [
         put(
             _WEBHOOK,
-            problems=(ConflictError, StoreFullError),
+            problems=(ConflictError, StoreFullError, BadTargetError),
             responses=_CREATED,
             response_description=there,
             durable=True,

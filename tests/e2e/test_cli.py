@@ -57,9 +57,9 @@ def test_doctor_does_not_take_another_stores_node_for_this_ones(store: Valkey, t
         foreign = tenure("doctor", "-o", "json", TENURE_REDIS_URL=store.url, **port)
         unknown = tenure("doctor", "-o", "json", TENURE_DATA_DIR=str(tmp_path / "none"), **port)
 
-    assert [(0, "ok"), (1, "fail"), (1, "warn")] == [
-        (done.returncode, _levels(done)["ratelimiter"]) for done in (own, foreign, unknown)
-    ]
+    for name in ("ratelimiter", "workflows", "sessions"):
+        levels = [(done.returncode, _levels(done)[name]) for done in (own, foreign, unknown)]
+        assert [(0, "ok"), (1, "fail"), (1, "warn")] == levels, name
     assert "is ready, but for another store than this one" in foreign.stdout
 
 

@@ -22,6 +22,8 @@ from shared.objects.errors import DeadlineExceededError
 
 _MINE = (UnauthenticatedError, SignedOutError)
 _CHANGE = (*WRITE_PROBLEMS, *_MINE, CrossSiteError, UnsupportedMediaTypeError)
+_NOT_ENDED = ("unknown", "superseded")
+"""Why a token does not count whose session may go on."""
 _LEAVING = {"clear-site-data": '"cache","cookies","storage"'}
 
 
@@ -74,12 +76,15 @@ async def rotate(my_token: MyToken, front: TheFront, request: AnyRequest) -> Res
 @post(
     "/v1/session/logout", status_code=204, by_session=True, problems=_CHANGE, durable=True, of_object=True, tags=["own"]
 )
-async def logout(my_token: MyToken, me: MyCall, front: TheFront, request: AnyRequest) -> Response[None]:
-    """End the session of the token that asks."""
+async def logout(my_token: MyToken, front: TheFront, request: AnyRequest) -> Response[None]:
+    """End the session of the token that asks. One that has ended is no error, so the call may be repeated."""
     rules = front.desk.rules(my_token.tenant)
+    verdict = await front.desk.stand(my_token)
+    if isinstance(verdict, Denied) and verdict.reason in _NOT_ENDED:
+        raise SignedOutError(verdict.reason)
     await front.call(request, my_token.address, Principal.revoke, my_token.session_id, "logout", rules)
     answer = Response(None, status_code=204, headers=_LEAVING)
-    answer.cookies.extend(clear_cookies(me.policy))
+    answer.cookies.extend(clear_cookies(rules.policy))
     return answer
 
 

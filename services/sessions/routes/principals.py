@@ -8,7 +8,16 @@ from litestar.params import FromPath, JSONBody
 
 from services.sessions.beginning import begin, begin_anonymous
 from services.sessions.challenges import IfMatchRequiredError
-from services.sessions.front import IfMatch, MergePatch, Name, TheFront, check_merge_patch, etag, version_in
+from services.sessions.front import (
+    IfMatch,
+    MergePatch,
+    Name,
+    TheFront,
+    check_merge_patch,
+    etag,
+    only_if_match,
+    version_in,
+)
 from services.sessions.paths import session_path
 from services.sessions.principal import Principal
 from services.sessions.records import Authentication, Data, Export, SessionView
@@ -190,7 +199,7 @@ async def get_data(
 
 @put(
     _SESSION + "/data",
-    guards=[require(DATA)],
+    guards=[require(DATA), only_if_match],
     problems=(*WRITE_PROBLEMS, *_OF_SESSION, StaleDataError, DataTooLargeError, IfMatchRequiredError),
     durable=True,
     of_object=True,
@@ -216,7 +225,7 @@ async def put_data(
 
 @patch(
     _SESSION + "/data",
-    guards=[require(DATA)],
+    guards=[require(DATA), only_if_match],
     problems=(*WRITE_PROBLEMS, *_OF_SESSION, StaleDataError, DataTooLargeError, IfMatchRequiredError),
     durable=True,
     of_object=True,

@@ -13,6 +13,7 @@ from services.sessions.front import (
     TheFront,
     check_merge_patch,
     etag,
+    only_if_match,
     version_in,
 )
 from services.sessions.refusals import SessionEndedError, UnknownSessionError
@@ -88,7 +89,7 @@ async def get_document(credential: Caller, room: RoomName, front: TheFront, requ
 
 @patch(
     _ROOM + "/document",
-    guards=[require(WRITE)],
+    guards=[require(WRITE), only_if_match],
     problems=(*KEYED_PROBLEMS, StaleDocumentError, DocumentTooLargeError),
     durable=True,
     of_object=True,

@@ -3,8 +3,8 @@
 from litestar import Response, get, post, put
 from litestar.params import JSONBody
 
-from services.sessions.front import IfMatch, TheFront, etag, version_in
-from services.sessions.policy import Policy
+from services.sessions.front import IfMatch, TheFront, etag, only_if_match, version_in
+from services.sessions.policy import Policy, check_names
 from services.sessions.records import Denied, view_of
 from services.sessions.routes.principals import ADMIN
 from services.sessions.schemas import Cutoff, Introspection, IntrospectToken, PolicyView
@@ -22,11 +22,17 @@ async def get_policy(credential: Caller, front: TheFront) -> Response[PolicyView
     return _versioned(front.policy(credential.tenant))
 
 
-@put("/v1/tenant/policy", guards=[require(ADMIN)], problems=(PreconditionFailedError, StoreFullError), tags=["tenant"])
+@put(
+    "/v1/tenant/policy",
+    guards=[require(ADMIN), only_if_match],
+    problems=(PreconditionFailedError, StoreFullError),
+    tags=["tenant"],
+)
 async def put_policy(
     *, credential: Caller, front: TheFront, data: JSONBody[Policy], if_match: IfMatch = None
 ) -> Response[PolicyView]:
     """Replace the policy. What it lowers counts at the next use of every session."""
+    check_names(data)
     return _versioned(await front.put_policy(credential.tenant, data, version_in(if_match)))
 
 
