@@ -23,12 +23,14 @@ from services.workflows.intents import (
     SendTask,
     Sent,
     StartChild,
+    Whose,
 )
 from services.workflows.keeping import shortened
 from services.workflows.state import Ending, Failure, Run
 from shared.objects.state import ObjectState
 
 _KEY = "errand:"
+_WHOSE = "whose:"
 _MADE = "errands"
 
 
@@ -74,6 +76,8 @@ class _ToRecall(msgspec.Struct, frozen=True, kw_only=True, tag="recall"):
 
 class _ToNotify(msgspec.Struct, frozen=True, kw_only=True, tag="notify"):
     notice: Notify
+    whose: int = 0
+    """Where it is kept of whom this tells; 0: of the run that there is."""
 
 
 class _ToReport(msgspec.Struct, frozen=True, kw_only=True, tag="report"):
@@ -129,26 +133,39 @@ class Errands:
         if self._storage.get(key, bytes) is None:
             return False
         self._storage.delete(key)
+        if not self.any():
+            for whose in self._storage.list(_WHOSE):
+                self._storage.delete(whose)
         return True
 
-    def detach(self, run: Run) -> None:
-        """The run has ended and another takes its place: what is still to be told of it says itself of whom."""
-        whose = {"definition": run.definition, "version": run.version, "started_ms": run.started_ms}
+    def detach(self, run: Run, attributes: dict[str, str]) -> None:
+        """The run has ended and stands here no more: what is still to be told of it says itself of whom."""
+        whose = 0
         for number, kept in list(self._all()):
-            told: _Kept = kept
             if isinstance(kept, _ToReport) and kept.ended is None:
-                told = _ToReport(to=kept.to, ended=_ended(kept.to, run.ending or Ending(status="terminated")))
-            elif isinstance(kept, _ToNotify):
-                data = kept.notice.data
-                more = data if isinstance(data, dict) else {} if data is None else {"detail": data}
-                told = _ToNotify(notice=msgspec.structs.replace(kept.notice, data=whose | more))
-            if told is not kept:
-                self._storage.put(_key(number), msgspec.msgpack.encode(told))
+                self._put(_ToReport(to=kept.to, ended=_ended(kept.to, run.ending)), number)
+            elif isinstance(kept, _ToNotify) and not kept.whose:
+                whose = whose or number
+                self._put(_ToNotify(notice=kept.notice, whose=whose), number)
+        if whose:
+            self._storage.put(f"{_WHOSE}{whose}", msgspec.msgpack.encode(whose_of(run, attributes)))
 
-    def due(self, run: Run) -> list[Errand]:
+    def kept(self) -> dict[str, bytes]:
+        """All of them as they are kept, for `put_back` once all else is forgotten."""
+        keys = [*self._storage.list(_KEY), *self._storage.list(_WHOSE)]
+        return {key: self._storage.get(key, bytes) for key in keys}
+
+    def put_back(self, kept: Mapping[str, bytes]) -> None:
+        """Keep these, where there are none."""
+        for key, value in kept.items():
+            self._storage.put(key, value)
+        if kept:
+            self._storage.put(_MADE, max(int(key.partition(":")[2]) for key in kept))
+
+    def due(self, run: Run | None) -> list[Errand]:
         """All of them, with what each is about."""
-        sent = {sent.serial: sent for sent in outstanding(run)}
-        found = [(number, _filled(kept, run, sent)) for number, kept in self._all()]
+        sent = {} if run is None else {sent.serial: sent for sent in outstanding(run)}
+        found = [(number, self._filled(kept, run, sent)) for number, kept in self._all()]
         return [Errand(number=number, intent=intent) for number, intent in found if intent is not None]
 
     def _drop_unwanted(self, wanted: Container[int]) -> None:
@@ -156,14 +173,47 @@ class Errands:
             if isinstance(kept, _ToSend) and kept.serial not in wanted:
                 self._storage.delete(_key(number))
 
-    def _put(self, kept: _Kept) -> None:
-        number = self._storage.get(_MADE, int, default=0) + 1
+    def _put(self, kept: _Kept, number: int | None = None) -> None:
+        self._storage.put(_key(number or self._next()), msgspec.msgpack.encode(kept))
+
+    def _next(self) -> int:
+        number: int = self._storage.get(_MADE, int, default=0) + 1
         self._storage.put(_MADE, number)
-        self._storage.put(_key(number), msgspec.msgpack.encode(kept))
+        return number
 
     def _all(self) -> Iterator[tuple[int, _Kept]]:
         for key in self._storage.list(_KEY):
             yield int(key.removeprefix(_KEY)), _read(self._storage.get(key, bytes))
+
+    def _whose(self, number: int) -> Whose | None:
+        if not number:
+            return None
+        whose: Whose = msgspec.msgpack.decode(self._storage.get(f"{_WHOSE}{number}", bytes), type=Whose)
+        return whose
+
+    def _filled(self, kept: _Kept, run: Run | None, sent: Mapping[int, Sent]) -> AnyErrand | None:
+        """What the errand is about; None where nobody wants it any more."""
+        match kept:
+            case _ToSend():
+                return sent.get(kept.serial)
+            case _ToRecall():
+                return Recall(path=kept.call.path, serial=kept.call.serial, call=kept.call)
+            case _ToNotify():
+                return msgspec.structs.replace(kept.notice, whose=self._whose(kept.whose))
+            case _ToReport():
+                ended = kept.ended or _ended(kept.to, None if run is None else run.ending)
+                return Report(to=kept.to, ended=ended)
+
+
+def whose_of(run: Run, attributes: dict[str, str]) -> Whose:
+    """What a notice says of the run."""
+    return Whose(
+        definition=run.definition,
+        version=run.version,
+        started_ms=run.started_ms,
+        generation=run.generation,
+        attributes=attributes,
+    )
 
 
 def heard(effects: Iterable[Intent], hears: Callable[[str], bool]) -> Iterator[Intent]:
@@ -222,21 +272,8 @@ def _without_load(sent: Sent) -> Sent:
     return msgspec.structs.replace(sent, input=None) if isinstance(sent, SendTask | StartChild) else sent
 
 
-def _filled(kept: _Kept, run: Run, sent: Mapping[int, Sent]) -> AnyErrand | None:
-    """What the errand is about; None where nobody wants it any more."""
-    match kept:
-        case _ToSend():
-            return sent.get(kept.serial)
-        case _ToRecall():
-            return Recall(path=kept.call.path, serial=kept.call.serial, call=kept.call)
-        case _ToNotify():
-            return kept.notice
-        case _ToReport():
-            ended = kept.ended or _ended(kept.to, run.ending or Ending(status="terminated"))
-            return Report(to=kept.to, ended=ended)
-
-
-def _ended(to: Parent, ending: Ending) -> ChildEnded:
+def _ended(to: Parent, ending: Ending | None) -> ChildEnded:
+    ending = ending or Ending(status="terminated")
     failure = ending.failure or Failure(error="")
     return ChildEnded(
         path=to.path,

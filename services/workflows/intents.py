@@ -93,11 +93,22 @@ class Record(Intent, frozen=True, kw_only=True, omit_defaults=True):
     data: Json = None
 
 
+class Whose(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """What a notice says of its run."""
+
+    definition: str
+    version: int
+    started_ms: int
+    generation: int
+    attributes: dict[str, str]
+
+
 class Notify(Intent, frozen=True, kw_only=True, omit_defaults=True):
-    """Tell those who watch: `incident.opened`, `incident.closed`, `escalated`."""
+    """Tell those who watch: `incident.opened`, `incident.closed`, `escalated`. `whose`: of a run that was here once."""
 
     event: str
     data: Json = None
+    whose: Whose | None = None
 
 
 class Ended(Intent, frozen=True, kw_only=True, omit_defaults=True):

@@ -7,7 +7,8 @@ an errand that is carried out again tells nobody twice by itself.
 
 from typing import Any
 
-from services.workflows.intents import Notify
+from services.workflows.errands import whose_of
+from services.workflows.intents import Notify, Whose
 from services.workflows.run import WorkflowRun
 from services.workflows.standing import Look
 from shared.errors import NotFoundError
@@ -29,22 +30,25 @@ class WebhookSender:
         listeners = self._book.listeners(run.tenant, notice.event)
         if not listeners:
             return
-        try:
-            look: Look = await host.call(run, WorkflowRun.look, 0)
-        except NotFoundError:
-            return
-        told = _told(run, notice, look, at_ms=host.store_clock.now_ms())
+        whose = notice.whose
+        if whose is None:
+            try:
+                look: Look = await host.call(run, WorkflowRun.look, 0)
+            except NotFoundError:
+                return
+            whose = whose_of(look.run, look.attributes)
+        told = _told(run, notice, whose, at_ms=host.store_clock.now_ms())
         for name in listeners:
             await host.call(delivery_address(run.tenant, name, told.id), Delivery.tell, told)
 
 
-def _told(run: Address, notice: Notify, look: Look, *, at_ms: int) -> Told:
-    what = (run, look.run.started_ms, look.run.generation, notice.event, notice.path, notice.serial, notice.data)
+def _told(run: Address, notice: Notify, whose: Whose, *, at_ms: int) -> Told:
+    what = (run, whose.started_ms, whose.generation, notice.event, notice.path, notice.serial, notice.data)
     data: dict[str, Any] = {
         "run": run.name,
-        "definition": look.run.definition,
-        "version": look.run.version,
-        "attributes": look.attributes,
+        "definition": whose.definition,
+        "version": whose.version,
+        "attributes": whose.attributes,
     }
     if notice.path:
         data["step"] = notice.path

@@ -156,7 +156,8 @@ class WorkflowRun(RunTurns):
             raise NotWaitingError(self.address.name)
         now_ms = self.clock.now_ms()
         for one in stalled:
-            run = self._advance(Retried(path=one.path), now_ms)
+            if any(other.serial == one.serial for other in incidents(run)):  # It may have ended with one before it.
+                run = self._advance(Retried(path=one.path), now_ms)
         return status_of(run)
 
     def settle(self, number: int, event: AnyEvent | None) -> None:
@@ -207,16 +208,14 @@ class WorkflowRun(RunTurns):
 
     def on_alarm(self, alarm: Alarm) -> None:
         """Let the timers that are due happen; have errands carried out again of which nothing was heard."""
-        if self._run is None:
-            return
-        if alarm.name == TIMERS:
-            self._advance(TimerDue(), max(alarm.due_ms, self.clock.now_ms()))
-        elif alarm.name == FORGET:
-            self._forget_in_time(self._run)
-        elif self._errands.any():
+        if alarm.name == ERRANDS and self._errands.any():
             wait_ms = min(RESEND_MS << min(self._records.count_resend() + 1, 10), RESEND_MS_MAX)
             self.alarms.set(ERRANDS, at_ms=self.clock.now_ms() + wait_ms)
             self._wake()
+        elif alarm.name == TIMERS and self._run is not None:
+            self._advance(TimerDue(), max(alarm.due_ms, self.clock.now_ms()))
+        elif alarm.name == FORGET and self._run is not None:
+            self._forget_in_time(self._run)
 
     def audit(self) -> tuple[str, ...]:
         """Where the run waits for nothing that will come, as sentences; its alarms are set anew, so that it goes on."""
@@ -267,7 +266,7 @@ class WorkflowRun(RunTurns):
     @readonly
     def errands(self) -> list[Errand]:
         """What is to be carried out now."""
-        return [] if self._run is None else self._errands.due(self._run)
+        return self._errands.due(self._run)
 
     @readonly
     async def history(self, after: int, limit: int) -> list[JournalEntry]:

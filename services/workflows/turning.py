@@ -71,7 +71,7 @@ class RunTurns(DurableObject):
         )
         if ended is not None:
             self._carry_out(former, ended, last, at_ms=now_ms)
-            self._errands.detach(ended)
+            self._errands.detach(ended, self._records.attributes)
         make_way(self.storage)
         kept = Kept(text=beginning.text, version=beginning.version)
         self._records.begin(kept, attributes, beginning.parent)
@@ -99,6 +99,8 @@ class RunTurns(DurableObject):
         self, before: Run | None, run: Run, effects: Sequence[Intent], *, at_ms: int, answered: int = 0
     ) -> None:
         """Write the run and all that follows from it."""
+        if before is not None and run.ending is not before.ending:
+            self.alarms.cancel(FORGET)  # The time that it is kept begins with this end.
         store(self.storage, run)
         tell(self.journal, effects, at_ms=at_ms)
         count(self._activation.host.metrics, effects)
@@ -118,8 +120,14 @@ class RunTurns(DurableObject):
             self._forget(run)
 
     def _forget(self, run: Run) -> None:
-        self._before = forget(self.storage, run, now_ms=self.clock.now_ms())
+        """Forget the run, but not what is still to be told or recalled of it."""
+        self._errands.detach(run, self._records.attributes)
+        kept, now_ms = self._errands.kept(), self.clock.now_ms()
+        self._before = forget(self.storage, run, now_ms=now_ms)
         self._run = self._program = None
+        self._errands.put_back(kept)
+        if kept:
+            self.alarms.set(ERRANDS, at_ms=now_ms + RESEND_MS)
 
     def _hears(self, event: str) -> bool:
         hears = self.installation.hears

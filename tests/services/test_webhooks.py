@@ -173,6 +173,38 @@ def test_an_endpoint_that_is_gone_is_disabled() -> None:
     hooked(scenario, receivers)
 
 
+@pytest.mark.parametrize("purged", [False, True])
+def test_what_is_told_of_a_run_is_told_of_it_and_not_of_the_next_one_of_its_id(*, purged: bool) -> None:
+    """Its definition, version and attributes, though another has taken its place in the same commit, or it was purged."""
+    receivers = Receivers(TAKEN)
+
+    async def scenario(service: Workflows) -> None:
+        named = STALLS.replace("start: a", "attributes: { for: '{% $input.for %}' }\nstart: a")
+        assert 201 == (await service.put(named, name="stalls", version=2)).status
+        await service.started("stalls", {"for": "ann"}, id="r-1")
+        await service.settle()
+        await hook(service)
+        await service.pass_time(10)
+        if purged:
+            ended, gone = await asyncio.gather(service.tell("r-1", "terminate"), service.ask("DELETE", "/v1/runs/r-1"))
+            assert (200, 204) == (ended.status, gone.status)
+        else:
+            await service.started("quick", {"for": "bob"}, id="r-1", on_conflict="terminate_existing")
+        await service.settle()
+        told = {(body := message(made))["type"]: body["data"] for made in receivers.made}
+        for event in ("incident.closed", "run.terminated"):
+            assert ("stalls", 2, {"for": "ann"}) == tuple(
+                told[event][name] for name in ("definition", "version", "attributes")
+            )
+        if not purged:
+            assert ("quick", {"for": "bob"}) == (
+                told["run.succeeded"]["definition"],
+                told["run.succeeded"]["attributes"],
+            )
+
+    hooked(scenario, receivers)
+
+
 def test_a_secret_is_replaced_without_a_gap() -> None:
     """For a while both sign; it is in no document of the store."""
     receivers = Receivers(TAKEN)

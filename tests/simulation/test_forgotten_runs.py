@@ -22,6 +22,9 @@ from tests.support.runs import begin, told
 MINUTE_MS = 60_000
 KEPT = "workflow: k\nretention: 10m\nstart: a\nsteps: { a: { task: q, end: true } }"
 
+AT_ONCE = "workflow: k\nretention: 10m\nstart: a\nsteps: { a: { pass: 1, end: true } }"
+WAITS = "workflow: p\nstart: a\nsteps: { a: { child: { workflow: k }, end: true } }"
+
 
 async def listed(kit: Kit) -> Sequence[str]:
     """Every run that a listing shows."""
@@ -88,6 +91,53 @@ def test_a_run_that_goes_on_by_a_reset_is_kept() -> None:
         assert 10 * MINUTE_MS - 10 <= await left_ms(kit, run) <= 10 * MINUTE_MS
 
     run_with_kit(scenario, kinds=[WorkflowRun])
+
+
+def test_a_run_that_ends_in_the_turn_in_which_it_begins_anew_is_kept_as_long_as_another() -> None:
+    """The time of the run before, or of the end before a reset, does not count for it."""
+
+    async def scenario(kit: Kit) -> None:
+        run = kit.at(WorkflowRun, "acme", "k-1")
+        for _ in range(2):
+            assert await run.start(begin(AT_ONCE, reuse="any"))
+            assert 10 * MINUTE_MS - 10 <= await left_ms(kit, run) <= 10 * MINUTE_MS
+            await kit.advance(9 * MINUTE_MS)
+        await run.happen(Reset(step="a"))
+        assert ("succeeded", 2) == ((look := await run.look(0)).status, look.run.generation)
+        assert 10 * MINUTE_MS - 10 <= await left_ms(kit, run) <= 10 * MINUTE_MS
+
+    run_with_kit(scenario, kinds=[WorkflowRun])
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_what_is_to_be_told_of_a_run_outlives_its_purge(monkeypatch: pytest.MonkeyPatch, *, dies: bool) -> None:
+    """Whoever waits for it hears how it has ended, though nothing of it is left, and its node dies."""
+    away = [True]
+    settle = WorkflowRun.settle
+
+    def once_away(run: WorkflowRun, number: int, event: Any) -> None:
+        if away and isinstance(event, ChildEnded):
+            raise UnavailableError("It cannot be told now")
+        settle(run, number, event)
+
+    monkeypatch.setattr(WorkflowRun, "settle", once_away)
+
+    async def scenario(kit: Kit) -> None:
+        run, parent = kit.at(WorkflowRun, "acme", "p-1/a:1"), kit.at(WorkflowRun, "acme", "p-1")
+        await parent.start(begin(WAITS))
+        await kit.advance(1_000)
+        await run.happen(Completed(path="a", result=7))
+        await run.purge()
+        with pytest.raises(RunGoneError):
+            await run.look(0)
+        away.clear()
+        if dies:
+            await kit.kill()
+        await kit.advance(MINUTE_MS)
+        assert "succeeded" == (await parent.look(0)).status
+        assert ["gone"] == [key for key in kit.stored(run) if key not in {"errands", "head"}]
+
+    run_with_kit(scenario, kinds=Installed({"k": KEPT}).kinds)
 
 
 def test_a_run_whose_end_is_not_told_yet_is_kept_until_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -425,3 +425,20 @@ def test_a_run_that_begins_later_is_never_stuck() -> None:
 
 async def _listed(kit: Kit, index: str, value: str) -> list[str]:
     return [found.address.name for found in await kit.find(WorkflowRun, "acme", index, value)]
+
+
+def test_all_is_retried_though_one_retry_ends_another() -> None:
+    """Both waits have timed out; the first takes the signal that has come meanwhile, and the run fails with its branch."""
+    wait = "{ wait: { signal: go }, timeout: 1m, retry: [], next: f }, f: { fail: { error: no } }"
+    both = f"x: {{ start: t, steps: {{ t: {wait} }} }}, y: {{ start: t, steps: {{ t: {wait} }} }}"
+    text = f"workflow: w\nstart: a\nsteps: {{ a: {{ parallel: {{ branches: {{ {both} }} }}, end: true }} }}"
+
+    async def scenario(kit: Kit) -> None:
+        run = kit.at(WorkflowRun, "acme", "o-1")
+        await run.start(begin(text))
+        await kit.advance(2 * MINUTE_MS)
+        assert 2 == len(incidents(await look(run)))
+        await run.happen(Signalled(name="go", payload=1))
+        assert "failed" == await run.retry_all()
+
+    run_with_kit(scenario, kinds=[WorkflowRun])
