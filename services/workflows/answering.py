@@ -10,7 +10,7 @@ import msgspec
 
 from services.workflows.bounds import MAILBOX_SIGNALS_MAX
 from services.workflows.controls import scope_at
-from services.workflows.draft import Draft, Fault, Settle, activity_of
+from services.workflows.draft import Draft, Fault, Settle, Thrift, activity_of
 from services.workflows.events import (
     Accepted,
     Assigned,
@@ -82,7 +82,9 @@ def fail(draft: Draft, event: Failed) -> None:
         del draft.reminders[event.serial]
         return
     undo = _undo_for(draft, event)
-    failure = Failure(error=event.error, cause=event.cause, data=event.data, step=event.path)
+    failure = Failure(error=event.error, step=event.path)
+    if draft.thrift < Thrift.RESULTS:
+        failure = msgspec.structs.replace(failure, cause=event.cause, data=event.data)
     if undo is not None:
         _answered(draft, event, undo.serial)
         undo_failed(draft, undo, failure, retry_after_ms=event.retry_after_ms, retry=event.retry)
@@ -177,13 +179,11 @@ def assign(draft: Draft, event: Assigned) -> None:
 
 
 def signal(draft: Draft, event: Signalled) -> None:
-    """Keep the signal; the oldest wait that is for it takes it at once.
+    """The oldest wait that is for the signal takes it at once; else it is kept.
 
     Raises:
         MailboxFullError: too many are kept.
     """
-    if len(draft.mailbox) >= MAILBOX_SIGNALS_MAX:
-        raise MailboxFullError("The run takes no more signals now.", retry_after_ms=RETRY_AFTER_MS)
     until_ms = draft.now_ms + event.ttl_ms if event.ttl_ms else 0
     draft.mailbox.append(Signal(name=event.name, payload=event.payload, until_ms=until_ms))
     draft.record("signal.received", data={"name": event.name})
@@ -193,6 +193,8 @@ def signal(draft: Draft, event: Signalled) -> None:
         if isinstance(wait, Wait) and wait.signal == event.name and take_signal(draft, scope, wait):
             draft.withdraw(scope, "done")
             return
+    if len(draft.mailbox) > MAILBOX_SIGNALS_MAX:
+        raise MailboxFullError("The run takes no more signals now.", retry_after_ms=RETRY_AFTER_MS)
 
 
 def _expect_heartbeat(draft: Draft, scope: Scope) -> None:

@@ -8,6 +8,7 @@ however many steps run in one transition.
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterator
+from enum import IntEnum
 from typing import Any, TypeAlias
 
 import msgspec
@@ -85,6 +86,16 @@ class Close(msgspec.Struct, frozen=True, kw_only=True):
 Todo: TypeAlias = Enter | Settle | Fault | Close
 
 
+class Thrift(IntEnum):
+    """What is left out because the run would become too large: each where the one before it was not enough."""
+
+    NONE = 0
+    RESULTS = 1
+    """Results, and what errors tell beside their names."""
+    STEPS = 2
+    """To begin a step, too."""
+
+
 class Draft:
     """The working copy of a run."""
 
@@ -112,8 +123,7 @@ class Draft:
         self.steps = 0
         self.expressions_ms = 0
         """What expressions have taken in this transition."""
-        self.overflow = False
-        """Whether results are refused, because the run would become too large with them."""
+        self.thrift = Thrift.NONE
         self._dead: set[int] = set()
 
     def next_serial(self) -> int:

@@ -29,7 +29,7 @@ from services.workflows.answering import (
 )
 from services.workflows.bounds import PAYLOAD_BYTES_MAX, STEPS_PER_TURN_MAX, TURN_EXPRESSIONS_MS
 from services.workflows.controls import cancel, pause, reset, resume, retry, skip, terminate
-from services.workflows.draft import Close, Draft, Enter, Fault, Settle, Surroundings, Todo
+from services.workflows.draft import Close, Draft, Enter, Fault, Settle, Surroundings, Thrift, Todo
 from services.workflows.events import (
     Accepted,
     AnyEvent,
@@ -105,7 +105,7 @@ _WHILE_UNDOING = (
     Retried,
     Skipped,
 )
-_FROM_OUTSIDE = (Completed, Signalled, Skipped)
+_FROM_OUTSIDE = (Completed, Heartbeat, Signalled, Skipped)
 """Events whose sender can be told that they are too large."""
 
 
@@ -126,6 +126,7 @@ def start(
     Raises:
         WrongAnswerError: the input is not as the definition's schema says, or the deadline comes before the beginning.
         PayloadTooLargeError: it is too large.
+        RunTooLargeError: what the first steps make of it is.
     """
     check_payload(run_input)
     for at, message in mismatches(program.input_schema or {}, run_input):
@@ -150,7 +151,9 @@ def start(
     if (due_ms := deadline_of(draft, root, deadline_ms)) is not None:
         draft.arm(due_ms, "deadline", 0)
     _work(draft)
-    return draft.outcome()
+    run, effects = draft.outcome()
+    encode(run)
+    return run, effects
 
 
 def advance(program: Program, run: Run, event: AnyEvent, around: Surroundings) -> Transition:
@@ -166,19 +169,22 @@ def advance(program: Program, run: Run, event: AnyEvent, around: Surroundings) -
     _check_phase(run, event)
     for value in _brought(event):
         check_payload(value)
-    after, effects = _applied(program, run, event, around, overflow=False)
-    try:
-        encode(after)
-    except RunTooLargeError:
-        if isinstance(event, _FROM_OUTSIDE):
-            raise
-        after, effects = _applied(program, run, event, around, overflow=True)
-    return after, effects
+    transition = _applied(program, run, event, around, Thrift.NONE)
+    for thrift in (Thrift.RESULTS, Thrift.STEPS):
+        try:
+            encode(transition[0])
+        except RunTooLargeError:
+            if isinstance(event, _FROM_OUTSIDE):
+                raise
+            transition = _applied(program, run, event, around, thrift)
+        else:
+            break
+    return transition
 
 
-def _applied(program: Program, run: Run, event: AnyEvent, around: Surroundings, *, overflow: bool) -> Transition:
+def _applied(program: Program, run: Run, event: AnyEvent, around: Surroundings, thrift: Thrift) -> Transition:
     draft = Draft(program, run, around)
-    draft.overflow = overflow
+    draft.thrift = thrift
     if isinstance(event, TimerDue):
         _ring(draft)
     else:

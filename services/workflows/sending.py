@@ -17,7 +17,7 @@ from services.workflows.errands import Parent, Report
 from services.workflows.events import Completed, Failed
 from services.workflows.intents import CallObject, StartChild
 from services.workflows.problems import DefinitionError
-from services.workflows.refusals import PayloadTooLargeError, RunExistsError
+from services.workflows.refusals import PayloadTooLargeError, RunExistsError, RunTooLargeError
 from services.workflows.run import WorkflowRun
 from services.workflows.schedule import Schedule
 from shared.errors import InvalidInputError, TenureError
@@ -81,7 +81,7 @@ class ChildSender:
             return _failed(call, "child.unknown", str(error))
         except RunExistsError as error:
             return _failed(call, "child.exists", str(error))
-        except (InvalidInputError, DefinitionError, PayloadTooLargeError) as error:
+        except (InvalidInputError, DefinitionError, PayloadTooLargeError, RunTooLargeError) as error:
             return _failed(call, "child.bad_input", str(error))
         return None
 

@@ -54,7 +54,10 @@ def take_signal(draft: Draft, scope: Scope, wait: Wait) -> bool:
 
 
 def remind(draft: Draft, scope: Scope, timer: Timer) -> None:
-    """Send a reminder, and arm the next if there is one. One that cannot be made is written down and left out."""
+    """Send a reminder, and arm the next if there is one. One that cannot be made is written down and left out.
+
+    Of those that became due together, because the run was paused or its node away, one is sent.
+    """
     wait = draft.step_of(scope).kind
     assert isinstance(wait, Wait), "only waits remind"
     assert wait.remind is not None, "the timer was armed for it"
@@ -69,8 +72,10 @@ def remind(draft: Draft, scope: Scope, timer: Timer) -> None:
         draft.reminders = kept | {serial: call}
         draft.emit(call)
         draft.record("reminder.sent", path, {"number": timer.nth})
-    if timer.nth < wait.remind.times:
-        draft.arm(timer.due_ms + wait.remind.every_ms, "remind", timer.serial, scope.path, timer.nth + 1)
+    passed = 1 + (draft.now_ms - timer.due_ms) // wait.remind.every_ms
+    if timer.nth + passed <= wait.remind.times:
+        due_ms = timer.due_ms + passed * wait.remind.every_ms
+        draft.arm(due_ms, "remind", timer.serial, scope.path, timer.nth + passed)
 
 
 def escalate(draft: Draft, scope: Scope, timer: Timer) -> None:
@@ -86,7 +91,7 @@ def escalate(draft: Draft, scope: Scope, timer: Timer) -> None:
     assign = {name: values.text(value) for name, value in escalation.assign.items()}
     due_ms = activity.due_ms
     if due_ms is not None and escalation.extend_ms:
-        due_ms = max(due_ms, timer.due_ms + escalation.extend_ms)
+        due_ms = max(due_ms, draft.now_ms + escalation.extend_ms)
         draft.disarm_one("timeout", activity.serial)
         draft.arm(due_ms, "timeout", activity.serial, scope.path)
     show_again(draft, scope, assign, due_ms)

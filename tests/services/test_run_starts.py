@@ -190,3 +190,23 @@ def test_calls_of_a_run_that_took_a_place_have_keys_of_their_own() -> None:
         assert all(re.fullmatch(r"[ -~]+", key) for key in keys)
 
     served(scenario)
+
+
+def test_a_run_whose_input_would_stand_in_too_many_places_is_not_begun() -> None:
+    """Its caller is told; where it is a child, the step of its parent is."""
+    branches = ", ".join(f"b{n}: {{ start: t, steps: {{ t: {{ task: q, end: true }} }} }}" for n in range(5))
+    wide = f"workflow: wide\nstart: a\nsteps: {{ a: {{ parallel: {{ branches: {{ {branches} }} }}, end: true }} }}"
+    above = "workflow: above\nstart: a\nsteps: { a: { child: { workflow: wide }, end: true } }"
+
+    async def scenario(service: Workflows) -> None:
+        for name, text in (("wide", wide), ("above", above)):
+            assert 201 == (await service.put(text, name=name)).status
+        body = {"definition": "wide", "input": "x" * 60_000, "id": "r-1"}
+        assert (413, "run.too_large") == code(await service.ask("POST", "/v1/runs", body))
+        assert 404 == (await service.ask("GET", "/v1/runs/r-1")).status
+        await service.started("above", "x" * 60_000, id="r-2")
+        await service.settle()
+        (step,) = (await service.run("r-2"))["steps"]
+        assert ("stalled", "child.bad_input") == (step["phase"], step["error"]["error"])
+
+    served(scenario)
