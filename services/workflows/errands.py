@@ -41,6 +41,14 @@ class Parent(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     path: str = ""
     serial: int = 0
     schedule: str = ""
+    key: str = ""
+    """The same for every attempt of one visit of the step."""
+
+    def tries_again(self, former: "Parent | None") -> bool:
+        """Whether this is a later attempt of the same visit of the same step."""
+        if former is None or not self.key:
+            return False
+        return (self.run, self.path, self.key) == (former.run, former.path, former.key) and self.serial > former.serial
 
 
 class Recall(Intent, frozen=True, kw_only=True):
@@ -126,6 +134,10 @@ class Errands:
         if ends and parent is not None and Report in self._carried:
             self._put(_ToReport(to=parent))
         return bool(self._storage.get(_MADE, int, default=0) > made)
+
+    def report(self, parent: Parent) -> None:
+        """The run has ended: tell another than it was told."""
+        self._put(_ToReport(to=parent))
 
     def settle(self, number: int) -> bool:
         """Forget the errand; False where it is not kept (any more)."""

@@ -70,6 +70,10 @@ class Records:
         self._put(_ATTRIBUTES, msgspec.json.encode(attributes) if attributes else None)
         self._put(_PARENT, parent)
 
+    def report_to(self, parent: Parent) -> None:
+        """Another attempt of the step that has started it waits for its end."""
+        self._storage.put(_PARENT, parent)
+
     def count_resend(self) -> int:
         """Errands are sent again; how often they were before."""
         head = self.head

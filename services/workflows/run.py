@@ -94,9 +94,20 @@ class WorkflowRun(RunTurns):
     def start_child(self, beginning: Beginning) -> bool:
         """As `start`; whoever started it before is the only one who may wait for its end.
 
+        Another attempt of the step that has started it takes the result if it has succeeded meanwhile, and else starts
+        it anew.
+
         Raises:
             RunExistsError: it was started otherwise, or by another.
+            UnavailableError: it was started by an attempt before, and has not ended.
         """
+        run, parent = self._run, beginning.parent
+        if run is not None and parent is not None:
+            if parent == self._records.parent:
+                return False
+            if parent.tries_again(self._records.parent):
+                self._try_again(run, parent, beginning)
+                return True
         started = self.start(beginning)
         if not started and self._records.parent != beginning.parent:
             raise RunExistsError(self.address.name)
@@ -177,7 +188,7 @@ class WorkflowRun(RunTurns):
             failed = Failed(path=event.path, serial=event.serial, error="payload.too_large", cause=str(error))
             self._advance(failed, now_ms)
         except _TOO_LATE:
-            return
+            self._wake()  # A child that was given up has ended: the next attempt may wait for that.
 
     def hand_out(self, serial: int, worker: str, lease: int) -> Handed | None:
         """A worker has the task of this attempt, and this is what it is to do; None if it is not wanted any more."""

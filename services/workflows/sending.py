@@ -70,7 +70,11 @@ class ChildSender:
         self._book = book
 
     async def __call__(self, host: Host, run: Address, call: StartChild) -> Failed | None:
-        """Start the child; its end is told by its own report."""
+        """Start the child; its end is told by its own report.
+
+        Raises:
+            UnavailableError: that of the attempt before has not ended yet; this one starts it later.
+        """
         try:
             definition = self._book.definition(run.tenant, call.workflow, call.version)
             beginning = Beginning(
@@ -101,7 +105,7 @@ async def report_end(host: Host, run: Address, report: Report) -> None:
 
 
 def _parent(run: Address, call: StartChild) -> Parent:
-    return Parent(run=run.name, path=call.path, serial=call.serial)
+    return Parent(run=run.name, path=call.path, serial=call.serial, key=call.key)
 
 
 def _failed(call: CallObject | StartChild, error: str, cause: str) -> Failed:

@@ -12,7 +12,7 @@ from services.workflows.beginning import Beginning, attributes_of, check_run_id,
 from services.workflows.bounds import RESEND_MS, RESEND_MS_MAX
 from services.workflows.counting import count
 from services.workflows.draft import Surroundings
-from services.workflows.errands import Errands, heard
+from services.workflows.errands import Errands, Parent, heard
 from services.workflows.events import (
     AnyEvent,
     StepEvent,
@@ -33,6 +33,7 @@ from services.workflows.state import Run
 from shared.errors import (
     NotFoundError,
 )
+from shared.objects.errors import UnavailableError
 from shared.objects.handler import DurableObject
 
 TIMERS, ERRANDS = "timers", "errands"
@@ -77,6 +78,19 @@ class RunTurns(DurableObject):
         self._records.begin(kept, attributes, beginning.parent)
         self._carry_out(ended, run, effects, at_ms=now_ms)
         self._run, self._program, self._before = run, program, None
+
+    def _try_again(self, run: Run, parent: Parent, beginning: Beginning) -> None:
+        """The child of a step, for another attempt of it: its result, where it has succeeded; else it begins anew."""
+        if run.phase != "ended":
+            raise UnavailableError(f"The run {run.id!r} of the attempt before has not ended.")
+        now_ms = self.clock.now_ms()
+        if run.ending is None or run.ending.status != "succeeded":
+            self._begin(program_of(beginning.text, beginning.version), beginning, now_ms)
+            return
+        self._records.report_to(parent)
+        self._errands.report(parent)
+        self._arm(run, now_ms)
+        self._wake()
 
     def _advance(self, event: AnyEvent, now_ms: int) -> Run:
         before, program = self._known()
