@@ -7,6 +7,7 @@ from functools import partial
 from litestar.di import Provide
 
 from services.sessions.challenges import CrossSiteError, IfMatchRequiredError, SignedOutError, StepUpError
+from services.sessions.cuts import Cuts
 from services.sessions.desk import Desk
 from services.sessions.directory import Directory
 from services.sessions.entrance import Entrance, room_sockets
@@ -14,6 +15,7 @@ from services.sessions.feed_socket import feed_sockets
 from services.sessions.front import Front, provide_principal, provide_room
 from services.sessions.own import provide_me, provide_my_token
 from services.sessions.paths import with_names
+from services.sessions.policy import Rules
 from services.sessions.principal import principal_of
 from services.sessions.refusals import (
     DataTooLargeError,
@@ -44,6 +46,7 @@ from shared.http.objects import object_routes, with_object_names
 from shared.http.problem import ProblemTable, Row
 from shared.http.sockets import socket_door
 from shared.http.tickets import socket_routes
+from shared.objects.errors import UnavailableError
 from shared.objects.handler import DurableObject
 from shared.outbound.client import Calls, open_client
 from shared.outbound.networks import networks_of
@@ -83,7 +86,12 @@ class Service:
         self._networks = networks_of(settings)
         self._keys = settings.keys()
         self._webhooks = Webhooks(self._keys.webhook, calls)
-        self.kinds: list[type[DurableObject]] = [principal_of(self._webhooks), Room, self._webhooks.kind]
+        self._directory: Directory | None = None
+        self.kinds: list[type[DurableObject]] = [
+            principal_of(self._webhooks, self._rules),
+            Room,
+            self._webhooks.kind,
+        ]
 
     @asynccontextmanager
     async def running(self, node: Node) -> AsyncIterator[None]:
@@ -96,10 +104,12 @@ class Service:
         self._webhooks.begin(node.documents)
         webhooks = WebhookDesk(self._webhooks.book(), node.host)
         tokens = Tokens(self._keys)
-        directory = Directory(node.shared_documents, node.documents, tokens)
-        desk = Desk(tokens, directory, node.host.call)
-        front = Front(desk, node.host, node.documents)
-        watch = SessionWatch(desk, node.host)
+        self._directory = directory = Directory(node.shared_documents, node.documents, tokens)
+        whoami_call = partial(node.host.call, deadline_ms=DEADLINE_MS)
+        cuts = Cuts(directory, node.documents, whoami_call)
+        desk = Desk(tokens, directory, node.host.call, came=cuts.came)
+        front = Front(desk, node.host, node.documents, cuts)
+        watch = SessionWatch(desk, node.host, cuts)
         ring = KeyRing(node.shared_documents, node.clock)
         entrance = Entrance(node.tickets, ring, watch.bind)
         documented = create_app(
@@ -113,15 +123,7 @@ class Service:
             ],
             keys=ring,
             problems=PROBLEMS,
-            dependencies={
-                "front": Provide(lambda: front, sync_to_thread=False),
-                "principal": Provide(provide_principal, sync_to_thread=False),
-                "entrance": Provide(lambda: entrance, sync_to_thread=False),
-                "room": Provide(provide_room, sync_to_thread=False),
-                "my_token": Provide(provide_my_token, sync_to_thread=False),
-                "me": Provide(provide_me),
-                "webhooks": Provide(lambda: webhooks, sync_to_thread=False),
-            },
+            dependencies=_provided(front, entrance, webhooks),
             tracer=node.tracer,
             observe=node.metrics.http_request,
             durability=node.durability,
@@ -137,7 +139,7 @@ class Service:
             observe=node.metrics.http_request,
             durability=node.durability,
         )
-        gateways = Desk(tokens, directory, partial(node.host.call, deadline_ms=DEADLINE_MS))
+        gateways = Desk(tokens, directory, whoami_call, came=cuts.came)
         lane = WhoamiLane(objects, desk=gateways, host=node.host, table=table, count=node.metrics.bind_http)
         public = Guard(
             lane,
@@ -161,3 +163,26 @@ class Service:
             operator=OperatorApi(node.inspection, token=node.settings.admin_token).answer,
         )
         return public, admin
+
+    def _rules(self, tenant: str) -> Rules:
+        """What principals go by when nobody calls them.
+
+        Raises:
+            UnavailableError: it is not known.
+        """
+        if self._directory is None:
+            raise UnavailableError("The tenants are not known yet")
+        return self._directory.rules(tenant)
+
+
+def _provided(front: Front, entrance: Entrance, webhooks: WebhookDesk) -> dict[str, Provide]:
+    """What handlers ask for by name."""
+    return {
+        "front": Provide(lambda: front, sync_to_thread=False),
+        "principal": Provide(provide_principal, sync_to_thread=False),
+        "entrance": Provide(lambda: entrance, sync_to_thread=False),
+        "room": Provide(provide_room, sync_to_thread=False),
+        "my_token": Provide(provide_my_token, sync_to_thread=False),
+        "me": Provide(provide_me),
+        "webhooks": Provide(lambda: webhooks, sync_to_thread=False),
+    }

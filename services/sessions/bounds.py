@@ -53,4 +53,6 @@ ORIGINS_MAX = 32
 # Streams of events.
 FEED_PAGE = 100
 STREAM_MS_MAX = 10 * MINUTE_MS
+CUT_LOOKS_AT_ONCE = 32  # Principals that look what their tenant has ended: fast, and no burst to those who are asked.
+CUT_LOOKS_WAITING_MAX = 1_024  # Of those whose tokens come; whoever listens to a principal always gets it to look.
 STREAM_SILENCE_MS = 15_000  # Proxies take a connection that says nothing for a minute for dead.

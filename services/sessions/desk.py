@@ -60,12 +60,16 @@ class Located(msgspec.Struct, frozen=True):
 class Desk:
     """Makes and reads tokens for one service."""
 
-    __slots__ = ("_call", "_directory", "_tokens")
+    __slots__ = ("_call", "_came", "_directory", "_tokens")
 
-    def __init__(self, tokens: Tokens, directory: Directory, call: Call) -> None:
+    def __init__(
+        self, tokens: Tokens, directory: Directory, call: Call, *, came: Callable[[Address], None] = lambda _: None
+    ) -> None:
+        """`came` hears of principals whose tenant has ended the token that came, and that have not told of it."""
         self._tokens = tokens
         self._directory = directory
         self._call = call
+        self._came = came
 
     def address(self, tenant: str, principal: str) -> Address:
         """The object of a principal."""
@@ -129,7 +133,14 @@ class Desk:
         reply: Presence | Denied = await self._call(located.address, Principal.stand, *args)
         if isinstance(reply, Presence):
             await self.note(located, reply)
+        else:
+            self.denied(located, reply)
         return reply
+
+    def denied(self, located: Located, verdict: Denied) -> None:
+        """A token does not count: its principal is to tell why, if it has not. Nobody waits for that."""
+        if verdict.untold:
+            self._came(located.address)
 
     async def note(self, located: Located, presence: Presence) -> None:
         """Store that a successor was used, before it is let in: then the token before has ended, over any crash.

@@ -67,7 +67,9 @@ def feed_sockets(front: Front) -> FindStream:
         check_name(principal, "principal", "path.principal")
 
         async def serve(tenant: str, line: Line) -> Close:
-            return await _FeedSocket(front, front.desk.address(tenant, principal), line).run()
+            address = front.desk.address(tenant, principal)
+            with front.cuts.listening(address):
+                return await _FeedSocket(front, address, line).run()
 
         return StreamRoute(READ, serve)
 

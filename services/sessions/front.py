@@ -9,6 +9,7 @@ from litestar.handlers.base import BaseRouteHandler
 from litestar.params import Body, FromPath, HeaderParameter
 
 from services.sessions.cookies import set_cookie
+from services.sessions.cuts import Cuts
 from services.sessions.desk import Desk, Grant
 from services.sessions.directory import CUT, NAME, POLICY, Cut
 from services.sessions.entrance import Entrance
@@ -37,9 +38,10 @@ IfMatch: TypeAlias = Annotated[
 class Front:
     """One for a node."""
 
-    def __init__(self, desk: Desk, host: Host, documents: Documents) -> None:
+    def __init__(self, desk: Desk, host: Host, documents: Documents, cuts: Cuts) -> None:
         self.desk = desk
         self.host = host
+        self.cuts = cuts
         self._documents = documents
 
     async def call(

@@ -64,9 +64,17 @@ class Holding(DurableObject):
         else:
             self._tidy()
 
+    def tenants_rules(self) -> Rules | None:
+        """Those by which it goes when nobody calls; None: sessions end by what they were given. A node knows better."""
+        return None
+
     def _tidy(self) -> None:
-        """Tell of sessions that have ended by themselves, and forget what need not be known any more."""
-        self.settle(None)
+        """Tell of sessions that are over, and forget what need not be known any more.
+
+        Raises:
+            UnavailableError: the tenant's rules are not known; it is done later.
+        """
+        self.settle(self.tenants_rules())
         now_ms = self.clock.now_ms()
         for key in self.storage.list("x/"):
             if self.storage.get(key, Tombstone).kept_until_ms <= now_ms:
@@ -143,6 +151,11 @@ class Holding(DurableObject):
         for session_id, reason in over:
             self.end(session_id, reason, rules)
         return bool(over)
+
+    def catch_up(self, rules: Rules) -> None:
+        """Tell of what is over, for somebody who listens."""
+        if self.settle(rules):
+            self.arm()
 
     def end(self, session_id: str, reason: Reason, rules: Rules | None = None) -> None:
         """End a session, tell of it, and keep that it was there."""

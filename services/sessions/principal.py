@@ -132,7 +132,7 @@ class Principal(Holding):
             session, seen, generation=generation, verifier=verifier, rules=rules, now_ms=self.clock.upper_ms()
         )
         if not isinstance(verdict, Standing):
-            return self._denied(verdict)
+            return self._denied(verdict, untold=verdict == "tenant")
         now_ms = self.clock.now_ms()
         if now_ms - seen.at_ms >= TOUCH_MS or generation == session.generation > seen.generation:
             seen = used(session, seen, generation=generation, now_ms=now_ms)
@@ -168,6 +168,8 @@ class Principal(Holding):
         if verdict == "superseded" and not overtaken:
             return self._reused(session_id, session, rules)
         if not isinstance(verdict, Standing):
+            if verdict == "tenant":
+                self.catch_up(rules)
             return self._denied(verdict)
         if generation == session.generation:
             session = self.renew(session_id, session.assurance, material, rules, elevated=False)
@@ -262,10 +264,7 @@ class Principal(Holding):
     @readonly
     def listing(self, rules: Rules) -> tuple[SessionView, ...]:
         """The sessions that count, oldest first."""
-        views = [
-            view_of(session_id, session, self.seen(session_id), rules.policy)
-            for session_id, session in self._live(rules).items()
-        ]
+        views = [view_of(key, one, self.seen(key), rules.policy) for key, one in self._live(rules).items()]
         return tuple(sorted(views, key=lambda view: (view.created_ms, view.id)))
 
     @readonly
@@ -347,10 +346,10 @@ class Principal(Holding):
         """The sessions that count, by id."""
         return {key: session for key, session in self.sessions().items() if not self.over(key, session, rules)}
 
-    def _denied(self, reason: Denial) -> Denied:
+    def _denied(self, reason: Denial, *, untold: bool = False) -> Denied:
         """A token does not count."""
         self._activation.host.metrics.session_denied(reason)
-        return Denied(reason)
+        return Denied(reason, untold)
 
     def _reused(self, session_id: str, session: Session, rules: Rules) -> Denied:
         """A token came for rotation that was replaced long ago: somebody has a copy of it."""
@@ -368,11 +367,14 @@ class Principal(Holding):
         return self._denied("superseded")
 
 
-def principal_of(webhooks: Webhooks) -> type[Principal]:
-    """The kind of principals of one node, whose subscribers are told of what happens."""
+def principal_of(webhooks: Webhooks | None, rules: Callable[[str], Rules | None]) -> type[Principal]:
+    """The kind of principals of one node, which knows their tenants' rules and tells subscribers of what happens."""
 
     class HostedPrincipal(Principal):
         """A principal of this node."""
+
+        def tenants_rules(self) -> Rules | None:
+            return rules(self.address.tenant)
 
     HostedPrincipal.webhooks = webhooks
     return HostedPrincipal

@@ -121,6 +121,8 @@ class Denied(msgspec.Struct, frozen=True, gc=False):
     """The token does not count."""
 
     reason: Denial
+    untold: bool = False
+    """Its tenant has ended it with all others, and its principal has not told of that yet."""
 
 
 class Presence(msgspec.Struct, frozen=True, gc=False):

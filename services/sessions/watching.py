@@ -11,6 +11,7 @@ from typing import Any
 from weakref import WeakSet
 
 from services.sessions.bounds import FEED_PAGE
+from services.sessions.cuts import Cuts
 from services.sessions.desk import Desk
 from services.sessions.policy import Rules
 from services.sessions.principal import Principal
@@ -71,8 +72,8 @@ class Bound:
 class SessionWatch:
     """The sessions that sockets of one node rest on."""
 
-    def __init__(self, desk: Desk, host: Host) -> None:
-        self._desk, self._host = desk, host
+    def __init__(self, desk: Desk, host: Host, cuts: Cuts) -> None:
+        self._desk, self._host, self._cuts = desk, host, cuts
         self._bound: dict[Address, WeakSet[Bound]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -104,13 +105,14 @@ class SessionWatch:
     async def _watch(self, address: Address, after: int) -> None:
         """Hear of sessions that end, until no socket rests on one."""
         failures = 0
-        while self._bound[address]:
-            try:
-                after = await self._hear(address, after)
-                failures = 0
-            except TenureError:
-                await asyncio.sleep(_PAUSES.nominal_ms(failures) / 1_000)
-                failures += 1
+        with self._cuts.listening(address):
+            while self._bound[address]:
+                try:
+                    after = await self._hear(address, after)
+                    failures = 0
+                except TenureError:
+                    await asyncio.sleep(_PAUSES.nominal_ms(failures) / 1_000)
+                    failures += 1
         del self._bound[address]
 
     async def _hear(self, address: Address, after: int) -> int:

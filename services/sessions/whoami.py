@@ -121,6 +121,7 @@ class WhoamiLane:
             elif isinstance(verdict, Presence) and verdict.standing.succeeds(located.token.generation):
                 await self._desk.note(located, verdict)
             if isinstance(verdict, Denied):
+                self._desk.denied(located, verdict)
                 return self._refused(SignedOutError(verdict.reason))
             wanted = fields.get(REQUIRE_ACR, b"").decode("latin-1")
             if wanted and verdict.standing.assurance.acr not in wanted.split():

@@ -61,6 +61,29 @@ def test_a_subscriber_is_told_what_it_wants_alone() -> None:
     with_sessions(scenario, calls=receivers)
 
 
+def test_a_subscriber_is_told_of_the_end_of_everything_when_a_principal_comes() -> None:
+    """When one of its tokens does, at a gateway, which is answered at once; nobody else's principal is asked."""
+    receivers = Receivers(TAKEN)
+
+    async def scenario(service: Sessions) -> None:
+        await hook(service, events=["session.revoked"])
+        tokens = [(await service.signed_in(name))["token"] for name in ("ann", "ann", "ben")]
+        assert [200, 200, 200] == [await service.status(token) for token in tokens]
+        assert 200 == (await service.ask("POST", "/v1/tenant/sessions/revoke")).status
+        await service.settle()
+        assert [] == told(receivers)
+        for _ in range(3):
+            refused = await service.whoami(tokens[0])
+            assert (401, "tenant") == (refused.status, refused.json()["reason"])
+        await service.settle()
+        assert [(3, "session.revoked"), (4, "session.revoked")] == told(receivers)
+        assert {("ann", "tenant")} == {
+            (message(made)["data"]["principal"], message(made)["data"]["reason"]) for made in receivers.made
+        }
+
+    with_sessions(scenario, calls=receivers)
+
+
 def test_an_erased_principal_is_named_once_more() -> None:
     """The subscriber has to know whom to forget, also where nothing was known here."""
     receivers = Receivers(TAKEN)

@@ -23,14 +23,14 @@ def told(answer: Answer) -> list[tuple[str, str]]:
     return EVENT.findall(answer.body.decode())
 
 
-async def watched(service: Sessions, *, after: int | None = None) -> Answer:
+async def watched(service: Sessions, *, after: int | None = None, principal: str = "ann") -> Answer:
     """The stream until it ends by itself, of a client that stays."""
     await service.node.documents.poll()
     await service.node.shared_documents.poll()
     headers = [(b"host", b"x"), (b"authorization", b"Bearer " + service.key.encode())]
     if after is not None:
         headers.append((b"last-event-id", b"%d" % after))
-    path = "/v1/principals/ann/events"
+    path = f"/v1/principals/{principal}/events"
     scope = {
         "type": "http",
         "asgi": {"version": "3.0"},
@@ -126,6 +126,28 @@ def test_a_watcher_that_has_seen_nothing_has_missed_nothing() -> None:
             assert 200 == (await service.of("PUT", path, {"n": number})).status
         for after in (0, None):
             assert (str(FEED_SLACK + 2), "session.data_changed") == told(await watched(service, after=after))[0]
+
+    with_sessions(scenario)
+
+
+def test_a_watcher_hears_of_the_end_of_everything_within_a_second() -> None:
+    """With the tenant as the reason; one that comes later hears of it too, though nobody has asked the principal since."""
+
+    async def scenario(service: Sessions) -> None:
+        await service.signed_in()
+        await service.signed_in("ben")
+        watching = asyncio.ensure_future(watched(service))
+        await asyncio.sleep(1)
+        assert 200 == (await service.ask("POST", "/v1/tenant/sessions/revoke")).status
+        await asyncio.sleep(1)
+        await without_key(service)
+        expected = [("1", "session.created"), ("2", "session.revoked")]
+        answer = await watching
+        assert expected == told(answer)
+        assert b'"reason":"tenant"' in answer.body
+        await asyncio.sleep(700)
+        service.key = await service.add_key("acme", "sessions:read")
+        assert expected == told(await watched(service, principal="ben"))
 
     with_sessions(scenario)
 

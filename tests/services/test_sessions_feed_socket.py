@@ -57,6 +57,21 @@ def test_a_client_hears_what_was_and_what_comes() -> None:
     with_sessions(scenario)
 
 
+def test_a_client_hears_of_the_end_of_everything_within_a_second() -> None:
+    """Whatever the principal was asked meanwhile."""
+
+    async def scenario(service: Sessions) -> None:
+        await service.signed_in()
+        far = await opened(service)
+        assert [(1, "session.created")] == await told(far, 1)
+        assert 200 == (await service.ask("POST", "/v1/tenant/sessions/revoke")).status
+        async with asyncio.timeout(1):
+            frame = await far.frame()
+        assert (2, "session.revoked", "tenant") == (frame["seq"], frame["event"]["kind"], frame["event"]["reason"])
+
+    with_sessions(scenario)
+
+
 def test_a_client_that_was_away_for_too_long_is_told_so() -> None:
     """Where events that it has not heard are not kept any more, and where the feed began anew."""
 

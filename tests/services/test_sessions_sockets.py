@@ -70,6 +70,22 @@ ENDINGS: dict[str, Callable[[Sessions, Any], Awaitable[Answer]]] = {
 }
 
 
+def test_a_principal_with_a_socket_tells_of_the_end_of_everything() -> None:
+    """Within a second, though nobody watches its feed."""
+
+    async def scenario(service: Sessions) -> None:
+        it = await service.signed_in()
+        far = await opened(service, it["session"])
+        assert 200 == (await service.ask("POST", "/v1/tenant/sessions/revoke")).status
+        assert [4401] == await within_a_second(service, far)
+        events = (await service.of("GET", "export")).json()["events"]
+        assert [("session.created", ""), ("session.revoked", "tenant")] == [
+            (one["event"]["kind"], one["event"].get("reason", "")) for one in events
+        ]
+
+    with_sessions(scenario, objects=[Hall])
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_whatever_ends_a_session_ends_its_sockets(ending: str) -> None:
     """Within a second of the answer; and a ticket that was not used yet opens none."""
@@ -96,11 +112,9 @@ def test_a_session_that_runs_out_ends_its_sockets() -> None:
         assert 200 == (await service.ask("PUT", "/v1/tenant/policy", policy)).status
         it = await service.signed_in()
         far = await opened(service, it["session"])
-        for _ in range(5):
+        for _ in range(15):
             await far.send_text('{"ping":1}')
-            await asyncio.sleep(13)
-            await service.node.documents.poll()
-            await service.node.shared_documents.poll()
+            await service.settle(4_300)
         assert [4401] == await within_a_second(service, far)
 
     with_sessions(scenario, objects=[Hall])

@@ -180,8 +180,10 @@ class Account:
         return self.graves[session].reason if session in self.graves else "unknown"
 
     def stand(self, token: Held) -> tuple[str, str]:
-        """The verdict; a token that counts uses its session."""
+        """The verdict; a token that counts uses its session, one that the tenant has ended has that told."""
         reason, acr = self.verdict(token)
+        if reason == "tenant" and token.session in self.logins:
+            self.settle()
         if not reason:
             login = self.logins[token.session]
             first = token.generation == login.generation and login.use.generation < token.generation
@@ -235,6 +237,8 @@ class Account:
         login = self.logins.get(token.session)
         if reason == "superseded" and login is not None:
             return self._superseded(token, login)
+        if reason == "tenant" and login is not None:
+            self.settle()
         if reason or login is None:
             return reason
         if token.generation == login.generation:

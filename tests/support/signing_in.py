@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 
+from services.sessions.cuts import Cuts
 from services.sessions.desk import Desk, Grant
 from services.sessions.directory import CUT, NAME, POLICY, Cut, Directory
 from services.sessions.keys import read_keys
-from services.sessions.policy import Policy
+from services.sessions.policy import Policy, Rules
 from services.sessions.principal import Principal, principal_of
 from services.sessions.records import Authentication, Denied, NewSession, Presence
 from services.sessions.tokens import Tokens
@@ -48,7 +49,8 @@ class World:
         """Take these keys, as after a restart."""
         self.tokens = Tokens(read_keys(keys))
         self.directory = Directory(self.shared, self.documents, self.tokens)
-        self.desk = Desk(self.tokens, self.directory, self._call)
+        self.cuts = Cuts(self.directory, self.documents, self._call)
+        self.desk = Desk(self.tokens, self.directory, self._call, came=self.cuts.came)
 
     async def _call(self, address: Any, method: Any, *args: Any, **options: Any) -> Any:
         return await self.kit.node.call(address, method, *args, **options)
@@ -136,12 +138,23 @@ def with_world(
     latency_ms: int = 2,
     keys: str = KEYS,
     webhooks: Webhooks | None = None,
+    ruled: bool = False,
 ) -> None:
-    """Run a scenario in virtual time, of which it may take two years; `webhooks` are told what happens."""
-    kinds = [Principal] if webhooks is None else [principal_of(webhooks), webhooks.kind]
+    """Run a scenario in virtual time, of which it may take two years; `webhooks` are told what happens.
+
+    `ruled`: principals know the tenant's rules also when nobody calls, where the world has polled lately.
+    """
+    worlds: list[World] = []
+
+    def rules(tenant: str) -> Rules | None:
+        return worlds[0].directory.rules(tenant) if ruled else None
+
+    kind = principal_of(webhooks, rules)
+    kinds = [kind] if webhooks is None else [kind, webhooks.kind]
 
     async def main(kit: Kit) -> None:
         world = World(kit, keys)
+        worlds.append(world)
         await world.begin()
         await scenario(world)
 

@@ -7,6 +7,7 @@ Source: HTML Living Standard, 9.2 Server-sent events.
 """
 
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import Annotated
 
 import msgspec
@@ -72,7 +73,7 @@ async def _events(front: Front, request: AnyRequest, address: Address, after: in
     """The stream; it ends early where the principal cannot be asked, and the client comes back."""
     clock = front.host.store_clock
     ends_ms = clock.monotonic_ms() + STREAM_MS_MAX
-    try:
+    with front.cuts.listening(address), suppress(TenureError):
         while clock.monotonic_ms() < ends_ms:
             until_ms = clock.now_ms() + STREAM_SILENCE_MS
             args = (after, FEED_PAGE, until_ms)
@@ -87,8 +88,6 @@ async def _events(front: Front, request: AnyRequest, address: Address, after: in
                 yield b"id: %d\nevent: %b\ndata: %b\n\n" % (seq, event.kind.encode(), msgspec.json.encode(event))
             if not feed.events:
                 yield b": quiet\n\n"
-    except TenureError:
-        return
 
 
 HANDLERS = (get_events,)
