@@ -92,7 +92,7 @@ MUTANTS = (
         Principal,
         "revoke_all",
         Text("self.settle(rules)", "pass"),
-        HISTORIES,
+        partial(over.test_what_the_tenants_cut_has_ended_is_not_ended_again, "all"),
     ),
     Mutant(
         "one_ended_that_was_over",
@@ -113,7 +113,7 @@ MUTANTS = (
         Holding,
         "settle",
         Text("self.over(key, session, rules)", "self.over(key, session, None)"),
-        HISTORIES,
+        partial(over.test_what_the_tenants_cut_has_ended_is_not_ended_again, "all"),
     ),
     Mutant(
         "rotation_that_begins_the_time_anew",

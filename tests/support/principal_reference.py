@@ -12,6 +12,7 @@ from services.sessions.policy import Policy
 
 TOUCH_MS = 1_000
 IMPERSONATION_MS = 3_600_000
+IMPERSONATIONS = 20
 
 
 class RefusedError(Exception):
@@ -98,8 +99,8 @@ class Account:
     def pass_to(self, now_ms: int) -> None:
         """Let everything happen that happens by itself until then."""
         self.now_ms = now_ms
-        certain = sorted((*self.ends(login, today=False), login.id) for login in self.logins.values())
-        for at_ms, reason, id_ in certain:
+        certain = [(*self.ends(login, today=False), login.id) for login in self.logins.values()]
+        for at_ms, reason, id_ in sorted(certain, key=lambda end: (end[0], end[2])):
             if at_ms <= now_ms:
                 self._forget(at_ms - 1)
                 self.end(self.logins[id_], reason, at_ms=at_ms, retention_ms=self.logins[id_].retention_ms)
@@ -213,6 +214,8 @@ class Account:
             raise RefusedError("principal_disabled")
         limits, found = self.policy.limits, list[Login]()
         staying = [login for login in self.live() if not login.acting]
+        if acting and len(self.live()) - len(staying) >= IMPERSONATIONS:
+            raise RefusedError("session_limit_reached")
         while not acting:
             same = [login for login in staying if login.client == client]
             if len(same) + 1 > limits.per_client.get(client, len(same) + 1):
