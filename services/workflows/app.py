@@ -22,6 +22,7 @@ from services.workflows.inbox import InboxEntry, show_wait, take_away_wait
 from services.workflows.installation import Installation
 from services.workflows.intents import AskFor, CallObject, Notify, SendHttp, SendTask, StartChild
 from services.workflows.notices import WebhookSender
+from services.workflows.operation import Operation
 from services.workflows.outside import HttpSender
 from services.workflows.paths import with_names
 from services.workflows.problems import DefinitionError
@@ -32,6 +33,7 @@ from services.workflows.refusals import (
     RunGoneError,
     RunTooLargeError,
     TimedOutError,
+    TooManyOperationsError,
     UnknownStepError,
     WrongAnswerError,
 )
@@ -78,6 +80,7 @@ PROBLEMS: Mapping[type[TenureError], Row] = {
     RunTooLargeError: Row(413, "Too large"),
     RunGoneError: Row(410, "Gone"),
     TimedOutError: Row(410, "Too late"),
+    TooManyOperationsError: Row(429, "Too many operations", (), {"started": False}),
     MailboxFullError: Row(429, "Mailbox full", (), {"started": False}),
 }
 
@@ -96,7 +99,7 @@ class Service:
             Installation(env=env, carried=self.carrier.carried, wake=self.carrier.wake, hears=self._webhooks.hears)
         )
         schedules = scheduled(Hosting(self._definition))
-        self.kinds: list[type[DurableObject]] = [runs, schedules, self._webhooks.kind, TaskQueue, InboxEntry]
+        self.kinds: list[type[DurableObject]] = [runs, schedules, Operation, self._webhooks.kind, TaskQueue, InboxEntry]
         self._book: DefinitionBook | None = None
 
     @asynccontextmanager

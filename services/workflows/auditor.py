@@ -1,4 +1,4 @@
-"""Looks at open runs and at schedules, some at a time and for ever: none may wait for what will never come.
+"""Looks at open runs, schedules and operations, some at a time and for ever: none may wait for what will never come.
 
 The machine arms whatever a run waits for, and a test asks so after every event. The auditor is for what nobody thought
 of: an alarm that was cancelled by hand, a queue that was deleted or restored from before, a fault of ours. It asks each
@@ -15,6 +15,7 @@ from services.workflows.desk import is_in_queue, offer_task
 from services.workflows.draft import outstanding
 from services.workflows.errands import Errand
 from services.workflows.intents import SendTask
+from services.workflows.operation import RUNNING, Operation
 from services.workflows.run import WorkflowRun
 from services.workflows.schedule import LISTED, Schedule
 from services.workflows.standing import BY_STATUS, ENDED, STATUSES, Look, Status
@@ -26,7 +27,8 @@ from shared.objects.listings import Cursor
 from shared.telemetry import logs
 
 _log = logs.get_logger()
-_Place: TypeAlias = tuple[type[WorkflowRun | Schedule], str, str, str]
+_Audited: TypeAlias = type[WorkflowRun | Schedule | Operation]
+_Place: TypeAlias = tuple[_Audited, str, str, str]
 """Which objects of which tenant: by an index, and the value there."""
 _OPEN: tuple[Status, ...] = tuple(status for status in STATUSES if status not in ENDED)
 
@@ -42,7 +44,7 @@ class Auditor:
         self._after: Cursor | None = None
 
     async def run(self) -> None:
-        """Look at runs and schedules for ever."""
+        """Look at them for ever."""
         while True:
             await asyncio.sleep(AUDIT_PAUSE_MS / 1000)
             try:
@@ -70,7 +72,7 @@ class Auditor:
             self._place = None
         return len(page.rows)
 
-    async def _audit(self, kind: type[WorkflowRun | Schedule], address: Address) -> None:
+    async def _audit(self, kind: _Audited, address: Address) -> None:
         found: list[str] = []
         try:
             found += await self._host.call(address, kind.audit)
@@ -104,3 +106,4 @@ class Auditor:
             for status in _OPEN:
                 yield WorkflowRun, tenant, BY_STATUS, status
             yield Schedule, tenant, LISTED, ""
+            yield Operation, tenant, RUNNING, ""

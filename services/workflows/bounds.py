@@ -7,6 +7,7 @@ decides how much may happen in one transition.
 from shared.bounds import (
     BODY_BYTES_MAX,
     DOCUMENT_BYTES_MAX,
+    HANDLER_DEADLINE_MS,
     INDEX_ROWS_MAX,
     LOOP_STUCK_MS,
     MESSAGES_MAX,
@@ -67,7 +68,19 @@ LISTING_SCAN_ROWS = 10_000  # Looked at for one page, where no index serves all 
 assert PAYLOAD_BYTES_MAX < REQUEST_BYTES_MAX
 assert DEFINITION_BYTES_MAX * 2 < DOCUMENT_BYTES_MAX
 
-BULK_RUNS_MAX = 100  # Changed by one request; whoever has more goes on where it ended.
+BULK_RUNS_MAX = 100  # Signalled by one request; whoever has more goes on where it ended.
+
+# Operations: the same done to many runs. One is one object; what it has done stands in the runs.
+OPERATION_RUNS_MAX = 100_000  # Some minutes; whoever has more begins another where it ended.
+OPERATION_IDS_MAX = 1_000  # Named one by one.
+OPERATION_RUNS_AT_ONCE = 50  # In one turn, each with a commit of its run.
+OPERATION_CALL_MS = 10_000  # For one run; what takes longer is asked again, under the same key.
+OPERATION_AGAIN_MS, OPERATION_AGAIN_MS_MAX = 1_000, 60_000  # After trouble that passes by itself.
+OPERATION_TRIES_MAX = 8  # Some two minutes; then a run that cannot be asked holds up the others no longer.
+OPERATION_ERRORS_SHOWN = 20
+OPERATIONS_OPEN_MAX = 10  # Of one tenant at once.
+OPERATION_KEPT_MS = 7 * 24 * 3_600_000  # After its end; a week's repeats of its request are answered with it.
+assert OPERATION_CALL_MS * 2 < HANDLER_DEADLINE_MS
 
 # One run.
 RUN_BYTES_MAX = 320 * 1024  # All that it keeps. Any turn may change all of it, and writes it whole in one commit.

@@ -1,6 +1,6 @@
 """Why an event is not applied. The run is as it was, and the caller is told a stable code."""
 
-from services.workflows.bounds import PAYLOAD_BYTES_MAX, RUN_BYTES_MAX
+from services.workflows.bounds import OPERATION_AGAIN_MS, OPERATIONS_OPEN_MAX, PAYLOAD_BYTES_MAX, RUN_BYTES_MAX
 from shared.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError, RefusedError, TenureError
 
 
@@ -111,6 +111,16 @@ class RunTooLargeError(TenureError):
 
     def __init__(self, size: int) -> None:
         super().__init__(f"A run keeps at most {RUN_BYTES_MAX} bytes; with this it would be {size}.")
+
+
+class TooManyOperationsError(RefusedError):
+    """As many operations of the tenant are under way as may be."""
+
+    code = "operation.too_many"
+
+    def __init__(self) -> None:
+        detail = f"At most {OPERATIONS_OPEN_MAX} operations are under way at once; wait for one of them, or stop it."
+        super().__init__(detail, retry_after_ms=OPERATION_AGAIN_MS)
 
 
 class QueueFullError(RefusedError):

@@ -25,6 +25,7 @@ import msgspec
 from services.workflows.answering import is_repeat
 from services.workflows.beginning import Beginning, gives_way, is_same, program_of
 from services.workflows.bounds import RESEND_MS, RESEND_MS_MAX
+from services.workflows.changing import Change, Purge, RetryAll
 from services.workflows.errands import Errand, Parent
 from services.workflows.events import (
     AnyEvent,
@@ -52,7 +53,7 @@ from services.workflows.refusals import (
     SupersededError,
 )
 from services.workflows.standing import Look, Status, status_of
-from services.workflows.state import waiting_signals
+from services.workflows.state import Activity, Run, Undo, waiting_signals
 from services.workflows.turning import ERRANDS, TIMERS, RunTurns
 from shared.errors import (
     ConflictError,
@@ -162,14 +163,39 @@ class WorkflowRun(RunTurns):
             NotWaitingError: none has stalled.
         """
         run, _ = self._known()
-        stalled = incidents(run)
-        if not stalled:
-            raise NotWaitingError(self.address.name)
         now_ms = self.clock.now_ms()
-        for one in stalled:
+        for one in self._stalled(run):
             if any(other.serial == one.serial for other in incidents(run)):  # It may have ended with one before it.
                 run = self._advance(Retried(path=one.path), now_ms)
         return status_of(run)
+
+    def change(self, change: Change) -> None:
+        """Do to the run what is done to many.
+
+        Raises:
+            TenureError: as `happen`, `retry_all` and `purge`.
+        """
+        if isinstance(change, RetryAll):
+            self.retry_all()
+        elif isinstance(change, Purge):
+            self.purge()
+        else:
+            self.happen(change)
+
+    @readonly
+    def rehearse(self, change: Change) -> None:
+        """Do nothing, and end as `change` would.
+
+        Raises:
+            TenureError: as `change`.
+        """
+        run, program = self._known()
+        if isinstance(change, Purge):
+            self._check_ended(run)
+        elif isinstance(change, RetryAll):
+            self._stalled(run)
+        else:
+            advance(program, run, change, self._around(self.clock.now_ms(), serial=run.serial))
 
     def settle(self, number: int, event: AnyEvent | None) -> None:
         """The errand is carried out, and this is what came of it; None where that will come later, or nothing will.
@@ -297,9 +323,17 @@ class WorkflowRun(RunTurns):
             ConflictError: it is open.
         """
         run, _ = self._known()
+        self._check_ended(run)
+        self._forget(run)
+
+    def _stalled(self, run: Run) -> tuple[Activity | Undo, ...]:
+        if not (stalled := incidents(run)):
+            raise NotWaitingError(self.address.name)
+        return stalled
+
+    def _check_ended(self, run: Run) -> None:
         if run.phase != "ended":
             raise ConflictError("The run has not ended; cancel or terminate it first.")
-        self._forget(run)
 
 
 def hosted(installation: Installation) -> type[WorkflowRun]:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from services.workflows.beginning import Reuse
-from services.workflows.bounds import ATTRIBUTES_MAX, BULK_RUNS_MAX, DURATION_MS_MAX, RUN_ID_BYTES_MAX
+from services.workflows.bounds import ATTRIBUTES_MAX, DURATION_MS_MAX, RUN_ID_BYTES_MAX
 from services.workflows.program import Json
 from services.workflows.standing import Status
 from shared.bounds import LISTING_ROWS_MAX, MOMENT_MS_MAX
@@ -95,18 +95,6 @@ class SearchRuns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     filter has it."""
     cursor: str | None = None
     limit: Annotated[int, Meta(ge=1, le=LISTING_ROWS_MAX)] = 100
-
-
-class ChangeRuns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Do the same to many runs, newest first."""
-
-    op: Literal["cancel", "terminate", "pause", "resume", "retry", "purge"]
-    filter: RunFilter
-    limit: Annotated[int, Meta(ge=1, le=BULK_RUNS_MAX)] = BULK_RUNS_MAX
-    cursor: str | None = None
-    dry_run: bool = False
-    """Only say which runs they are."""
-    reason: Reason = ""
 
 
 class StartIfNone(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -12,13 +12,12 @@ import msgspec
 from services.workflows.beginning import Beginning, program_of, run_id_of
 from services.workflows.book import DefinitionBook
 from services.workflows.bounds import BULK_RUNS_MAX
-from services.workflows.bulk import each_run
 from services.workflows.events import Signalled
 from services.workflows.listing import Asked, list_runs
 from services.workflows.machine import check_payload
 from services.workflows.run import WorkflowRun
-from services.workflows.schemas import RunFilter, RunList, RunsChanged, SignalRuns, StartIfNone
-from shared.errors import InvalidInputError, NotFoundError
+from services.workflows.schemas import RunFilter, RunList, RunNotChanged, RunsChanged, SignalRuns, StartIfNone
+from shared.errors import InvalidInputError, NotFoundError, TenureError
 from shared.objects.address import Address
 from shared.objects.host import Host
 from shared.objects.once import KeyedRequest
@@ -62,7 +61,15 @@ async def signal_runs(host: Host, book: DefinitionBook, tenant: str, asked: Sign
         else:
             await host.call(run, WorkflowRun.happen, event, once=once)
 
-    changed, refused = await each_run(tenant, [run.id for run in page.runs], send)
+    changed: list[str] = []
+    refused: list[RunNotChanged] = []
+    for run_id in [run.id for run in page.runs]:
+        try:
+            await send(Address(WorkflowRun.kind, tenant, run_id))
+        except TenureError as error:
+            refused.append(RunNotChanged(id=run_id, code=error.code, detail=str(error)))
+        else:
+            changed.append(run_id)
     return RunsChanged(changed=changed, refused=refused, next_cursor=page.next_cursor)
 
 

@@ -1,8 +1,4 @@
-"""Runs that begin later, begin anew, and are changed or signalled many at a time."""
-
-from typing import Any
-
-import pytest
+"""Runs that begin later, begin anew, and are signalled or counted many at a time."""
 
 from tests.support.workflows_app import ORDER, Workflows, code, served
 
@@ -95,66 +91,6 @@ steps:
         await service.settle()
         assert {"a": 4, "b": 4} == (await service.run(run_id))["end"]["output"]
         assert (409, "step.not_waiting") == code(await service.tell(run_id, "retry"))
-
-    served(scenario)
-
-
-@pytest.mark.parametrize(("op", "status"), [("cancel", "cancelled"), ("terminate", "terminated"), ("pause", "paused")])
-def test_many_runs_are_changed_at_once(op: str, status: str) -> None:
-    """Those that the filter finds, so many a request, and no others; each is told."""
-
-    async def scenario(service: Workflows) -> None:
-        ids = []
-        for number in range(5):
-            ids.append(await service.started("refund", ORDER | {"region": "eu" if number < 3 else "us"}))
-            await service.pass_time(1)
-        body = {"op": op, "filter": {"attribute": ["region", "eu"]}, "limit": 2}
-        dry = (await service.ask("POST", "/v1/bulk", {**body, "dry_run": True})).json()
-        assert ids[2:0:-1] == dry["changed"]
-        assert "running" == (await service.run(ids[2]))["status"]
-        first = (await service.ask("POST", "/v1/bulk", body)).json()
-        rest = (await service.ask("POST", "/v1/bulk", {**body, "cursor": first["next_cursor"]})).json()
-        assert (ids[2:0:-1], [ids[0]]) == (first["changed"], rest["changed"])
-        assert [status] * 3 + ["running"] * 2 == [(await service.run(run_id))["status"] for run_id in ids]
-
-    served(scenario)
-
-
-def test_what_does_not_fit_one_run_hinders_no_other() -> None:
-    """It is told in its place."""
-
-    async def scenario(service: Workflows) -> None:
-        ids = []
-        for _ in range(2):
-            ids.append(await service.started("refund", ORDER))
-            await service.pass_time(1)
-        await service.tell(ids[1], "terminate")
-        told = (await service.ask("POST", "/v1/bulk", {"op": "purge", "filter": {}})).json()
-        assert [ids[1]] == told["changed"]
-        assert [(ids[0], "conflict")] == [(one["id"], one["code"]) for one in told["refused"]]
-        resumed = (await service.ask("POST", "/v1/bulk", {"op": "resume", "filter": {"status": "running"}})).json()
-        retried = (await service.ask("POST", "/v1/bulk", {"op": "retry", "filter": {"definition": "refund"}})).json()
-        assert ([ids[0]], "step.not_waiting") == (resumed["changed"], retried["refused"][0]["code"])
-
-    served(scenario)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"op": "explode", "filter": {}},
-        {"op": "pause", "filter": {}, "limit": 101},
-        {"op": "pause", "filter": {}, "cursor": "no"},
-        {"op": "pause", "filter": {"attribute": ["a/b", "x"]}},
-    ],
-)
-def test_a_change_that_cannot_be_is_refused(body: dict[str, Any]) -> None:
-    """Before any run is touched."""
-
-    async def scenario(service: Workflows) -> None:
-        run_id = await service.started("refund", ORDER)
-        assert 400 == (await service.ask("POST", "/v1/bulk", body)).status
-        assert "running" == (await service.run(run_id))["status"]
 
     served(scenario)
 

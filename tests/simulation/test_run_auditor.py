@@ -8,6 +8,8 @@ import pytest
 from services.workflows.auditor import Auditor
 from services.workflows.bounds import QUEUE_TASKS_MAX
 from services.workflows.events import Paused, Terminated
+from services.workflows.operation import GO_ON, Operation
+from services.workflows.operation_schemas import ChangeRuns
 from services.workflows.run import WorkflowRun
 from shared.objects.address import Address
 from shared.objects.config import Documents
@@ -27,7 +29,7 @@ def auditor_of(kit: Kit, *tenants: str) -> Auditor:
     return Auditor(kit.node.host, cast("Documents", SimpleNamespace(list_all=lambda _: found)))
 
 
-async def round_of(kit: Kit, auditor: Auditor, looks: int = 12) -> int:
+async def round_of(kit: Kit, auditor: Auditor, looks: int = 14) -> int:
     """How many runs are seen in so many looks, more than a round takes."""
     return sum([await kit.node.run(auditor.look()) for _ in range(looks)])
 
@@ -67,6 +69,34 @@ def test_a_schedule_that_waits_for_nothing_is_armed_again(capsys: pytest.Capture
 
     with_schedule(scenario)
     assert "schedule/acme/nightly" in capsys.readouterr().out
+
+
+def begin_without_alarm(operation: Operation) -> None:
+    """Begin it so that it never goes on."""
+    operation.begin(ChangeRuns(op="pause", ids=["a"]), room=True)
+    operation.alarms.cancel(GO_ON)
+
+
+def test_an_operation_that_waits_for_nothing_is_armed_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """It goes on to its end, with a count and a line that says which; one that has ended is left alone."""
+
+    async def scenario(kit: Kit) -> None:
+        operation, run = kit.at(Operation, "acme", "op"), kit.at(WorkflowRun, "acme", "a")
+        await run.start(begin(NAP))
+        await kit.node.call(Address("operation", "acme", "op"), begin_without_alarm)
+        await kit.advance(60_000)
+        assert "running" == (await operation.look()).standing.status
+        assert 2 == await round_of(kit, auditor_of(kit, "acme"), looks=8)
+        await kit.advance(1_000)
+        assert ("done", "paused", 1.0) == (
+            (await operation.look()).standing.status,
+            (await run.look(0)).status,
+            repaired(kit),
+        )
+        assert () == await operation.audit()
+
+    run_with_kit(scenario, kinds=[WorkflowRun, Operation], limit_ms=7_200_000)
+    assert "operation/acme/op" in capsys.readouterr().out
 
 
 def forget(queue: DurableObject) -> None:

@@ -1,12 +1,12 @@
 """Schedules over crashes and lost replies: whatever is lost, each nominal time has the outcome that it would have had."""
 
-import asyncio
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from services.workflows.timetable import Timetable
 from shared.testing.faults import FaultKind
+from tests.support.deaths import Deaths
 from tests.support.schedules import Scheduled, with_schedule
 
 TIMES = 3
@@ -34,29 +34,6 @@ async def settled(it: Scheduled, overlap: Any, seen: Seen) -> None:
     seen.outcome = (sorted(await it.outcomes()), await it.counts(), runs)
 
 
-class Deaths:
-    """Kills the node when it sends a commit, or some milliseconds later."""
-
-    def __init__(self, dies_at: int, late_ms: int) -> None:
-        self._dies_at, self._late_ms = dies_at, late_ms
-        self.died: asyncio.Task[None] | None = None
-
-    def await_commit(self, it: Scheduled) -> None:
-        """Begin to wait for it."""
-        store, send = it.kit.faults, it.kit.faults.commit
-
-        async def commit(*args: Any, **more: Any) -> Any:
-            if self.died is None and store.calls.get("commit", 0) + 1 >= self._dies_at:
-                self.died = asyncio.ensure_future(self._die(it))
-            return await send(*args, **more)
-
-        cast("Any", store).commit = commit
-
-    async def _die(self, it: Scheduled) -> None:
-        await asyncio.sleep(self._late_ms / 1000)
-        await it.kit.kill()
-
-
 def uninterrupted(overlap: Any) -> Seen:
     """What comes of it when nothing goes wrong."""
     seen = Seen()
@@ -75,7 +52,7 @@ def test_a_crash_at_any_commit_changes_no_outcome(overlap: Any) -> None:
             seen, deaths = Seen(), Deaths(dies_at, late_ms)
 
             async def scenario(it: Scheduled, seen: Seen = seen, deaths: Deaths = deaths) -> None:
-                deaths.await_commit(it)
+                deaths.await_commit(it.kit)
                 await settled(it, overlap, seen)
 
             with_schedule(scenario)

@@ -14,6 +14,7 @@ from services.workflows.errands import Report
 from services.workflows.inbox import InboxEntry, show_wait, take_away_wait
 from services.workflows.installation import Installation
 from services.workflows.intents import AskFor, CallObject, SendHttp, SendTask, StartChild
+from services.workflows.operation import Operation
 from services.workflows.outside import HttpSender
 from services.workflows.queue import TaskQueue
 from services.workflows.run import WorkflowRun, hosted
@@ -92,7 +93,14 @@ class Installed:
         )
         installation = Installation(env=env or {}, carried=self.carrier.carried, wake=self.carrier.wake)
         schedules = scheduled(Hosting(book.definition))
-        self.kinds: list[type[DurableObject]] = [hosted(installation), schedules, TaskQueue, InboxEntry, *kinds]
+        self.kinds: list[type[DurableObject]] = [
+            hosted(installation),
+            schedules,
+            Operation,
+            TaskQueue,
+            InboxEntry,
+            *kinds,
+        ]
 
     @staticmethod
     def _tell(listener: Any, definitions: Mapping[str, str]) -> None:

@@ -93,5 +93,5 @@ async def insist(call: Callable[[], Awaitable[Any]]) -> Any:
         try:
             return await call()
         except (NodeDiedError, UnavailableError):
-            continue
+            await asyncio.sleep(0.1)
     raise AssertionError("no node answers")

@@ -111,6 +111,7 @@ def with_workflows(
     objects: Sequence[type[DurableObject]] = (),
     tracer: Tracer | None = None,
     calls: Calls | None = None,
+    limit_ms: int = _LIMIT_MS,
     **settings: Any,
 ) -> T:
     """Run `scenario` with a service of its own, in virtual time; `objects` are hosted beside runs.
@@ -129,17 +130,17 @@ def with_workflows(
             await asked.start()
             return await scenario(asked)
 
-    return run_virtual(main, limit_ms=_LIMIT_MS)
+    return run_virtual(main, limit_ms=limit_ms)
 
 
-def served(scenario: Any) -> None:
+def served(scenario: Any, *, limit_ms: int = _LIMIT_MS) -> None:
     """Run a scenario with the definition in place."""
 
     async def main(service: Workflows) -> None:
         assert 201 == (await service.put(REFUND, name="refund")).status
         await scenario(service)
 
-    with_workflows(main, objects=[Shelf])
+    with_workflows(main, objects=[Shelf], limit_ms=limit_ms)
 
 
 def code(answer: Any) -> tuple[int, str]:

@@ -1,24 +1,92 @@
-"""Many runs at once: change those that a filter finds, signal those that are about something."""
+"""Many runs at once: change those that a filter finds, as an operation; signal those that are about something."""
 
-from litestar import post
+import re
+import secrets
+from hashlib import blake2b
+
+from litestar import Response, get, post
 from litestar.di import NamedDependency
-from litestar.params import JSONBody
+from litestar.params import FromPath, JSONBody
 
 from services.workflows.book import DefinitionBook, UnknownDefinitionError
-from services.workflows.bulk import change_runs
-from services.workflows.refusals import RunExistsError, WrongAnswerError
-from services.workflows.routes.access import ADMIN, SIGNAL_PROBLEMS, WRITE, TheRuns
-from services.workflows.schemas import ChangeRuns, RunsChanged, SignalRuns
+from services.workflows.bounds import OPERATIONS_OPEN_MAX
+from services.workflows.listing import Asked
+from services.workflows.operation import LISTED, RUNNING, Operation, OperationLook, next_cursor
+from services.workflows.operation_schemas import ChangeRuns, OperationList, OperationView
+from services.workflows.refusals import RunExistsError, TooManyOperationsError, WrongAnswerError
+from services.workflows.routes.access import ADMIN, READ, SIGNAL_PROBLEMS, WRITE, TheRuns
+from services.workflows.run import WorkflowRun
+from services.workflows.schemas import RunsChanged, SignalRuns
 from services.workflows.signalling import signal_runs
-from shared.errors import NotFoundError
+from shared.errors import InvalidInputError, NotFoundError
 from shared.http.auth import Caller, require
-from shared.http.calls import AnyRequest, idempotency_key
+from shared.http.calls import KEYED_PROBLEMS, AnyRequest, idempotency_key
+from shared.http.cursors import PageCursor, PageLimit, read_cursor, written_cursor
+from shared.objects.address import Address
+from shared.objects.errors import TooLargeError
+
+_OPERATION = "/v1/operations/{operation_id:str}"
+_ID = re.compile(r"[0-9a-f]{32}")
 
 
-@post("/v1/bulk", status_code=200, guards=[require(ADMIN)], durable=True, tags=["runs"])
-async def change_many(credential: Caller, runs: TheRuns, data: JSONBody[ChangeRuns]) -> RunsChanged:
-    """Do the same to the runs that a filter finds, 100 at most; go on with `next_cursor`. `dry_run` only names them."""
-    return await change_runs(runs.host, credential.tenant, data)
+@post(
+    "/v1/bulk",
+    status_code=202,
+    guards=[require(ADMIN)],
+    problems=(*KEYED_PROBLEMS, TooLargeError, TooManyOperationsError),
+    response_description="It has begun, or had before under the same `Idempotency-Key`.",
+    durable=True,
+    of_object=True,
+    repeatable=True,
+    tags=["runs"],
+)
+async def change_many(
+    credential: Caller, runs: TheRuns, data: JSONBody[ChangeRuns], request: AnyRequest
+) -> Response[OperationView]:
+    """Begin to do the same to many runs, and say under which path to see how far it is. `dry_run` changes none."""
+    _check(data, credential.tenant)
+    operation = Address(Operation.kind, credential.tenant, _id_of(request, credential.tenant))
+    open_now = await runs.host.listings.count(Operation, credential.tenant, RUNNING, "")
+    look = await runs.call(request, operation, Operation.begin, data, open_now < OPERATIONS_OPEN_MAX)
+    return Response(_view(operation, look), headers={"location": f"/v1/operations/{operation.name}"})
+
+
+@get(_OPERATION, guards=[require(READ)], of_object=True, tags=["runs"])
+async def get_operation(
+    credential: Caller, runs: TheRuns, operation_id: FromPath[str], request: AnyRequest
+) -> OperationView:
+    """How far an operation is. It is kept for a week after its end."""
+    operation = _address(credential, operation_id)
+    return _view(operation, await runs.call(request, operation, Operation.look))
+
+
+@get("/v1/operations", guards=[require(READ)], tags=["runs"])
+async def list_operations(
+    credential: Caller, runs: TheRuns, request: AnyRequest, cursor: PageCursor = None, limit: PageLimit = 100
+) -> OperationList:
+    """Operations, newest first."""
+    after = read_cursor(cursor, Operation.kind, credential.tenant)
+    page = await runs.host.listings.find(Operation, credential.tenant, LISTED, "", after=after, limit=limit)
+    looks = [(row.address, await runs.call(request, row.address, Operation.look_if_there)) for row in page.rows]
+    found = [_view(address, look) for address, look in looks if look is not None]
+    return OperationList(operations=found, next_cursor=None if page.after is None else written_cursor(page.after))
+
+
+@post(
+    _OPERATION + "/stop",
+    status_code=200,
+    guards=[require(ADMIN)],
+    problems=KEYED_PROBLEMS,
+    durable=True,
+    of_object=True,
+    tags=["runs"],
+)
+async def stop_operation(
+    credential: Caller, runs: TheRuns, operation_id: FromPath[str], request: AnyRequest
+) -> OperationView:
+    """Change no more runs. Those that are changed stay so."""
+    operation = _address(credential, operation_id)
+    return _view(operation, await runs.call(request, operation, Operation.stop))
 
 
 @post(
@@ -47,4 +115,53 @@ async def signal_many(
     return await signal_runs(runs.host, book, credential.tenant, data, idempotency_key(request))
 
 
-HANDLERS = (change_many, signal_many)
+def _check(order: ChangeRuns, tenant: str) -> None:
+    """Say nothing where there can be such an operation.
+
+    Raises:
+        InvalidInputError: there cannot, with the place of what is wrong.
+    """
+    if (order.filter is None) == (order.ids is None):
+        raise InvalidInputError("The runs are found by a filter or named one by one: one of the two", "$.filter")
+    if order.filter is not None:
+        Asked.of(order.filter)
+        read_cursor(order.cursor, WorkflowRun.kind, tenant)
+    elif order.cursor is not None:
+        raise InvalidInputError("Runs that are named are in no pages", "$.cursor")
+
+
+def _id_of(request: AnyRequest, tenant: str) -> str:
+    """The id of the operation: the same for the same `Idempotency-Key`, else a random one."""
+    key = idempotency_key(request)
+    return secrets.token_hex(16) if key is None else blake2b(f"{tenant}\0{key}".encode(), digest_size=16).hexdigest()
+
+
+def _address(credential: Caller, operation_id: str) -> Address:
+    """The operation that the path names.
+
+    Raises:
+        NotFoundError: none has such an id.
+    """
+    if _ID.fullmatch(operation_id) is None:
+        raise NotFoundError("such operation")
+    return Address(Operation.kind, credential.tenant, operation_id)
+
+
+def _view(operation: Address, look: OperationLook) -> OperationView:
+    order, standing = look.order, look.standing
+    return OperationView(
+        id=operation.name,
+        op=order.op,
+        dry_run=order.dry_run,
+        status=standing.status,
+        changed=standing.changed,
+        refused=standing.refused,
+        errors=list(standing.errors),
+        waits_for=standing.waits_for,
+        started_ms=standing.started_ms,
+        ended_ms=standing.ended_ms,
+        next_cursor=next_cursor(order, standing),
+    )
+
+
+HANDLERS = (change_many, get_operation, list_operations, stop_operation, signal_many)
