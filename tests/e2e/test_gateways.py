@@ -5,7 +5,10 @@ import http.client
 import http.server
 import json
 import os
+import re
+import socket
 import subprocess
+import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,31 +31,43 @@ FORGED = {
     "x-session-roles": "admin",
     "X-Session-Actor": "admin",
     "X_Session_Roles": "admin",
+    "X-Session_Roles": "admin",  # These are the same to a program that makes each into HTTP_X_SESSION_ROLES.
+    "X_Session-Roles": "admin",
+    "x-session.roles": "admin",
+    "X.Session.Roles": "admin",
+    "X~Session!Roles": "admin",
 }
 TOLD = {"principal", "id", "tenant", "acr", "amr", "roles", "auth-time", "expires", "actor"}
 
+WAIT = re.compile(r"\b6s\b|\b6000\b")
+"""How long a gateway waits for whoami, which takes 5 s at most."""
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 
 
 class Kind(NamedTuple):
-    """A gateway: its files, the first of which it is started with, its command, and its answer where nobody can say."""
+    """A gateway: its files, the first of which it is started with, its command, and its answers where nobody can say.
+
+    `away`: whoami cannot be asked; `late`: it does not answer.
+    """
 
     files: tuple[str, ...]
     command: Callable[[Path], list[str]]
-    unknown: int
+    away: int
+    late: int
 
 
 KINDS = {
-    "nginx": Kind(("nginx.conf",), lambda folder: ["-p", str(folder), "-c", "nginx.conf"], 500),
-    "caddy": Kind(("Caddyfile",), lambda folder: ["run", "--config", str(folder / "Caddyfile")], 502),
-    "traefik": Kind(("traefik.yaml", "traefik-routes.yaml"), lambda _: ["--configFile=traefik.yaml"], 500),
+    "nginx": Kind(("nginx.conf",), lambda folder: ["-p", str(folder), "-c", "nginx.conf"], 500, 500),
+    "caddy": Kind(("Caddyfile",), lambda folder: ["run", "--config", str(folder / "Caddyfile")], 502, 504),
+    "traefik": Kind(("traefik.yaml", "traefik-routes.yaml"), lambda _: ["--configFile=traefik.yaml"], 502, 504),
     "envoy": Kind(
         ("envoy.yaml",),
         lambda _: ["-c", "envoy.yaml", "--use-dynamic-base-id", "--concurrency", "1", "-l", "warn"],
         503,
+        503,
     ),
-    "haproxy": Kind(("haproxy.cfg", "whoami.lua"), lambda _: ["-f", "haproxy.cfg"], 503),
+    "haproxy": Kind(("haproxy.cfg", "whoami.lua"), lambda _: ["-f", "haproxy.cfg"], 503, 503),
 }
 
 
@@ -161,13 +176,21 @@ def gateway(
 
 
 @contextmanager
-def started(name: str, service: Limiter, sessions: int, app_port: int, folder: Path) -> Iterator[Gateway]:
-    """A gateway with the configuration of the example, but for the ports."""
+def started(
+    name: str,
+    service: Limiter,
+    sessions: int,
+    app_port: int,
+    folder: Path,
+    *,
+    patience: Callable[[str], str] = str,
+) -> Iterator[Gateway]:
+    """A gateway with the configuration of the example, but for the ports, and for what `patience` makes of it."""
     program, kind = require_program(name), KINDS[name]
-    (port,) = free_ports(1)
+    port, own = free_ports(2)
     for file in kind.files:
-        text = (EXAMPLES / file).read_text()
-        for old, new in (("7103", sessions), ("8000", app_port), ("8080", port)):
+        text = patience((EXAMPLES / file).read_text())
+        for old, new in (("7103", sessions), ("8000", app_port), ("8080", port), ("8079", own)):
             text = text.replace(f"127.0.0.1:{old}", f"127.0.0.1:{new}").replace(f"value: {old}", f"value: {new}")
         (folder / file).write_text(text)
     with (folder / "said").open("wb") as said:
@@ -195,7 +218,7 @@ def test_s29_the_application_is_told_by_tenure_alone(gateway: Gateway) -> None:
     answer = gateway.ask(path="/page?x=1", token=granted["token"])
 
     assert (200, "/page?x=1") == (answer.status, answer.seen["path"])
-    told = [(n, v) for n, v in answer.seen["fields"] if n.replace("_", "-").startswith("x-session-")]
+    told = [(n, v) for n, v in answer.seen["fields"] if re.match("x[^a-z0-9]session", n)]
     assert sorted(f"x-session-{name}" for name in TOLD) == sorted(name for name, _ in told)
     said = dict(told)
     assert ("ann", granted["session"]["id"], "dev") == tuple(
@@ -259,7 +282,30 @@ def test_s29_nobody_is_let_in_while_nobody_can_say(name: str, service: Limiter, 
     """S-29: with the session manager away the application is not asked."""
     with started(name, service, free_ports(1)[0], app_port, tmp_path) as gateway:
         answer = gateway.ask(token=gateway.signed_in()["token"])
-        assert (gateway.kind.unknown, None) == (answer.status, answer.seen)
+        assert (gateway.kind.away, None) == (answer.status, answer.seen)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_s29_nobody_is_let_in_who_is_judged_too_late(
+    name: str, service: Limiter, app_port: int, tmp_path: Path
+) -> None:
+    """S-29: a session manager that takes the question and says nothing is waited for as long as the example names."""
+    named: list[str] = []
+
+    def patience(text: str) -> str:
+        named.extend(WAIT.findall(text))
+        return WAIT.sub(lambda wait: wait[0].replace("6", "1"), text)
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,  # The kernel takes the connections; nobody reads them.
+        started(name, service, silent.getsockname()[1], app_port, tmp_path, patience=patience) as gateway,
+    ):
+        began = time.monotonic()
+        answer = gateway.ask(token=gateway.signed_in()["token"])
+        took_s = time.monotonic() - began
+    assert 1 == len(named), named
+    assert (gateway.kind.late, None) == (answer.status, answer.seen)
+    assert 1 <= took_s < 6, took_s  # HAProxy asks four times.
 
 
 def test_s29_a_websocket_is_judged_before_it_is_opened(gateway: Gateway) -> None:
