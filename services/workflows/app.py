@@ -35,6 +35,7 @@ from services.workflows.refusals import (
     TimedOutError,
     TooManyOperationsError,
     UnknownStepError,
+    UnmappableStepError,
     WrongAnswerError,
 )
 from services.workflows.routes import HANDLERS
@@ -74,6 +75,7 @@ DEFINITIONS = "/v1/definitions/"
 PROBLEMS: Mapping[type[TenureError], Row] = {
     DefinitionError: Row(422, "Invalid definition", ("problems",)),
     WrongAnswerError: Row(422, "Does not fit", ("where",)),
+    UnmappableStepError: Row(422, "Step cannot go on", ("step",)),
     UnknownStepError: Row(422, "Unknown step"),
     UnknownDefinitionError: Row(404, "Unknown definition"),
     PayloadTooLargeError: Row(413, "Too large"),

@@ -6,6 +6,7 @@ import msgspec
 
 from services.workflows.events import AnyEvent, Cancelled, Paused, Resumed, Terminated
 from services.workflows.operation_schemas import ChangeRuns
+from services.workflows.records import Kept
 
 
 class RetryAll(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -16,11 +17,20 @@ class Purge(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Forget the run, which has ended."""
 
 
-Change: TypeAlias = AnyEvent | RetryAll | Purge
+class Migrate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Have the run go on with another version of its definition."""
+
+    kept: Kept
+    step_map: dict[str, str] = {}
 
 
-def change_of(order: ChangeRuns) -> Change:
-    """What is done to each run."""
+Change: TypeAlias = AnyEvent | RetryAll | Purge | Migrate
+
+
+def change_of(order: ChangeRuns, kept: Kept | None) -> Change:
+    """What is done to each run. `kept` is the definition that it is to have."""
+    if kept is not None and order.to is not None:
+        return Migrate(kept=kept, step_map=order.to.step_map)
     changes: dict[str, Change] = {
         "cancel": Cancelled(reason=order.reason),
         "terminate": Terminated(reason=order.reason),

@@ -9,7 +9,7 @@ is shown, or an incident. `stuck` (services/workflows/liveness.py) says where th
 every event.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -55,6 +55,7 @@ from services.workflows.events import (
 from services.workflows.failing import fail_step
 from services.workflows.fitting import mismatches
 from services.workflows.intents import Intent
+from services.workflows.migrating import move
 from services.workflows.opening import Before, deadline_of, key_after
 from services.workflows.program import Program
 from services.workflows.refusals import PayloadTooLargeError, RunClosedError, RunTooLargeError, WrongAnswerError
@@ -180,6 +181,23 @@ def advance(program: Program, run: Run, event: AnyEvent, around: Surroundings) -
         else:
             break
     return transition
+
+
+def migrate(old: Program, new: Program, run: Run, step_map: Mapping[str, str], around: Surroundings) -> Transition:
+    """The run with another version of its definition, as far as it comes at once; services/workflows/migrating.py.
+
+    Raises:
+        ConflictError: it cannot have it.
+        RunTooLargeError: it would become too large.
+    """
+    if new == old and not step_map:
+        return run, ()
+    draft = Draft(old, run, around)
+    move(draft, new, step_map)
+    _work(draft)
+    after, effects = draft.outcome()
+    encode(after)
+    return after, effects
 
 
 def _applied(program: Program, run: Run, event: AnyEvent, around: Surroundings, thrift: Thrift) -> Transition:

@@ -28,6 +28,7 @@ from services.workflows.bounds import (
 from services.workflows.changing import Change, change_of
 from services.workflows.listing import Asked, list_runs
 from services.workflows.operation_schemas import ChangeRuns, Progress
+from services.workflows.records import Kept
 from services.workflows.refusals import TooManyOperationsError
 from services.workflows.run import WorkflowRun
 from services.workflows.schemas import RunNotChanged
@@ -41,7 +42,7 @@ from shared.objects.once import KeyedRequest
 GO_ON = "go_on"
 LISTED, RUNNING = "listed", "running"
 """The indexes of all operations, newest first, and of those that have not ended."""
-_ORDER, _STANDING = "order", "standing"
+_ORDER, _KEPT, _STANDING = "order", "kept", "standing"
 _STOPPED = "operation.stopped"
 _DETAIL_MAX = 500
 
@@ -85,8 +86,8 @@ class Operation(DurableObject):
 
     kind: ClassVar[str] = "operation"
 
-    def begin(self, order: ChangeRuns, room: bool) -> OperationLook:  # noqa: FBT001  # `Host.call` has no keywords.
-        """Begin it, unless it has begun before. `room`: whether another may begin.
+    def begin(self, order: ChangeRuns, room: bool, kept: Kept | None = None) -> OperationLook:  # noqa: FBT001  # `Host.call` has no keywords.
+        """Begin it, unless it has begun before. `room`: whether another may begin; `kept`: what runs are migrated to.
 
         Raises:
             KeyReusedError: it has begun otherwise.
@@ -100,6 +101,8 @@ class Operation(DurableObject):
             raise TooManyOperationsError
         now_ms = self.clock.now_ms()
         self.storage.put(_ORDER, msgspec.json.encode(order))
+        if kept is not None:
+            self.storage.put(_KEPT, kept)
         for index in (LISTED, RUNNING):
             self.index.set(index, "", MOMENT_MS_MAX - now_ms)
         self._settle(Standing(started_ms=now_ms, cursor=order.cursor))
@@ -187,7 +190,7 @@ class Operation(DurableObject):
 
     async def _change(self, order: ChangeRuns, standing: Standing) -> Standing:
         """Change what is at hand. Runs that cannot be changed now stay at hand, and are tried again later."""
-        change = change_of(order)
+        change = change_of(order, self.storage.get(_KEPT, Kept))
         async with asyncio.TaskGroup() as tasks:
             asked = [tasks.create_task(self._ask(run_id, change, dry=order.dry_run)) for run_id in standing.at_hand]
         answers = [task.result() for task in asked]

@@ -6,10 +6,18 @@ import msgspec
 from msgspec import Meta
 
 from services.workflows.bounds import OPERATION_IDS_MAX, OPERATION_RUNS_MAX
-from services.workflows.schemas import Reason, RunFilter, RunId, RunNotChanged
+from services.workflows.schemas import DefinitionName, Reason, RunFilter, RunId, RunNotChanged, StepMap, Version
 
-Op: TypeAlias = Literal["cancel", "terminate", "pause", "resume", "retry", "purge"]
+Op: TypeAlias = Literal["cancel", "terminate", "pause", "resume", "retry", "purge", "migrate"]
 Progress: TypeAlias = Literal["running", "done", "stopped"]
+
+
+class MigrateTo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which version runs are to have."""
+
+    definition: DefinitionName
+    version: Version
+    step_map: StepMap = {}
 
 
 class ChangeRuns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -23,6 +31,8 @@ class ChangeRuns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """So many runs at most."""
     cursor: str | None = None
     """The `next_cursor` of an operation with the same filter that came to its limit: go on behind it."""
+    to: MigrateTo | None = None
+    """Of `migrate`. Runs of other definitions are refused."""
     dry_run: bool = False
     """Change nothing, and only count what would be."""
     reason: Reason = ""

@@ -74,6 +74,10 @@ class Records:
         """Another attempt of the step that has started it waits for its end."""
         self._storage.put(_PARENT, parent)
 
+    def keep(self, kept: Kept) -> None:
+        """The run has another version of its definition."""
+        self._storage.put(_DEFINITION, kept)
+
     def count_resend(self) -> int:
         """Errands are sent again; how often they were before."""
         head = self.head

@@ -67,6 +67,16 @@ class ClaimedError(ConflictError):
     code = "wait.claimed"
 
 
+class UnmappableStepError(ConflictError):
+    """The run is at a step that cannot go on in the version that it is to have."""
+
+    code = "step.unmappable"
+
+    def __init__(self, step: str, why: str) -> None:
+        super().__init__(f"The step {step!r} cannot go on in that version: {why}.")
+        self.step = step
+
+
 class UnknownSerialError(NotFoundError):
     """Nothing was ever sent under this number."""
 

@@ -25,7 +25,7 @@ import msgspec
 from services.workflows.answering import is_repeat
 from services.workflows.beginning import Beginning, gives_way, is_same, program_of
 from services.workflows.bounds import RESEND_MS, RESEND_MS_MAX
-from services.workflows.changing import Change, Purge, RetryAll
+from services.workflows.changing import Change, Migrate, Purge, RetryAll
 from services.workflows.errands import Errand, Parent
 from services.workflows.events import (
     AnyEvent,
@@ -43,7 +43,7 @@ from services.workflows.handing import Handed, freed, hand
 from services.workflows.installation import Installation
 from services.workflows.keeping import Happened
 from services.workflows.liveness import incidents, stuck
-from services.workflows.machine import advance, check_payload
+from services.workflows.machine import Transition, advance, check_payload, migrate
 from services.workflows.records import HEAD, Kept
 from services.workflows.refusals import (
     NotWaitingError,
@@ -151,8 +151,7 @@ class WorkflowRun(RunTurns):
             PayloadTooLargeError, RunTooLargeError: what it brings is too large.
         """
         self._known()
-        if seq is not None and self._records.head.seq != seq:
-            raise PreconditionFailedError(f"The run is at {self._records.head.seq} by now.")
+        self._check_seq(seq)
         return status_of(self._advance(event, self.clock.now_ms()))
 
     def retry_all(self) -> Status:
@@ -169,16 +168,37 @@ class WorkflowRun(RunTurns):
                 run = self._advance(Retried(path=one.path), now_ms)
         return status_of(run)
 
+    def migrate(self, change: Migrate, seq: int | None = None) -> Status:
+        """Go on with another version of the definition; the status after it.
+
+        Raises:
+            NotFoundError: there is no such run.
+            PreconditionFailedError: with `seq`, the run has changed since it was seen so.
+            ConflictError: it is not open, is of another definition, or is at a step that cannot go on there.
+            RunTooLargeError: it would become too large.
+        """
+        before, _ = self._known()
+        self._check_seq(seq)
+        now_ms = self.clock.now_ms()
+        after, effects = self._migrated(change, now_ms)
+        if after is not before:
+            self._records.keep(change.kept)
+            self._carry_out(before, after, effects, at_ms=now_ms)
+            self._run, self._program = after, program_of(change.kept.text, change.kept.version)
+        return status_of(after)
+
     def change(self, change: Change) -> None:
         """Do to the run what is done to many.
 
         Raises:
-            TenureError: as `happen`, `retry_all` and `purge`.
+            TenureError: as `happen`, `retry_all`, `purge` and `migrate`.
         """
         if isinstance(change, RetryAll):
             self.retry_all()
         elif isinstance(change, Purge):
             self.purge()
+        elif isinstance(change, Migrate):
+            self.migrate(change)
         else:
             self.happen(change)
 
@@ -194,6 +214,8 @@ class WorkflowRun(RunTurns):
             self._check_ended(run)
         elif isinstance(change, RetryAll):
             self._stalled(run)
+        elif isinstance(change, Migrate):
+            self._migrated(change, self.clock.now_ms())
         else:
             advance(program, run, change, self._around(self.clock.now_ms(), serial=run.serial))
 
@@ -325,6 +347,15 @@ class WorkflowRun(RunTurns):
         run, _ = self._known()
         self._check_ended(run)
         self._forget(run)
+
+    def _migrated(self, change: Migrate, now_ms: int) -> Transition:
+        run, program = self._known()
+        new = program_of(change.kept.text, change.kept.version)
+        return migrate(program, new, run, change.step_map, self._around(now_ms, serial=run.serial))
+
+    def _check_seq(self, seq: int | None) -> None:
+        if seq is not None and self._records.head.seq != seq:
+            raise PreconditionFailedError(f"The run is at {self._records.head.seq} by now.")
 
     def _stalled(self, run: Run) -> tuple[Activity | Undo, ...]:
         if not (stalled := incidents(run)):

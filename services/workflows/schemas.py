@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from services.workflows.beginning import Reuse
-from services.workflows.bounds import ATTRIBUTES_MAX, DURATION_MS_MAX, RUN_ID_BYTES_MAX
+from services.workflows.bounds import ATTRIBUTES_MAX, DURATION_MS_MAX, RUN_ID_BYTES_MAX, STEPS_MAX
 from services.workflows.program import Json
 from services.workflows.standing import Status
 from shared.bounds import LISTING_ROWS_MAX, MOMENT_MS_MAX
@@ -129,6 +129,25 @@ class ResetRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     to_step: StepName
     keep_signals: bool = False
+
+
+StepMap = Annotated[
+    dict[StepName, StepName],
+    Meta(
+        max_length=STEPS_MAX,
+        description="Steps of the run itself, each with the one of the other version at which it goes on: the run "
+        "gives up what it is at, and enters that as a new visit. Without one it goes on where it is.",
+    ),
+]
+
+
+class MigrateRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Go on with another version of the definition."""
+
+    version: Version
+    step_map: StepMap = {}
+    dry_run: bool = False
+    """Only say whether it can."""
 
 
 class SendSignal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

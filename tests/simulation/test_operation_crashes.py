@@ -7,7 +7,8 @@ import pytest
 
 from services.workflows.events import Terminated
 from services.workflows.operation import Operation
-from services.workflows.operation_schemas import ChangeRuns
+from services.workflows.operation_schemas import ChangeRuns, MigrateTo
+from services.workflows.records import Kept
 from services.workflows.run import WorkflowRun
 from services.workflows.schemas import RunFilter
 from shared.testing.faults import FaultKind
@@ -18,11 +19,14 @@ from tests.support.runs import begin, told
 from tests.support.schedules import insist
 
 NAP = "workflow: nap\nstart: a\nsteps: { a: { sleep: 10h, end: true } }"
+TO = MigrateTo(definition="nap", version=2)
+NEXT = Kept(text=begin(NAP.replace("10h", "9h")).text, version=2)
 RUNS = 7
 ORDERS = {
     "pause": ChangeRuns(op="pause", filter=RunFilter(status="running")),
     "cancel": ChangeRuns(op="cancel", filter=RunFilter()),
     "purge": ChangeRuns(op="purge", filter=RunFilter(definition="nap")),
+    "migrate": ChangeRuns(op="migrate", filter=RunFilter(), to=TO),
     "named": ChangeRuns(op="pause", ids=[f"r-{number}" for number in range(RUNS + 1)], limit=RUNS),
 }
 
@@ -45,7 +49,7 @@ async def settled(kit: Kit, order: ChangeRuns, seen: Seen, deaths: Deaths | None
     if deaths is not None:
         deaths.await_commit(kit)
     operation = kit.at(Operation, "acme", "op")
-    await insist(lambda: operation.begin(order, True))
+    await insist(lambda: operation.begin(order, True, NEXT if order.to else None))
     await kit.advance(30_000)
     standing = (await insist(operation.look)).standing
     assert ("done", ()) == (standing.status, standing.at_hand)

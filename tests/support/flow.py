@@ -10,7 +10,7 @@ from services.workflows.draft import Surroundings, outstanding
 from services.workflows.events import AnyEvent, Completed, Failed, TimerDue
 from services.workflows.intents import Arm, Ended, Intent, Notify, Record
 from services.workflows.liveness import incidents, stuck
-from services.workflows.machine import advance, start
+from services.workflows.machine import advance, migrate, start
 from services.workflows.program import Program
 from services.workflows.state import ROOT, Run, decode, encode
 
@@ -40,6 +40,12 @@ class Flow:
     def send(self, event: AnyEvent) -> "Flow":
         """Apply an event."""
         self._take(*advance(self.program, self.run, event, self._around()))
+        return self
+
+    def migrate(self, program: Program, step_map: dict[str, str] | None = None) -> "Flow":
+        """Have it go on with another version of its definition."""
+        self._take(*migrate(self.program, program, self.run, step_map or {}, self._around()))
+        self.program = program
         return self
 
     def complete(self, path: str, result: Any = None, *, outcome: str = "", by: str = "", serial: int = 0) -> "Flow":

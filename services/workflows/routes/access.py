@@ -9,9 +9,11 @@ from litestar import post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
+from services.workflows.book import DefinitionBook
 from services.workflows.bounds import WAIT_S_MAX
 from services.workflows.events import AnyEvent
 from services.workflows.paths import name_in
+from services.workflows.records import Kept
 from services.workflows.refusals import (
     MailboxFullError,
     NotWaitingError,
@@ -90,7 +92,7 @@ class Runs:
         Raises:
             TenureError: as `WorkflowRun.happen`.
         """
-        status = await self.call_once(request, run, WorkflowRun.happen, event, _seen_seq(request))
+        status = await self.call_once(request, run, WorkflowRun.happen, event, seen_seq(request))
         return RunChanged(id=run.name, status=status)
 
 
@@ -108,7 +110,17 @@ def provide_run(credential: Caller, run_id: FromPath[str]) -> Address:
     return Address(WorkflowRun.kind, credential.tenant, name_in(run_id, "run_id"))
 
 
-def _seen_seq(request: AnyRequest) -> int | None:
+def kept_of(book: DefinitionBook, tenant: str, name: str, version: int) -> Kept:
+    """A version of a definition, as a run keeps it.
+
+    Raises:
+        UnknownDefinitionError: there is none.
+    """
+    definition = book.definition(tenant, name, version)
+    return Kept(text=definition.text, version=definition.version)
+
+
+def seen_seq(request: AnyRequest) -> int | None:
     """Of `If-Match`, the `seq` of the run as the caller has seen it; None where any will do.
 
     Raises:

@@ -14,7 +14,7 @@ from services.workflows.listing import Asked
 from services.workflows.operation import LISTED, RUNNING, Operation, OperationLook, next_cursor
 from services.workflows.operation_schemas import ChangeRuns, OperationList, OperationView
 from services.workflows.refusals import RunExistsError, TooManyOperationsError, WrongAnswerError
-from services.workflows.routes.access import ADMIN, READ, SIGNAL_PROBLEMS, WRITE, TheRuns
+from services.workflows.routes.access import ADMIN, READ, SIGNAL_PROBLEMS, WRITE, TheRuns, kept_of
 from services.workflows.run import WorkflowRun
 from services.workflows.schemas import RunsChanged, SignalRuns
 from services.workflows.signalling import signal_runs
@@ -33,7 +33,7 @@ _ID = re.compile(r"[0-9a-f]{32}")
     "/v1/bulk",
     status_code=202,
     guards=[require(ADMIN)],
-    problems=(*KEYED_PROBLEMS, TooLargeError, TooManyOperationsError),
+    problems=(*KEYED_PROBLEMS, TooLargeError, TooManyOperationsError, UnknownDefinitionError),
     response_description="It has begun, or had before under the same `Idempotency-Key`.",
     durable=True,
     of_object=True,
@@ -41,13 +41,18 @@ _ID = re.compile(r"[0-9a-f]{32}")
     tags=["runs"],
 )
 async def change_many(
-    credential: Caller, runs: TheRuns, data: JSONBody[ChangeRuns], request: AnyRequest
+    credential: Caller,
+    runs: TheRuns,
+    book: NamedDependency[DefinitionBook],
+    data: JSONBody[ChangeRuns],
+    request: AnyRequest,
 ) -> Response[OperationView]:
     """Begin to do the same to many runs, and say under which path to see how far it is. `dry_run` changes none."""
     _check(data, credential.tenant)
     operation = Address(Operation.kind, credential.tenant, _id_of(request, credential.tenant))
     open_now = await runs.host.listings.count(Operation, credential.tenant, RUNNING, "")
-    look = await runs.call(request, operation, Operation.begin, data, open_now < OPERATIONS_OPEN_MAX)
+    kept = None if data.to is None else kept_of(book, credential.tenant, data.to.definition, data.to.version)
+    look = await runs.call(request, operation, Operation.begin, data, open_now < OPERATIONS_OPEN_MAX, kept)
     return Response(_view(operation, look), headers={"location": f"/v1/operations/{operation.name}"})
 
 
@@ -121,6 +126,8 @@ def _check(order: ChangeRuns, tenant: str) -> None:
     Raises:
         InvalidInputError: there cannot, with the place of what is wrong.
     """
+    if (order.op == "migrate") != (order.to is not None):
+        raise InvalidInputError("To migrate and only that needs to know to which version", "$.to")
     if (order.filter is None) == (order.ids is None):
         raise InvalidInputError("The runs are found by a filter or named one by one: one of the two", "$.filter")
     if order.filter is not None:

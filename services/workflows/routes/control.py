@@ -1,4 +1,4 @@
-"""What can be done to a whole run: cancel, terminate, pause, resume, retry, restart, reset."""
+"""What can be done to a whole run: cancel, terminate, pause, resume, retry, restart, reset, migrate."""
 
 import secrets
 
@@ -8,6 +8,7 @@ from litestar.params import JSONBody
 
 from services.workflows.beginning import Beginning
 from services.workflows.book import DefinitionBook, UnknownDefinitionError
+from services.workflows.changing import Migrate
 from services.workflows.events import Cancelled, Paused, Reset, Resumed, Terminated
 from services.workflows.paths import run_path
 from services.workflows.records import Kept
@@ -16,11 +17,12 @@ from services.workflows.refusals import (
     PastPivotError,
     RunExistsError,
     UnknownStepError,
+    UnmappableStepError,
     WrongAnswerError,
 )
-from services.workflows.routes.access import ADMIN, EVENT_PROBLEMS, WRITE, TheRun, TheRuns, change
+from services.workflows.routes.access import ADMIN, EVENT_PROBLEMS, WRITE, TheRun, TheRuns, change, kept_of, seen_seq
 from services.workflows.run import WorkflowRun
-from services.workflows.schemas import Because, ResetRun, RestartRun, RunChanged
+from services.workflows.schemas import Because, MigrateRun, ResetRun, RestartRun, RunChanged
 from services.workflows.standing import Look
 from shared.http.auth import require
 from shared.http.calls import AnyRequest
@@ -104,8 +106,7 @@ async def restart_run(
     look: Look = await runs.call(request, run, WorkflowRun.look, 0)
     kept: Kept = await runs.call(request, run, WorkflowRun.text)
     if data.version is not None:
-        definition = book.definition(run.tenant, look.run.definition, data.version)
-        kept = Kept(text=definition.text, version=definition.version)
+        kept = kept_of(book, run.tenant, look.run.definition, data.version)
     beginning = Beginning(text=kept.text, version=kept.version, input=look.run.input, attributes=look.attributes)
     fresh = Address(run.kind, run.tenant, data.id or f"{look.run.definition}-{secrets.token_hex(8)}")
     if not await runs.call(request, fresh, WorkflowRun.start, beginning):
@@ -127,4 +128,24 @@ async def reset_run(run: TheRun, runs: TheRuns, data: JSONBody[ResetRun], reques
     return await runs.change(request, run, Reset(step=data.to_step, keep_signals=data.keep_signals))
 
 
-HANDLERS = (cancel_run, terminate_run, pause_run, resume_run, retry_run, restart_run, reset_run)
+@change(
+    _RUN + "/migrate",
+    guards=[require(ADMIN)],
+    problems=(*EVENT_PROBLEMS, UnknownDefinitionError, UnmappableStepError),
+    tags=["runs"],
+)
+async def migrate_run(
+    run: TheRun, runs: TheRuns, book: NamedDependency[DefinitionBook], data: JSONBody[MigrateRun], request: AnyRequest
+) -> RunChanged:
+    """Have an open run go on with another version of its definition. What it is at goes on as it has begun."""
+    look: Look = await runs.call(request, run, WorkflowRun.look, 0)
+    kept = kept_of(book, run.tenant, look.run.definition, data.version)
+    migration = Migrate(kept=kept, step_map=data.step_map)
+    if data.dry_run:
+        await runs.call(request, run, WorkflowRun.rehearse, migration)
+        return RunChanged(id=run.name, status=look.status)
+    status = await runs.call_once(request, run, WorkflowRun.migrate, migration, seen_seq(request))
+    return RunChanged(id=run.name, status=status)
+
+
+HANDLERS = (cancel_run, terminate_run, pause_run, resume_run, retry_run, restart_run, reset_run, migrate_run)
