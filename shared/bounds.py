@@ -90,6 +90,8 @@ ALARM_RESCAN_MS = 30_000
 ALARM_MORE_MS = 250  # Between two reads, where one was not enough.
 ALARM_SCAN_ROWS = 256  # Rows of one shard in one question; a read asks on until it has as many that are news.
 ALARM_SCAN_SHARDS = 8  # In one question: to take in what they have holds up the loop for some 10 ms.
+ALARMS_AT_ONCE = 256  # Under way on one node: what others ask for waits behind a flight of them, not behind all due.
+ALARM_PLACE_MS = 1_000  # One that takes longer goes on, and the next is rung: those that hang hold up nobody for long.
 ALARM_REARM_MS_MIN = 10  # An alarm that re-arms itself for "now" fires again no sooner.
 assert ALARM_RESCAN_MS * 2 <= ALARM_HORIZON_MS
 

@@ -14,12 +14,14 @@ import random
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from heapq import heappop, heappush
+from typing import Any
 
 import msgspec
 
 from shared import bounds
 from shared.objects.address import split_address
 from shared.objects.ownership import Ownership, Shard
+from shared.objects.room import Room
 from shared.objects.store_clock import StoreClock
 from shared.retry import Backoff, Draw
 from shared.storage.codec import AlarmRecord
@@ -27,7 +29,6 @@ from shared.storage.interface import Store, StoreError
 from shared.telemetry import logs
 
 _log = logs.get_logger()
-_BATCH = 1_000  # Alarms rung before the loop gets a turn.
 _RETRIES = Backoff(base_ms=bounds.ALARM_RETRY_MS, cap_ms=bounds.ALARM_RETRY_MS_MAX)
 
 
@@ -68,10 +69,11 @@ class AlarmQueue:
 
 
 class AlarmClock:
-    """Rings the alarms of open shards: calls `ring(address, name)` for each that is due.
+    """Rings the alarms of open shards: calls `ring(address, name)` for each that is due, which returns its answer.
 
-    `not_before_ms` says for a member of the index how long it is put off; 0 if it is not. Alarms of objects whose
-    kind is not among `kinds` are left to a node that has it.
+    So many are under way at a time, those that take long not counted: however many are due, what others ask for is
+    behind few of them. `not_before_ms` says for a member of the index how long it is put off; 0 if it is not. Alarms
+    of objects whose kind is not among `kinds` are left to a node that has it.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class AlarmClock:
         store: Store,
         ownership: Ownership,
         store_clock: StoreClock,
-        ring: Callable[[bytes, str], None],
+        ring: Callable[[bytes, str], "asyncio.Future[Any]"],
         *,
         not_before_ms: Callable[[bytes], int],
         kinds: Collection[str],
@@ -92,6 +94,7 @@ class AlarmClock:
         self._kinds = frozenset(kind.encode() for kind in kinds)
         self.queue = AlarmQueue()
         self._ringing: dict[bytes, int] = {}  # Rung and not settled; by the time they were due first.
+        self._room = Room["asyncio.Future[Any]"](bounds.ALARMS_AT_ONCE, patience_ms=bounds.ALARM_PLACE_MS)
         self._unread: dict[Shard, int] = {}  # Shards with alarms, due then or later, that are not known here.
         self._changed = asyncio.Event()
         self._wanted = asyncio.Event()
@@ -121,19 +124,32 @@ class AlarmClock:
         """Ring for ever."""
         while True:
             self._changed.clear()
-            now_ms = self._clock.lower_ms()
-            rung = self.queue.pop_due(now_ms, _BATCH)
+            now_ms, monotonic_ms = self._clock.lower_ms(), self._clock.monotonic_ms()
+            rung = self.queue.pop_due(now_ms, self._room.free(monotonic_ms))
             for due_ms, member in rung:
                 self._ringing.setdefault(member, due_ms)  # One put off keeps the time it was due first.
                 address_end = split_address(member)[1]
-                self._ring(member[:address_end], member[address_end:].decode())
+                answer = self._ring(member[:address_end], member[address_end:].decode())
+                self._room.take(answer, monotonic_ms)
+                answer.add_done_callback(self._answered)
             if rung:
                 await asyncio.sleep(0)
                 continue
-            next_ms = self.queue.next_ms()
             with suppress(TimeoutError):
-                async with asyncio.timeout(None if next_ms is None else max(1, next_ms - now_ms) / 1000):
+                async with asyncio.timeout(self._pause_s(now_ms, monotonic_ms)):
                     await self._changed.wait()
+
+    def _pause_s(self, now_ms: int, monotonic_ms: int) -> float | None:
+        """How long nothing can be rung, unless something changes; None: for ever."""
+        next_ms = self.queue.next_ms()
+        if next_ms is not None and next_ms <= now_ms:  # And none of it has room.
+            next_ms, now_ms = self._room.next_ms(), monotonic_ms
+        return None if next_ms is None else max(1, next_ms - now_ms) / 1000
+
+    def _answered(self, answer: "asyncio.Future[Any]") -> None:
+        if not self._room.free(self._clock.monotonic_ms()):
+            self._changed.set()
+        self._room.give_back(answer)
 
     async def read(self) -> None:
         """Fill the queue for ever: of all shards every 30 s, sooner of those whose alarms are not all known."""

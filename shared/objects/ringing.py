@@ -27,14 +27,14 @@ class Ringer:
         self._shards = shards
         self._deliver = deliver
 
-    def ring(self, object_id: bytes, name: str) -> None:
+    def ring(self, object_id: bytes, name: str) -> "asyncio.Future[Any]":
         """Have the object answer its alarm `name`; one that cannot now is rung again, and none is lost."""
         host, address = self._host, Address.decode(object_id)
         kind = host.kind(address.kind)
         assert kind is not None, "the alarms of other kinds are left alone"
         shard = self._shards[shard_of(object_id, len(self._shards))]
         span = begin_alarm(host.tracer, address, name) if host.tracer.enabled else NO_SPAN
-        future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         arrived_ms = host.store_clock.monotonic_ms()
         call = Call(kind.cls.on_alarm, (), future=future, arrived_ms=arrived_ms, durable=True, alarm=name)
         call.span, call.trace = span, span.context
@@ -51,6 +51,7 @@ class Ringer:
             self._deliver(address, call)
         except (RefusedError, HandlerError) as exc:
             call.fail(exc)
+        return future
 
     def _answered(self, shard: Shard, call: Call, member: bytes, error: BaseException | None) -> None:
         """Its call is over; unless it went well, the alarm may be stored as it was, and is looked up again."""
