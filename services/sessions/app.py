@@ -39,6 +39,7 @@ from shared.http.admin import OperatorApi
 from shared.http.app import asgi, create_app, openapi_json
 from shared.http.asgi import ASGIApp
 from shared.http.auth import KeyRing
+from shared.http.eventstreams import EventStreams
 from shared.http.guard import Guard
 from shared.http.health import create_admin_app
 from shared.http.objectlane import ObjectLane
@@ -123,7 +124,7 @@ class Service:
             ],
             keys=ring,
             problems=PROBLEMS,
-            dependencies=_provided(front, entrance, webhooks),
+            dependencies=_provided(front, entrance, webhooks, EventStreams(node.ingress)),
             tracer=node.tracer,
             observe=node.metrics.http_request,
             durability=node.durability,
@@ -175,7 +176,7 @@ class Service:
         return self._directory.rules(tenant)
 
 
-def _provided(front: Front, entrance: Entrance, webhooks: WebhookDesk) -> dict[str, Provide]:
+def _provided(front: Front, entrance: Entrance, webhooks: WebhookDesk, streams: EventStreams) -> dict[str, Provide]:
     """What handlers ask for by name."""
     return {
         "front": Provide(lambda: front, sync_to_thread=False),
@@ -185,4 +186,5 @@ def _provided(front: Front, entrance: Entrance, webhooks: WebhookDesk) -> dict[s
         "my_token": Provide(provide_my_token, sync_to_thread=False),
         "me": Provide(provide_me),
         "webhooks": Provide(lambda: webhooks, sync_to_thread=False),
+        "streams": Provide(lambda: streams, sync_to_thread=False),
     }

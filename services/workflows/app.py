@@ -49,6 +49,7 @@ from shared.http.admin import OperatorApi
 from shared.http.app import asgi, create_app, openapi_json
 from shared.http.asgi import ASGIApp
 from shared.http.auth import KeyRing
+from shared.http.eventstreams import EventStreams
 from shared.http.guard import Guard
 from shared.http.health import create_admin_app
 from shared.http.missing_objects import missing_routes
@@ -121,7 +122,7 @@ class Service:
         keys = KeyRing(node.shared_documents, node.clock)
         self._book = book = DefinitionBook(node.documents)
         shelf = Definitions(node.documents, book)
-        runs, desk = Runs(node.host), Desk(node.host)
+        runs, desk, streams = Runs(node.host), Desk(node.host), EventStreams(node.ingress)
         self._webhooks.begin(node.documents)
         webhooks = WebhookDesk(self._webhooks.book(), node.host)
         callbacks = Callbacks(self._keys)
@@ -146,6 +147,7 @@ class Service:
                 "book": Provide(lambda: book, sync_to_thread=False),
                 "webhooks": Provide(lambda: webhooks, sync_to_thread=False),
                 "desk": Provide(lambda: desk, sync_to_thread=False),
+                "streams": Provide(lambda: streams, sync_to_thread=False),
             },
             tracer=node.tracer,
             observe=node.metrics.http_request,

@@ -75,6 +75,11 @@ class Admission:
     def __init__(self, keys: "KeyRing", credential: Credential) -> None:
         self._keys, self._credential = keys, credential
 
+    @property
+    def tenant(self) -> str:
+        """For whom its credential speaks."""
+        return self._credential.tenant
+
     def counts(self) -> bool:
         """Whether its credential still does; see `KeyRing.stands`."""
         return self._keys.stands(self._credential)

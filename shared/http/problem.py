@@ -46,6 +46,7 @@ from shared.objects.errors import (
     TooLargeError,
     UnavailableError,
 )
+from shared.objects.ingress import TooManySocketsError
 from shared.objects.transactions import TransactionAbortedError, TransactionBusyError
 from shared.storage.interface import StoreAwayError, StoreFullError, StoreInDoubtError
 
@@ -89,6 +90,7 @@ CORE: Rows = {
     HeadersTooLargeError: Row(431, "Header too large"),
     HandlerError: Row(500, "Failed in the object"),
     RefusedError: Row(503, "Not now"),
+    TooManySocketsError: Row(503, "Too many streams", (), {"started": False}),
     OverloadedError: Row(503, "Overloaded", (), {"started": False}),
     UnavailableError: Row(503, "Unavailable", (), {"started": False}),
     StoreAwayError: Row(503, "Unavailable", (), {"started": False}),

@@ -15,7 +15,7 @@ Sources: RFC 6455; ASGI 3.0 (websocket, denial response); OWASP ASVS 5.0 V4.4.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, NamedTuple, Protocol, TypeAlias
 from urllib.parse import urlsplit
@@ -115,8 +115,10 @@ class SocketDoor:
             stream = self._find_stream(sent_path(scope))
             if stream is not None:
                 tenant, counts = self._admit_to_stream(stream, scope, arrival)
-                with self._ingress.streaming(tenant):
-                    await self._serve(stream, tenant, Line(receive, send, counts, self._clock), scope)
+                with self._ingress.streaming(tenant) as end:
+                    await _accept(scope, send)
+                    line = Line(receive, send, counts, self._clock)
+                    await self._serve(stream.serve(tenant, line), line, end, scope)
                 return
             route, grant = self._admit(scope, arrival)
             wire = await self._ingress.open(
@@ -153,15 +155,21 @@ class SocketDoor:
         credential = self._authenticated(route.scope, arrival.fields)
         return credential.tenant, lambda: self._keys.stands(credential)
 
-    async def _serve(self, route: StreamRoute, tenant: str, line: Line, scope: Scope) -> None:
-        await _accept(scope, line.hand)
+    async def _serve(
+        self, serve: Coroutine[Any, Any, Close], line: Line, end: asyncio.Future[Close], scope: Scope
+    ) -> None:
+        serving = asyncio.get_running_loop().create_task(serve)
         try:
-            close = await route.serve(tenant, line)
+            await asyncio.wait({serving, end}, return_when=asyncio.FIRST_COMPLETED)
+            close = serving.result() if serving.done() else end.result()
         except StalledError:
             close = SLOW
         except Exception as error:
             report_fault(error, arrival_of(scope), method="GET", route="socket")
             close = FAULT
+        finally:
+            serving.cancel()
+            await asyncio.wait({serving})
         with suppress(Exception):  # Servers raise what they like where the connection is gone.
             async with asyncio.timeout(bounds.SOCKET_GRACE_MS / 1000):
                 await line.hand({"type": "websocket.close", "code": close.code, "reason": close.reason})

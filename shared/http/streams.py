@@ -1,8 +1,8 @@
 """WebSockets that a service drives itself: what it is given of the client, and where it is found."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple, TypeAlias
 
 from shared import bounds
 from shared.clock import Clock
@@ -80,7 +80,7 @@ class StreamRoute(NamedTuple):
 
     scope: str
     """What an API key needs to open it. There are no tickets for it."""
-    serve: Callable[[str, Line], Awaitable[Close]]
+    serve: Callable[[str, Line], Coroutine[Any, Any, Close]]
     """(tenant, line)."""
 
 

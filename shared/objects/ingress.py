@@ -54,12 +54,12 @@ class Owners(Protocol):
 
 
 class TooManySocketsError(RefusedError):
-    """The object, the tenant or the node has as many sockets as it may. None was opened."""
+    """The object, the tenant or the node has as many sockets and streams as it may. None was opened."""
 
     code = "too_many_sockets"
 
     def __init__(self) -> None:
-        super().__init__("As many sockets are open as may be", retry_after_ms=bounds.RETRY_AFTER_MS)
+        super().__init__("As many sockets and streams are open as may be", retry_after_ms=bounds.RETRY_AFTER_MS)
 
 
 class Ingress:
@@ -70,6 +70,7 @@ class Ingress:
         self._clock = clock
         self._metrics = metrics
         self._wires: dict[str, Wire] = {}
+        self._streams: set[asyncio.Future[Close]] = set()
         self._load = Load()
         self._stopping = False
         self._some = asyncio.Event()
@@ -77,7 +78,7 @@ class Ingress:
 
     @property
     def open_sockets(self) -> int:
-        """How many there are."""
+        """How many there are, with streams."""
         return self._load.sockets
 
     @property
@@ -124,8 +125,8 @@ class Ingress:
         return wire
 
     @contextmanager
-    def streaming(self, tenant: str) -> Iterator[None]:
-        """Count a socket that a service drives itself for as long as it is open.
+    def streaming(self, tenant: str) -> Iterator[asyncio.Future[Close]]:
+        """Count a socket or stream that a service drives itself for as long as it is open; when and how it has to end.
 
         Raises:
             TooManySocketsError: a bound is reached, or the node stops.
@@ -133,10 +134,14 @@ class Ingress:
         if self._stopping or not self._load.has_room_for(tenant):
             raise TooManySocketsError
         self._load.count_for(tenant, 1)
+        end: asyncio.Future[Close] = asyncio.get_running_loop().create_future()
+        self._streams.add(end)
         try:
-            yield
+            yield end
         finally:
             self._load.count_for(tenant, -1)
+            self._streams.discard(end)
+            self._has_left()
 
     async def receive(self, wire: Wire, message: Any, size_bytes: int) -> None:
         """A frame has come; returns when it is stored, or the client was told what became of it."""
@@ -225,7 +230,9 @@ class Ingress:
         self._stopping = True
         for wire in list(self._wires.values()):
             self.end(wire, STOPPING, "stopping")
-        if self._wires:
+        for end in self._streams:
+            end.set_result(STOPPING)
+        if self._wires or self._streams:
             self._all_left = asyncio.Event()
             with suppress(TimeoutError):
                 async with asyncio.timeout(bounds.SOCKET_STOP_MS / 1000):
@@ -279,9 +286,12 @@ class Ingress:
             self._some.clear()
         self._dropped(wire, wire.discard())
         self._owners.detach(wire.address, wire.id)
-        if self._all_left is not None and not self._wires:
-            self._all_left.set()
+        self._has_left()
         return True
+
+    def _has_left(self) -> None:
+        if self._all_left is not None and not self._wires and not self._streams:
+            self._all_left.set()
 
     def _check(self, wire: Wire, queued: bool) -> None:  # noqa: FBT001 - what `Wire` has said.
         """Cut off a client whose queue is full."""

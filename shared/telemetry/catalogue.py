@@ -334,7 +334,12 @@ READ_AT_COLLECTION: Final = (
         unit="{message}",
         help="Messages that this node knows of and that are not settled; at 250,000 no more are read.",
     ),
-    Family(name="tenure.socket.open", type="gauge", unit="{socket}", help="Sockets that are open on this node."),
+    Family(
+        name="tenure.socket.open",
+        type="gauge",
+        unit="{socket}",
+        help="Sockets and streams of events that are open on this node.",
+    ),
     Family(
         name="tenure.socket.queued",
         type="gauge",

@@ -1,11 +1,15 @@
 """The session manager as a real process on a real store: what it was told survives its death."""
 
+import http.client
 import json
 import os
 import re
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -97,6 +101,28 @@ def _socket_in_a_session(manager: Manager, principal: str) -> ClientConnection:
     protocols = ["tenure.v1", f"tenure.ticket.{ticket['ticket']}"]
     address = f"ws://127.0.0.1:{manager.port}/v1/objects/board/one/socket"
     return connect(address, subprotocols=protocols, open_timeout=10)  # type: ignore[arg-type]  # Any token can be one.
+
+
+def test_a_node_that_stops_ends_its_feeds_and_does_not_wait_for_their_clients(manager: Manager) -> None:
+    """After SIGTERM the socket ends with 1012 and the stream as an answer ends; the process is gone within 3 s."""
+    assert 201 == manager.ask("POST", "/v1/principals/ann/sessions", {})[0]
+    assert manager.process is not None
+    with closing(http.client.HTTPConnection("127.0.0.1", manager.port, timeout=10)) as connection:
+        connection.request("GET", "/v1/principals/ann/events", headers={"Authorization": f"Bearer {manager.key}"})
+        stream = connection.getresponse()
+        assert b"id: 1\n" == stream.readline()
+        with _feed(manager) as feed:
+            feed.send('{"after":0}')
+            assert (1, "session.created") == _event(feed)
+            manager.process.send_signal(signal.SIGTERM)
+            began_s = time.monotonic()
+            with pytest.raises(ConnectionClosed) as closed:
+                feed.recv(timeout=10)
+        assert closed.value.rcvd is not None
+        assert 1012 == closed.value.rcvd.code
+        assert b"event: session.created" in stream.read(), "read to its end, which is no broken connection"
+    assert 0 == manager.process.wait(10)
+    assert time.monotonic() - began_s < 3
 
 
 def test_s20_an_owner_that_wakes_from_a_pause_lets_nobody_in(manager: Manager, tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
+import pytest
 
 from services.workflows.events import Paused
 from services.workflows.run import WorkflowRun
+from shared import bounds
 from shared.http.asgi import Message
 from shared.objects.address import Address
 from tests.support.workflows_app import ORDER, Workflows, served
@@ -144,5 +146,43 @@ def test_a_run_that_is_not_there_cannot_be_watched() -> None:
 
     async def scenario(service: Workflows) -> None:
         assert 404 == (await service.ask("GET", "/v1/runs/ghost/events")).status
+
+    served(scenario)
+
+
+@pytest.mark.parametrize("bound", ["SOCKETS_MAX", "SOCKETS_PER_TENANT_MAX"])
+def test_one_stream_too_many_is_refused(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """503 with when to come back; where one leaves, one may come."""
+    monkeypatch.setattr(bounds, bound, 1)
+
+    async def scenario(service: Workflows) -> None:
+        run_id = await service.started("refund", ORDER)
+        async with watching(service, run_id):
+            await asyncio.sleep(0.1)
+            refused = await service.ask("GET", f"/v1/runs/{run_id}/events")
+            assert (503, "too_many_sockets", "1") == (
+                refused.status,
+                refused.json()["code"],
+                refused.field("retry-after"),
+            )
+        async with watching(service, run_id) as stream:
+            await asyncio.sleep(0.1)
+            assert 200 == stream.status
+
+    served(scenario)
+
+
+def test_a_stream_ends_with_its_node() -> None:
+    """At once, so that a node that stops does not wait for it."""
+
+    async def scenario(service: Workflows) -> None:
+        run_id = await service.started("refund", ORDER)
+        async with watching(service, run_id) as stream:
+            await asyncio.sleep(0.1)
+            began_ms = service.node.clock.monotonic_ms()
+            await service.node.ingress.stop()
+            assert began_ms == service.node.clock.monotonic_ms()
+            await asyncio.sleep(0)
+            assert (True, 1) == (stream.ended, len(stream.events()))
 
     served(scenario)

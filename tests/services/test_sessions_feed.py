@@ -1,8 +1,9 @@
 """The feed of a principal over server-sent events: nothing missed, nothing twice, and told as it happens."""
 
 import asyncio
+import gc
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import msgspec
 import pytest
@@ -10,8 +11,12 @@ import pytest
 from services.sessions.bounds import FEED_ENTRIES, FEED_SLACK
 from services.sessions.policy import Rules
 from services.sessions.principal import Principal
+from shared import bounds
 from shared.http.asgi import Message
+from shared.http.auth import Admission, KeyRing
+from shared.http.eventstreams import EventStreams
 from shared.storage.records import TenantRecord
+from tests.support.far_end import knock
 from tests.support.limiter_app import Answer
 from tests.support.sessions_app import Sessions, with_sessions
 
@@ -23,8 +28,10 @@ def told(answer: Answer) -> list[tuple[str, str]]:
     return EVENT.findall(answer.body.decode())
 
 
-async def watched(service: Sessions, *, after: int | None = None, principal: str = "ann") -> Answer:
-    """The stream until it ends by itself, of a client that stays."""
+async def watched(
+    service: Sessions, *, after: int | None = None, principal: str = "ann", leaves: asyncio.Event | None = None
+) -> Answer:
+    """The stream until it ends by itself, or its client leaves."""
     await service.node.documents.poll()
     await service.node.shared_documents.poll()
     headers = [(b"host", b"x"), (b"authorization", b"Bearer " + service.key.encode())]
@@ -46,7 +53,7 @@ async def watched(service: Sessions, *, after: int | None = None, principal: str
         "server": ("127.0.0.1", 2),
     }
     messages: list[Message] = []
-    ended = asyncio.Event()
+    ended = leaves or asyncio.Event()
 
     async def receive() -> Message:
         await ended.wait()
@@ -148,6 +155,100 @@ def test_a_watcher_hears_of_the_end_of_everything_within_a_second() -> None:
         await asyncio.sleep(700)
         service.key = await service.add_key("acme", "sessions:read")
         assert expected == told(await watched(service, principal="ben"))
+
+    with_sessions(scenario)
+
+
+@pytest.mark.parametrize("bound", ["SOCKETS_MAX", "SOCKETS_PER_TENANT_MAX"])
+def test_one_stream_too_many_is_refused(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """503 with when to come back; they count with sockets, and where one leaves, one may come."""
+    monkeypatch.setattr(bounds, bound, 2)
+
+    async def scenario(service: Sessions) -> None:
+        leaves = asyncio.Event()
+        first = asyncio.ensure_future(watched(service, leaves=leaves))
+        await asyncio.sleep(0.1)
+        socket = await knock(service.app, "/v1/principals/ann/events", key=service.key)
+        assert 2 == service.node.ingress.open_sockets
+        refused = await service.of("GET", "events")
+        assert (503, "too_many_sockets", False) == (
+            refused.status,
+            refused.json()["code"],
+            refused.json()["started"],
+        )
+        assert "1" == refused.field("retry-after")
+        assert (4429, "Too many sockets") == await (
+            await knock(service.app, "/v1/principals/ann/events", key=service.key)
+        ).end()
+        leaves.set()
+        await first
+        assert 1 == service.node.ingress.open_sockets
+        second = asyncio.ensure_future(watched(service))
+        await asyncio.sleep(0.1)
+        assert 2 == service.node.ingress.open_sockets
+        assert socket.closed is None
+        second.cancel()
+        await asyncio.wait({second})
+        await asyncio.sleep(0.1)
+        assert 1 == service.node.ingress.open_sockets
+
+    with_sessions(scenario)
+
+
+def test_a_stream_that_nobody_reads_is_not_counted_for_ever() -> None:
+    """Though its answer was made: the request may have been cancelled then."""
+
+    async def scenario(service: Sessions) -> None:
+        async def parts() -> AsyncGenerator[bytes]:
+            yield b"never"
+
+        ring = KeyRing(service.node.shared_documents, service.node.clock)
+        credential = ring.authenticate(service.key.encode())
+        assert credential is not None
+        streams = EventStreams(service.node.ingress)
+        answer = await streams.open(Admission(ring, credential), parts())
+        assert 1 == service.node.ingress.open_sockets
+        del answer
+        gc.collect()
+        await asyncio.sleep(0.001)
+        assert 0 == service.node.ingress.open_sockets
+
+    with_sessions(scenario)
+
+
+def test_streams_and_sockets_end_at_once_with_a_node_that_stops() -> None:
+    """It need not wait for them, and lets none in any more."""
+
+    async def scenario(service: Sessions) -> None:
+        await service.signed_in()
+        watching = asyncio.ensure_future(watched(service))
+        far = await knock(service.app, "/v1/principals/ann/events", key=service.key)
+        await asyncio.sleep(60.1)
+        await service.settle(0)
+        began_ms = service.node.clock.monotonic_ms()
+        await service.node.ingress.stop()
+        assert began_ms == service.node.clock.monotonic_ms()
+        assert [("1", "session.created")] == told(await watching)
+        assert (1012, "The node stops: connect again") == await far.end()
+        assert 503 == (await service.of("GET", "events")).status
+
+    with_sessions(scenario)
+
+
+def test_a_stopping_node_waits_for_a_socket_that_reads_nothing_no_longer_than_for_others() -> None:
+    """Two seconds for what is under way."""
+
+    async def scenario(service: Sessions) -> None:
+        far = await knock(service.app, "/v1/principals/ann/events", key=service.key)
+        await far.send_text('{"after":0}')
+        await asyncio.sleep(0.1)
+        far.stalled.clear()
+        await service.signed_in()
+        await asyncio.sleep(0.5)
+        began_ms = service.node.clock.monotonic_ms()
+        await service.node.ingress.stop()
+        assert 2_000 >= service.node.clock.monotonic_ms() - began_ms
+        assert 0 == service.node.ingress.open_sockets
 
     with_sessions(scenario)
 

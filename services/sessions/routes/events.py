@@ -1,7 +1,7 @@
 """What happens to a principal, as it happens: server-sent events that go on where a broken connection ended.
 
 Numbers have no gaps. The newest 256 or more are kept: who was away for longer hears `reset` first, and what is kept. A
-stream ends within a second with the key that opened it.
+stream ends within a second with the key that opened it, and with its node. It counts among the sockets of its tenant.
 
 Source: HTML Living Standard, 9.2 Server-sent events.
 """
@@ -25,9 +25,10 @@ from shared.bounds import HANDLER_DEADLINE_MS
 from shared.errors import TenureError
 from shared.http.auth import Caller, TheAdmission, require
 from shared.http.calls import AnyRequest
-from shared.http.eventstreams import while_it_counts
+from shared.http.eventstreams import TheStreams
 from shared.objects.address import Address
 from shared.objects.errors import DeadlineExceededError
+from shared.objects.ingress import TooManySocketsError
 
 LastEventId = Annotated[
     int | None,
@@ -47,7 +48,7 @@ _EVENTS = {
 @get(
     "/v1/principals/{principal_name:str}/events",
     guards=[require(READ)],
-    problems=(DeadlineExceededError,),
+    problems=(DeadlineExceededError, TooManySocketsError),
     responses=_EVENTS,
     tags=["sessions"],
 )
@@ -55,6 +56,7 @@ async def get_events(
     *,
     credential: Caller,
     admission: TheAdmission,
+    streams: TheStreams,
     principal: Name,
     front: TheFront,
     request: AnyRequest,
@@ -65,8 +67,7 @@ async def get_events(
     await front.call(
         request, address, Principal.events, 0, 1, 0
     )  # What keeps it from being asked is told as an answer.
-    events = while_it_counts(_events(front, request, address, last_event_id or 0), admission.counts)
-    return Stream(events, media_type="text/event-stream")
+    return await streams.open(admission, _events(front, request, address, last_event_id or 0))
 
 
 async def _events(front: Front, request: AnyRequest, address: Address, after: int) -> AsyncGenerator[bytes]:

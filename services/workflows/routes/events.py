@@ -2,7 +2,7 @@
 
 Each event is one turn of the run, with its position as the id; a browser, or whoever sends `Last-Event-ID`, misses none
 and sees none twice. Nobody polls: the call waits at the run until something is stored. A stream ends within a second
-with the key that opened it.
+with the key that opened it, and with its node. It counts among the sockets of its tenant.
 
 Source: HTML Living Standard, 9.2 Server-sent events.
 """
@@ -25,9 +25,10 @@ from services.workflows.views import history_page
 from shared.errors import TenureError
 from shared.http.auth import TheAdmission, require
 from shared.http.calls import AnyRequest
-from shared.http.eventstreams import while_it_counts
+from shared.http.eventstreams import TheStreams
 from shared.objects.address import Address
 from shared.objects.errors import DeadlineExceededError
+from shared.objects.ingress import TooManySocketsError
 from shared.objects.journal import JournalEntry
 
 LastEventId = Annotated[
@@ -46,17 +47,22 @@ _EVENTS = {
 @get(
     "/v1/runs/{run_id:str}/events",
     guards=[require(READ)],
-    problems=(DeadlineExceededError, RunGoneError),
+    problems=(DeadlineExceededError, RunGoneError, TooManySocketsError),
     responses=_EVENTS,
     tags=["runs"],
 )
 async def get_events(
-    *, run: TheRun, runs: TheRuns, request: AnyRequest, admission: TheAdmission, last_event_id: LastEventId = None
+    *,
+    run: TheRun,
+    runs: TheRuns,
+    request: AnyRequest,
+    admission: TheAdmission,
+    streams: TheStreams,
+    last_event_id: LastEventId = None,
 ) -> Stream:
     """What has happened and what happens to a run, until it has ended; for ten minutes, then the client comes back."""
     await runs.call(request, run, WorkflowRun.look, 0)
-    events = while_it_counts(_events(runs, request, run, last_event_id or 0), admission.counts)
-    return Stream(events, media_type="text/event-stream")
+    return await streams.open(admission, _events(runs, request, run, last_event_id or 0))
 
 
 async def _events(runs: Runs, request: AnyRequest, run: Address, after: int) -> AsyncGenerator[bytes]:
