@@ -16,10 +16,14 @@ class Candidate(NamedTuple):
 
 
 class Room(NamedTuple):
-    """What the next session needs: these sessions ended, in this order; or, where none may be, to be refused."""
+    """What the next session needs: these sessions ended, in this order; or, where none may be, to be refused.
+
+    `refused_by`: those of which one would have to end; `of_client`: since its client has as many as it may.
+    """
 
     evict: tuple[str, ...] = ()
-    refuse: bool = False
+    refused_by: tuple[str, ...] = ()
+    of_client: bool = False
 
 
 def room_for(client: str, live: Sequence[Candidate], limits: Limits) -> Room:
@@ -30,7 +34,8 @@ def room_for(client: str, live: Sequence[Candidate], limits: Limits) -> Room:
     if max(own_excess, total_excess) <= 0:
         return Room()
     if limits.on_limit == "reject":
-        return Room(refuse=True)
+        held = _in_order(same if own_excess > 0 else live, client, limits)
+        return Room(refused_by=tuple(candidate.session_id for candidate in held), of_client=own_excess > 0)
     going = _in_order(same, client, limits)[: max(own_excess, 0)]
     rest = [candidate for candidate in live if candidate not in going]
     going += _in_order(rest, client, limits)[: max(total_excess - len(going), 0)]

@@ -393,6 +393,6 @@ def _room(order: NewSession, live: Mapping[str, Session], seen: Callable[[str], 
         if session.actor is None
     ]
     room = room_for(order.client, own, rules.policy.limits)
-    if room.refuse:
-        raise SessionLimitError(tuple(candidate.session_id for candidate in own))
+    if room.refused_by:
+        raise SessionLimitError(room.refused_by, f" of the client {order.client!r}" if room.of_client else "")
     return room.evict

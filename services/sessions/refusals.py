@@ -18,12 +18,12 @@ from shared.objects.errors import DomainError
 
 
 class SessionLimitError(DomainError):
-    """The principal has as many sessions as the policy allows. `sessions` are their ids."""
+    """The principal has as many sessions as the policy allows. `sessions` are those of which one would have to end."""
 
     code = "session_limit_reached"
 
-    def __init__(self, sessions: tuple[str, ...]) -> None:
-        super().__init__(f"There are {len(sessions)} sessions, and the policy refuses one more.")
+    def __init__(self, sessions: tuple[str, ...], of: str = "") -> None:
+        super().__init__(f"The policy refuses one more session beside {len(sessions)}{of}.")
         self.sessions = sessions
 
 

@@ -68,7 +68,7 @@ def _session_calls(services: Sequence[RunningService]) -> str:
     if not api:
         return ""
     return f"""
-  TOKEN=$(curl -s {api}/v1/principals/ann/sessions -H "Authorization: Bearer $KEY" {_JSON} \\
+  TOKEN=$(curl -s {api}/v1/principals/user-1/sessions -H "Authorization: Bearer $KEY" {_JSON} \\
     -d '{{"amr":["pwd"],"roles":["editor"]}}' | sed 's/.*"token":"\\([^"]*\\)".*/\\1/')
 
   curl -s {api}/v1/whoami -H "Authorization: Bearer $TOKEN"

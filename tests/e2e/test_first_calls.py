@@ -37,7 +37,7 @@ def test_the_calls_on_the_screen_work(service: Limiter) -> None:
     assert '"allowed":true' in printed
     assert '"status":"running"' in printed
     assert '{"id":"approval-1","status":"succeeded"}' in printed
-    assert '"principal":"ann"' in printed.splitlines()[-1]
+    assert '"principal":"user-1"' in printed.splitlines()[-1]
 
 
 def test_the_calls_of_the_readme_work(service: Limiter) -> None:
@@ -50,7 +50,7 @@ def test_the_calls_of_the_readme_work(service: Limiter) -> None:
     assert "HTTP/1.1 200" in printed
     assert '"name":"minute"' in printed
     assert '"status":"running"' in printed
-    assert "ann" == json.loads(printed.splitlines()[-1])["principal"]
+    assert "user-1" == json.loads(printed.splitlines()[-1])["principal"]
 
 
 def test_the_keys_of_session_tokens_are_kept_for_their_owner_alone(service: Limiter) -> None:

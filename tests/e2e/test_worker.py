@@ -242,7 +242,8 @@ def test_the_client_signs_users_in_and_out(service: Launched) -> None:
             told = await sessions.whoami(first.token)
             assert told is not None
             assert ("ann/work", ["editor"]) == (told["principal"], told["roles"])
-            assert await sessions.whoami(first.token[:-4] + "AAAA") is None
+            for no_token in (first.token[:-4] + "AAAA", "", "t\u00f6ken", "two\nlines", service.key):
+                assert await sessions.whoami(no_token) is None
             next_one = await sessions.rotate(first.token)
             assert (first.session.id, True) == (next_one.session.id, next_one.token != first.token)
             second = await sessions.begin("ann/work")
@@ -252,9 +253,20 @@ def test_the_client_signs_users_in_and_out(service: Launched) -> None:
             for _ in range(2):
                 await sessions.revoke("ann/work", second.session.id)
             assert [] == await sessions.list("ann/work")
-            with pytest.raises(ApiError) as refused:
-                await sessions.rotate(second.token)
-            assert 401 == refused.value.status
+            third = await sessions.begin("ann/work", amr=["pwd"])
+            key: dict[str, Any] = {"acr": "aal2", "amr": ["pwd", "otp"], "idempotency_key": "raise"}
+            raised, same = [await sessions.authenticate("ann/work", third.session.id, **key) for _ in range(2)]
+            assert ("aal2", third.session.id, raised.token) == (raised.session.acr, raised.session.id, same.token)
+            for _ in range(2):
+                await sessions.logout(raised.token)
+            for token, code in ((second.token, "signed_out"), (third.token, "signed_out"), ("", "unauthenticated")):
+                with pytest.raises(ApiError) as refused:
+                    await sessions.rotate(token)
+                assert (401, code) == (refused.value.status, refused.value.code)
+            with pytest.raises(TypeError, match="a list of words"):
+                await sessions.begin("ann/work", amr="pwd")
+        with pytest.raises(ValueError, match="begins with http"):
+            Sessions("127.0.0.1:7103", service.key)
 
     asyncio.run(scenario())
 

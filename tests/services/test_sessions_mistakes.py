@@ -174,3 +174,23 @@ def test_a_condition_that_is_not_understood_is_not_overlooked() -> None:
         assert ({"a": 1}, '"v1"') == (got.json(), got.field("etag"))
 
     with_sessions(scenario)
+
+
+def test_who_has_as_many_sessions_as_one_client_may_is_told_of_those_alone() -> None:
+    """Ending another one would not help."""
+
+    async def scenario(service: Sessions) -> None:
+        limits = {"total": 3, "per_client": {"web": 1}, "on_limit": "reject"}
+        assert 200 == (await service.ask("PUT", "/v1/tenant/policy", {"limits": limits})).status
+        tv, web = [(await service.signed_in(client=client))["session"]["id"] for client in ("tv", "web")]
+        refused = await service.of("POST", "sessions", {"client": "web"})
+        said = "The policy refuses one more session beside 1 of the client 'web'."
+        assert (409, "session_limit_reached", said) == _told(refused)
+        assert [web] == refused.json()["sessions"]
+        other = (await service.signed_in(client="tv"))["session"]["id"]
+        refused = await service.of("POST", "sessions", {"client": "tv"})
+        said = "The policy refuses one more session beside 3."
+        *same, last = refused.json()["sessions"]
+        assert (409, said, {tv, other}, web) == (refused.status, _told(refused)[2], set(same), last)
+
+    with_sessions(scenario)

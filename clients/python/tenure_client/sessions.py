@@ -1,5 +1,6 @@
 """Who is signed in: begin sessions, ask what a token is worth, list and end them."""
 
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,6 +9,9 @@ from urllib.parse import quote
 
 from tenure_client.errors import ApiError
 from tenure_client.transport import Client
+
+_TOKEN = re.compile(r"[!-~]+")
+"""What a header field can carry; nothing else was ever issued."""
 
 
 @dataclass(frozen=True)
@@ -51,21 +55,20 @@ class Sessions(Client):
         Raises:
             ApiError: `session_limit_reached`, `principal_disabled` and so on.
         """
-        body = {"amr": list(amr), "roles": list(roles), **more} | ({} if client is None else {"client": client})
+        body = {"amr": _words(amr), "roles": _words(roles), **more} | ({} if client is None else {"client": client})
         headers = {"idempotency-key": idempotency_key or str(uuid.uuid4())}
         return _signed_in(await self._transport.call("POST", f"{_path(principal)}/sessions", body, headers=headers))
 
     async def whoami(self, token: str, *, answer_s: float = 1.0) -> dict[str, Any] | None:
-        """What a token is worth, as a gateway is told it; None: it does not count. Asked once.
+        """What a token is worth, as a gateway is told it; None: it does not count, be it what it may. Asked once.
 
         Raises:
             ApiError: nobody can say at the moment; let nobody in.
             UnreachableError: it has not answered in time; let nobody in.
         """
-        headers = {"authorization": f"Bearer {token}"}
         try:
             shown: dict[str, Any] = await self._transport.call(
-                "GET", "/v1/whoami", headers=headers, answer_s=answer_s, patience_s=0
+                "GET", "/v1/whoami", headers=_bearer(token), answer_s=answer_s, patience_s=0
             )
         except ApiError as error:
             if error.status == 401:
@@ -79,8 +82,35 @@ class Sessions(Client):
         Raises:
             ApiError: `signed_out` and so on: the token does not count.
         """
-        headers = {"authorization": f"Bearer {token}"}
-        return _signed_in(await self._transport.call("POST", "/v1/session/rotate", headers=headers))
+        return _signed_in(await self._transport.call("POST", "/v1/session/rotate", headers=_bearer(token)))
+
+    async def authenticate(
+        self,
+        principal: str,
+        session_id: str,
+        *,
+        acr: str,
+        amr: Sequence[str],
+        roles: Sequence[str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> SignedIn:
+        """The user has authenticated once more, or has other roles: hand out the new token, the old one counts no more.
+
+        Raises:
+            ApiError: `unknown_session`, `session_ended` and so on.
+        """
+        body = {"acr": acr, "amr": _words(amr)} | ({} if roles is None else {"roles": _words(roles)})
+        path = f"{_path(principal)}/sessions/{quote(session_id, safe='')}/authenticate"
+        headers = {"idempotency-key": idempotency_key or str(uuid.uuid4())}
+        return _signed_in(await self._transport.call("POST", path, body, headers=headers))
+
+    async def logout(self, token: str) -> None:
+        """End the session of a token; one that has ended is no error.
+
+        Raises:
+            ApiError: `unauthenticated`: it was never issued; `signed_out`: it was replaced, and its session goes on.
+        """
+        await self._transport.call("POST", "/v1/session/logout", headers=_bearer(token))
 
     async def list(self, principal: str) -> list[Session]:
         """The sessions of a user that count, oldest first."""
@@ -96,6 +126,18 @@ class Sessions(Client):
         body = {} if but is None else {"except_session": but}
         shown = await self._transport.call("POST", f"{_path(principal)}/sessions/revoke", body)
         return int(shown["revoked"])
+
+
+def _words(words: Sequence[str]) -> list[str]:
+    if isinstance(words, str):
+        raise TypeError(f"a list of words is expected, not {words!r}")
+    return list(words)
+
+
+def _bearer(token: str) -> dict[str, str]:
+    if not _TOKEN.fullmatch(token):
+        raise ApiError(401, {"code": "unauthenticated", "detail": "This is no token."})
+    return {"authorization": f"Bearer {token}"}
 
 
 def _path(principal: str) -> str:

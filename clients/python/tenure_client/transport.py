@@ -25,6 +25,8 @@ class Transport:
     """Calls one service with one key."""
 
     def __init__(self, url: str, key: str) -> None:
+        if not url.startswith(("https://", "http://")):
+            raise ValueError(f"the address of a service begins with http:// or https://, and not as {url!r}")
         self._client = httpx.AsyncClient(
             base_url=url.rstrip("/"),
             headers={"authorization": f"Bearer {key}"},

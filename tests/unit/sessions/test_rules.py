@@ -104,8 +104,12 @@ FOUR = live(("a", "ios", 1, 9), ("b", "web", 2, 3), ("c", "web", 2, 8), ("d", "i
         (Limits(total=9, per_client={"web": 1}), "ios", Room()),
         (Limits(total=3, per_client={"web": 2}), "web", Room(("b", "c"))),
         (Limits(total=2, per_client={"web": 2}), "web", Room(("b", "c", "a"))),
-        (Limits(total=4, on_limit="reject"), "web", Room(refuse=True)),
-        (Limits(total=9, per_client={"web": 2}, on_limit="reject"), "web", Room(refuse=True)),
+        (Limits(total=4, on_limit="reject"), "web", Room(refused_by=("b", "c", "a", "d"))),
+        (
+            Limits(total=9, per_client={"web": 2}, on_limit="reject"),
+            "web",
+            Room(refused_by=("b", "c"), of_client=True),
+        ),
         (Limits(total=9, per_client={"web": 2}, on_limit="reject"), "ios", Room()),
     ],
 )
