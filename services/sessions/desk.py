@@ -22,6 +22,8 @@ from services.sessions.session import Material
 from services.sessions.tokens import Token, Tokens, new_nonce, new_session_id, session_bytes, session_text
 from shared.errors import InvalidInputError
 from shared.objects.address import Address
+from shared.objects.errors import DeadlineExceededError
+from shared.objects.host import Host
 from shared.objects.once import KeyedRequest
 
 _TRIES = 4
@@ -36,6 +38,29 @@ class Call(Protocol):
     ) -> Any:
         """The reply of the object."""
         ...
+
+
+class Within:
+    """Calls of one request, which together wait no longer than it does."""
+
+    __slots__ = ("_ends_ms", "_host")
+
+    def __init__(self, host: Host, patience_ms: int) -> None:
+        self._host = host
+        self._ends_ms = host.store_clock.monotonic_ms() + patience_ms
+
+    async def __call__(
+        self, address: Address, method: Callable[..., Any], *args: Any, once: KeyedRequest | None = None
+    ) -> Any:
+        """The reply of the object.
+
+        Raises:
+            TenureError: as `Host.call`.
+        """
+        left_ms = self._ends_ms - self._host.store_clock.monotonic_ms()
+        if left_ms <= 0:
+            raise DeadlineExceededError(started=False)
+        return await self._host.call(address, method, *args, once=once, deadline_ms=left_ms)
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,16 +148,17 @@ class Desk:
         issued: Issued = await self._call(address, Principal.create, order, self.rules(tenant), once=once)
         return self._granted(address, issued)
 
-    async def stand(self, located: Located) -> Presence | Denied:
-        """What a token is worth.
+    async def stand(self, located: Located, call: Call | None = None) -> Presence | Denied:
+        """What a token is worth. `call`: how the objects are called, if it is not as ever.
 
         Raises:
             TenureError: as `Host.call`: nobody can say.
         """
         args = (located.session_id, located.token.generation, self.verifier(located), self.rules(located.tenant))
-        reply: Presence | Denied = await self._call(located.address, Principal.stand, *args)
+        call = call or self._call
+        reply: Presence | Denied = await call(located.address, Principal.stand, *args)
         if isinstance(reply, Presence):
-            await self.note(located, reply)
+            await self.note(located, reply, call)
         else:
             self.denied(located, reply)
         return reply
@@ -142,14 +168,14 @@ class Desk:
         if verdict.untold:
             self._came(located.address)
 
-    async def note(self, located: Located, presence: Presence) -> None:
+    async def note(self, located: Located, presence: Presence, call: Call | None = None) -> None:
         """Store that a successor was used, before it is let in: then the token before has ended, over any crash.
 
         Raises:
             TenureError: as `Host.call`.
         """
         if presence.standing.succeeds(located.token.generation):
-            await self._call(located.address, Principal.keep_use, located.session_id)
+            await (call or self._call)(located.address, Principal.keep_use, located.session_id)
 
     async def rotate(self, located: Located) -> Grant | Denied:
         """The token that takes the place of this one: the same for all who ask in its window.

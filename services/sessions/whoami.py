@@ -24,7 +24,7 @@ import msgspec
 
 from services.sessions.challenges import SignedOutError, StepUpError
 from services.sessions.cookies import cookie_tokens
-from services.sessions.desk import Desk, Located
+from services.sessions.desk import Desk, Located, Within
 from services.sessions.expiry import ends, lifetime_under
 from services.sessions.policy import Policy, Rules
 from services.sessions.principal import Principal
@@ -117,7 +117,7 @@ class WhoamiLane:
             rules = self._desk.rules(located.tenant)
             verdict = self._now(located, rules)
             if verdict is None:
-                verdict = await self._desk.stand(located)
+                verdict = await self._desk.stand(located, Within(self._host, DEADLINE_MS))
             elif isinstance(verdict, Presence) and verdict.standing.succeeds(located.token.generation):
                 await self._desk.note(located, verdict)
             if isinstance(verdict, Denied):

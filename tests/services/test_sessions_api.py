@@ -119,30 +119,6 @@ def test_s24_nothing_is_read_before_a_token_proves_to_be_ours(monkeypatch: pytes
     with_sessions(scenario)
 
 
-def test_a_gateway_waits_no_longer_than_its_own_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the principal cannot be read, whoami says so after five seconds, and is counted."""
-    load = MemoryStore.load
-
-    async def slow(store: MemoryStore, orders: Sequence[LoadOrder]) -> Loads:
-        await asyncio.sleep(20)
-        return await load(store, orders)
-
-    async def scenario(service: Sessions) -> None:
-        token = (await service.signed_in())["token"]
-        await asyncio.sleep(1)
-        assert service.host.residents.passivate(_address(service))
-        monkeypatch.setattr(MemoryStore, "load", slow)
-        loop = asyncio.get_running_loop()
-        began_s = loop.time()
-        answer = await service.whoami(token)
-        assert (504, "deadline_exceeded") == _code(answer)
-        assert 5.0 <= loop.time() - began_s < 5.1
-        lines = (await service.ask("GET", "/metrics", app=service.admin)).body.decode().splitlines()
-        assert any('"/v1/whoami"' in line and '"504"' in line for line in lines)
-
-    with_sessions(scenario)
-
-
 def test_s24_only_who_has_had_a_token_learns_why_it_does_not_count() -> None:
     """S-24: the reason stands in the document, the rest of the answer is the same."""
 
