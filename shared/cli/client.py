@@ -142,6 +142,18 @@ def value_of(text: str | None, what: str) -> Any:
         raise InvalidInputError(f"{what} is JSON, or @ and a file of it: {exc}") from exc
 
 
+def name_and_value(text: str, what: str) -> tuple[str, str]:
+    """A name and a value as they are typed, `region=eu`.
+
+    Raises:
+        InvalidInputError: there is no equals sign.
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InvalidInputError(f"{what} is a name and a value, as region=eu")
+    return name, value
+
+
 def _refusal(status: int, told: Any) -> TenureError:
     sentence = f"{told.get('detail', 'The service refuses.')} ({status} {told.get('code', '')})"
     return InvalidInputError(sentence) if status in (400, 422) else ApiError(sentence)

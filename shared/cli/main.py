@@ -13,8 +13,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
 from shared.cli.backup_arguments import add_backup_commands
+from shared.cli.operation_arguments import add_operation_commands
 from shared.cli.operator_arguments import add_operator_commands
+from shared.cli.schedule_arguments import add_schedule_commands
 from shared.cli.session_arguments import add_session_commands
+from shared.cli.webhook_arguments import add_webhook_commands
 from shared.cli.workflow_arguments import add_workflow_commands
 from shared.errors import ConfigurationError, InvalidInputError, TenureError
 
@@ -71,6 +74,9 @@ def parser() -> Parser:
     _add_tenant_commands(commands.add_parser("tenant", help="make, list, disable and enable tenants"))
     _add_key_commands(commands.add_parser("key", help="make, list and revoke API keys"))
     add_workflow_commands(commands)
+    add_operation_commands(commands)
+    add_schedule_commands(commands)
+    add_webhook_commands(commands)
     add_session_commands(commands)
     add_operator_commands(commands)
     add_backup_commands(commands)

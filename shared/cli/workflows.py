@@ -1,4 +1,4 @@
-"""`tenure workflows list | show | start | signal | complete | retry | watch`: runs, through the service's own API."""
+"""`tenure workflows list | show | start | signal | complete | retry | migrate | watch`: runs, through the service."""
 
 import argparse
 import json
@@ -7,9 +7,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from shared.cli.client import Client, segment, value_of
-from shared.cli.operator import moment, printable
-from shared.errors import InvalidInputError
+from shared.cli.client import Client, name_and_value, segment, value_of
+from shared.cli.operator import moment, printable, read_moment
 
 _INDEX = 1  # Of the service's port behind that of the first.
 _FAILED = 1
@@ -21,13 +20,14 @@ def listing(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     query: dict[str, object] = {
         "status": arguments.status,
         "definition": arguments.definition,
+        "step": arguments.step,
+        "due_before": read_moment(arguments.due_before),
+        "sort": arguments.sort,
         "cursor": arguments.after,
         "limit": arguments.limit,
     }
     if arguments.attr is not None:
-        name, equals, value = arguments.attr.partition("=")
-        if not equals:
-            raise InvalidInputError("--attr is a name and a value, as region=eu")
+        name, value = name_and_value(arguments.attr, "--attr")
         query[f"attr.{name}"] = value
     told = client.ask("GET", "/v1/runs", query)
     rows = [
@@ -54,16 +54,23 @@ def start(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         "version": arguments.version,
         "id": arguments.id,
         "input": value_of(arguments.input, "--input"),
+        "attributes": dict(name_and_value(text, "--attr") for text in arguments.attr) or None,
+        "start_at_ms": read_moment(arguments.at),
+        "delay_ms": _ms(arguments.delay),
+        "deadline_at_ms": read_moment(arguments.deadline),
+        "deadline_after_ms": _ms(arguments.deadline_after),
+        "on_conflict": arguments.on_conflict,
+        "reuse": arguments.reuse,
     }
     body = {name: value for name, value in given.items() if value is not None}
-    told = client.ask("POST", "/v1/runs", body=body, key=secrets.token_hex(16))
+    told = client.ask("POST", "/v1/runs", body=body, key=arguments.key or secrets.token_hex(16))
     client.print(told, printable(told["id"]))
     return 0
 
 
 def signal(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Send a signal to a run."""
-    body = {"payload": value_of(arguments.payload, "--payload")}
+    body = {"payload": value_of(arguments.payload, "--payload"), "ttl_ms": _ms(arguments.ttl) or 0}
     return _changed(arguments, environ, f"signals/{segment(arguments.signal)}", body)
 
 
@@ -80,6 +87,13 @@ def complete(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 def retry(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Try a stalled step again."""
     return _changed(arguments, environ, f"steps/{segment(arguments.step)}/retry", None)
+
+
+def migrate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Have a run go on with another version of its definition."""
+    step_map = dict(name_and_value(text, "--map") for text in arguments.map)
+    body = {"version": arguments.version, "step_map": step_map, "dry_run": arguments.dry_run}
+    return _changed(arguments, environ, "migrate", body)
 
 
 def watch(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -99,6 +113,10 @@ def watch(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 def _client(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Client:
     return Client(arguments, environ, index=_INDEX)
+
+
+def _ms(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1_000)
 
 
 def _run(arguments: argparse.Namespace) -> str:

@@ -1,0 +1,44 @@
+"""What can be said to `tenure webhooks`. Imports nothing that a command needs to run."""
+
+import argparse
+from typing import Any
+
+from shared.cli.api_arguments import api_action
+
+_COMMANDS = "shared.cli.webhooks"
+_STATUSES = ("pending", "delivered", "given_up")
+
+
+def add_webhook_commands(commands: Any) -> None:
+    """Add the commands that ask a service's API about webhooks."""
+    webhooks = commands.add_parser("webhooks", help="see who is told of runs and of sessions, and what came of it")
+    actions = webhooks.add_subparsers(required=True, metavar="ACTION")
+    _action(actions, "list", "listing", "list webhooks, by name")
+    _of_webhook(actions, "show", "show", "show one webhook")
+    _of_webhook(actions, "test", "test", "send it a message of the type webhook.test, and print its id")
+    deliveries = _of_webhook(actions, "deliveries", "deliveries", "list messages to it, oldest first")
+    deliveries.add_argument("--status", choices=_STATUSES, help="those that stand so")
+    dead = _of_webhook(actions, "dead", "deliveries", "list messages that were given up")
+    dead.set_defaults(status="given_up")
+    for action in (deliveries, dead):
+        action.add_argument("--after", default="", help="where a page before this one ended")
+        action.add_argument("--limit", type=int, default=100, metavar="N", help="rows at most, 1 to 1000")
+    _of_message(actions, "message", "show a message, and what has come of each sending")
+    _of_message(actions, "retry", "send a message again that was taken or given up, with the id that it has")
+
+
+def _of_message(actions: Any, name: str, help_text: str) -> None:
+    action = _of_webhook(actions, name, name, help_text)
+    action.add_argument("message", help="its id, as `deliveries` has it")
+
+
+def _of_webhook(actions: Any, name: str, function: str, help_text: str) -> argparse.ArgumentParser:
+    action = _action(actions, name, function, help_text)
+    action.add_argument("webhook", help="its name")
+    return action
+
+
+def _action(actions: Any, name: str, function: str, help_text: str) -> argparse.ArgumentParser:
+    action = api_action(actions, name, help_text, command=f"{_COMMANDS}:{function}")
+    action.add_argument("--service", choices=("workflows", "sessions"), default="workflows", help="whose webhooks")
+    return action
