@@ -16,6 +16,7 @@ import httpx
 from tenure_client.errors import ApiError, UnreachableError
 
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
+GONE = frozenset({404, 410})
 BACKOFF_S = 0.2
 BACKOFF_S_MAX = 10.0
 ANSWER_S = 35.0  # Longer than the service takes to answer a call that it has accepted.
@@ -67,6 +68,18 @@ class Transport:
             await asyncio.sleep(wait_s)
             tries += 1
 
+    async def remove(self, path: str) -> None:
+        """Remove something; what is not there is removed.
+
+        Raises:
+            ApiError, UnreachableError: as `call`.
+        """
+        try:
+            await self.call("DELETE", path)
+        except ApiError as error:
+            if error.status not in GONE:
+                raise
+
     async def _try(
         self, method: str, path: str, body: Any, headers: Mapping[str, str], answer_s: float
     ) -> tuple[Any, float]:
@@ -78,6 +91,11 @@ class Transport:
         if answer.status_code < 400:
             return (answer.json() if answer.content else None), 0.0
         return ApiError(answer.status_code, _problem(answer)), _retry_after_s(answer)
+
+
+def given(**members: Any) -> dict[str, Any]:
+    """The members that are said: those that are not None."""
+    return {name: value for name, value in members.items() if value is not None}
 
 
 def pause_s(tries: int) -> float:
