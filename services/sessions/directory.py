@@ -70,7 +70,7 @@ class Directory:
 
     def _check_fresh(self) -> None:
         if not (self._shared.fresh() and self._documents.fresh()):
-            raise UnavailableError("The tenants cannot be checked at the moment", retry_after_ms=RETRY_AFTER_MS)
+            raise UnavailableError("The tenants cannot be checked at the moment.", retry_after_ms=RETRY_AFTER_MS)
 
     def _tenant_changed(self, _: str, name: str, document: Document | None) -> None:
         record = None if document is None else read_document(document, _decode_tenant)

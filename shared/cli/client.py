@@ -19,6 +19,7 @@ from shared.cli.store import node_settings
 from shared.errors import ConfigurationError, InvalidInputError, TenureError
 from shared.runtime.development import key_path
 from shared.runtime.local_call import Endpoint, NoAnswerError
+from shared.storage.records import KEY_PREFIX, KEY_TEXT_LENGTH
 
 _TIMEOUT_MS = 70_000  # A caller may wait for a minute.
 _SILENCE_S = 45  # A stream says at least every 15 s that it lives.
@@ -175,8 +176,11 @@ def _endpoint(url: str | None, own: Endpoint) -> Endpoint:
 def _key(file: str | None, data_dir: Path) -> str:
     path = key_path(data_dir) if file is None else Path(file)
     try:
-        return path.read_text().strip()
+        key = path.read_text(errors="replace").strip()
     except OSError as exc:
         raise ConfigurationError(
             f"There is no API key in {path}: say --key-file, or set TENURE_DATA_DIR to where `tenure run` keeps one."
         ) from exc
+    if len(key) != KEY_TEXT_LENGTH or not key.startswith(KEY_PREFIX) or not key.isascii():
+        raise ConfigurationError(f"What stands in {path} is no API key: one begins with {KEY_PREFIX}.")
+    return key

@@ -17,7 +17,7 @@ def store_url(settings: NodeSettings) -> str:
     """The address of the store: the one that is set, or the running one in the data directory.
 
     Raises:
-        ConfigurationError: neither is there.
+        ConfigurationError: neither is there, or that one does not answer.
     """
     if settings.redis_url:
         return settings.redis_url
@@ -26,6 +26,10 @@ def store_url(settings: NodeSettings) -> str:
         store = EmbeddedStore(data_dir)
         if store.answers():
             return store.url
+        if store.listens():
+            raise ConfigurationError(
+                f"The store in {data_dir.absolute()} does not answer, though its process is there."
+            )
     raise ConfigurationError(
         f"No store runs in {data_dir.absolute()}: start `tenure run`, or set TENURE_DATA_DIR or TENURE_REDIS_URL."
     )

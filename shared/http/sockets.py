@@ -54,6 +54,7 @@ MALFORMED = Close(4400, "Not a frame")
 NOT_TEXT = Close(1003, "Text frames only")
 TOO_LARGE = Close(1009, "At most 64 KiB a frame")
 FAULT = Close(1011, "A fault of the service")
+_NO_TICKET = "The ticket opens nothing here: it was used, is over, or is for something else."
 _GONE = 1006
 _NO_CODE = 1005
 
@@ -192,12 +193,12 @@ class SocketDoor:
         ticket = next((each for each in offered if each.startswith(TICKET_PREFIX)), None)
         if ticket is not None:
             if PROTOCOL not in offered:
-                raise InvalidInputError(f"The subprotocol {PROTOCOL} must be offered", "sec-websocket-protocol")
+                raise InvalidInputError(f"The subprotocol {PROTOCOL} must be offered", "header.sec-websocket-protocol")
             grant = self._tickets.redeem(ticket.removeprefix(TICKET_PREFIX))
             if grant is None or (grant.address.kind, grant.address.name) != (route.kind.name, name):
-                raise UnauthenticatedError
+                raise UnauthenticatedError(detail=_NO_TICKET)
             if not grant.valid():
-                raise UnauthenticatedError
+                raise UnauthenticatedError(detail=_NO_TICKET)
             return grant
         credential = self._authenticated(route.scope, fields)
         return Grant(Address(route.kind.name, credential.tenant, name), valid=lambda: self._keys.stands(credential))

@@ -116,6 +116,16 @@ class EmbeddedStore:
         except OSError:
             return False
 
+    def listens(self) -> bool:
+        """Whether the server is there, be it that it answers or stands still."""
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(_PING_TIMEOUT_S)
+                connection.connect(os.fspath(self.socket_path))
+                return True
+        except OSError:
+            return False
+
     def start(self, *, timeout_ms: int = START_MS_MAX) -> None:
         """Start the server and wait until it answers.
 

@@ -78,6 +78,18 @@ def test_doctor_fails_without_a_store(tmp_path: Path) -> None:
     assert _levels(done)["store"] == "fail"
 
 
+def test_doctor_tells_a_store_that_stands_still_from_one_that_is_not_there(store: Valkey, data_dir: Path) -> None:
+    """Nobody is told to start a second one."""
+    pid = int((data_dir / "store" / "valkey.pid").read_text())
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        done = tenure("doctor", TENURE_DATA_DIR=str(data_dir), TENURE_ADMIN_PORT="1")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert done.returncode == 1
+    assert f"The store in {data_dir} does not answer, though its process is there." in done.stdout
+
+
 def test_a_misspelt_value_is_one_sentence() -> None:
     """Exit code 2, no traceback."""
     done = tenure("doctor", TENURE_PORT="no")

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,6 +107,8 @@ def test_who_watches_ends_with_the_run(service: Limiter) -> None:
         (("list", "--api", "http://127.0.0.1:1"), 1, "The service did not answer"),
         (("watch", "x", "--api", "http://127.0.0.1:1"), 1, "The service did not answer"),
         (("list", "--key-file", "/nowhere"), 2, "There is no API key in /nowhere"),
+        (("list", "--key-file", "/dev/null"), 2, "What stands in /dev/null is no API key: one begins with tnk_."),
+        (("list", "--key-file", sys.executable), 2, "is no API key: one begins with tnk_."),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(
