@@ -20,6 +20,8 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from services.sessions.bounds import DAY_MS, MINUTE_MS
+from tests.support.aging import age
 from tests.support.http_server import http_server
 from tests.support.launching import ROOT, eventually, free_ports
 from tests.support.programs import require_program
@@ -269,6 +271,25 @@ def test_s29_who_is_not_signed_in_is_told_so(gateway: Gateway) -> None:
     assert [401] * 4 == [answer.status for answer in answers]
     assert all(answer.fields["www-authenticate"].startswith("Bearer") for answer in answers)
     assert not any("set-cookie" in answer.fields for answer in answers)
+
+
+@pytest.mark.parametrize("ended_by", ["absolute_timeout", "idle_timeout"])
+def test_s29_a_session_that_has_run_out_is_told_so(gateway: Gateway, ended_by: str) -> None:
+    """S-29: too old, or unused for too long: 401 with the challenge, where its token was let in before."""
+    idle, service = ended_by == "idle_timeout", gateway.service
+    assert 200 == service.call("PUT", "/v1/tenant/policy", {"idle_ms": MINUTE_MS if idle else 0})[0]
+    granted = gateway.signed_in("dora")
+    token, session_id = granted["token"], granted["session"]["id"]
+    assert 200 == gateway.ask(token=token).status
+
+    age(service, "dora", session_id, MINUTE_MS if idle else 31 * DAY_MS)
+    answer = gateway.ask(token=token)
+
+    assert (401, None) == (answer.status, answer.seen)
+    assert answer.fields["www-authenticate"].startswith("Bearer")
+    ended = service.call("GET", f"/v1/principals/dora/sessions/{session_id}")
+    assert (410, ended_by) == (ended[0], ended[2]["reason"])
+    assert 200 == service.call("PUT", "/v1/tenant/policy", {})[0]
 
 
 def test_s29_a_cookie_counts_as_a_header_does(gateway: Gateway) -> None:
