@@ -13,15 +13,16 @@ _OF_SERVER = ("date", "server")
 """Fields that the server adds by itself."""
 _APP = """
 import asyncio, sys, uvloop
-from granian.constants import Interfaces
-from granian.server.embed import Server
+from shared.runtime.listener import Listener
 HEADERS, BODY = {headers!r}, {body!r}
 async def app(scope, receive, send):
     await receive()
     await send({{"type": "http.response.start", "status": 200, "headers": HEADERS}})
     await send({{"type": "http.response.body", "body": BODY}})
-uvloop.run(Server(app, address="127.0.0.1", port=int(sys.argv[1]), interface=Interfaces.ASGINL, backlog=1024,
-    backpressure=4096, websockets=False, log_enabled=False).serve())
+async def main():
+    async with Listener(app, host="127.0.0.1", port=int(sys.argv[1])):
+        await asyncio.Event().wait()
+uvloop.run(main())
 """
 
 

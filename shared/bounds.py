@@ -77,7 +77,8 @@ LISTINGS_WAITING_MAX = 100
 LISTING_ROWS_MAX = 1_000  # Of one page: about 1 MiB with the largest addresses and summaries.
 assert LISTINGS_AT_ONCE < LISTINGS_WAITING_MAX
 
-# Draining. Together they fit in the 25 s that a stopping node has.
+# Draining. Requests first; what comes then fits together in the 25 s that a stopping node has.
+DRAIN_REQUESTS_MS = 15_000
 DRAIN_TURNS_MS = 5_000
 DRAIN_FLUSH_MS = 10_000
 
@@ -194,12 +195,18 @@ assert DOCUMENT_POLL_MS * 3 <= DOCUMENT_STALE_MS
 HEADER_FIELDS_MAX = 100  # Browsers behind two proxies send about 40.
 HEADER_BYTES_MAX = 16 * 1024  # What gateways let through by default, and more than a key and a trace need.
 QUERY_FIELDS_MAX = 32  # No route has more than a few parameters; each costs a look for repeats.
+TARGET_BYTES_MAX = 65_534  # Of a request line: a longer one is no request of ours.
+HEADER_FIELDS_READ = 128  # Of more, nothing is said but the status; up to so many, what the bound is.
+HEADER_BYTES_READ = 128 * 1024  # As above.
 HEADER_DEADLINE_MS = 30_000  # A whole header, and how long a connection may idle before the next one begins.
 BODY_BYTES_MAX = 64 * 1024  # The largest ordinary request is a policy of some 4 KiB; batches have their own cap.
 BODY_DEADLINE_MS = 15_000  # A slower sender holds a connection for its own sake.
 assert NAME_BYTES_MAX * 3 < HEADER_BYTES_MAX < BODY_BYTES_MAX  # A name fits into a field, percent-encoded too.
 assert BODY_BYTES_MAX <= DOCUMENT_BYTES_MAX  # Whatever document a request brings can be stored.
 assert BODY_DEADLINE_MS < HANDLER_DEADLINE_MS
+assert HEADER_FIELDS_MAX < HEADER_FIELDS_READ
+assert HEADER_BYTES_MAX + TARGET_BYTES_MAX < HEADER_BYTES_READ
+CONNECTIONS_MAX = 16_384  # Of one listener, sockets among them; each holds a file and, at rest, some 12 KiB.
 assert BODY_DEADLINE_MS <= HEADER_DEADLINE_MS  # Idle connections are no abuse; gateways keep theirs for reuse.
 
 # Calls to addresses outside, which tenants choose. What is large or slow belongs into a worker.

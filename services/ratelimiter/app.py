@@ -34,7 +34,7 @@ BATCH_BYTES_MAX = 256 * 1024
 PROBLEMS: Mapping[type[TenureError], Row] = {CostTooLargeError: Row(422, "Cost too large", ("cost_max",))}
 
 
-def build_app(node: Node) -> tuple[ASGIApp, ASGIApp]:
+def build_app(node: Node) -> tuple[Guard, ASGIApp]:
     """The public and the admin application of a node."""
     keys = KeyRing(node.shared_documents, node.clock)
     book = PolicyBook(node.documents, node.metrics)
@@ -89,6 +89,7 @@ def build_app(node: Node) -> tuple[ASGIApp, ASGIApp]:
         bare=(PREFIX,),
         table=table,
         sockets=socket_door(node, keys, table, origins=node.settings.socket_origins),
+        prompt=lane.prompt,
         observe=node.metrics.http_request,
     )
     admin = create_admin_app(

@@ -25,7 +25,7 @@ from services.ratelimiter.schemas import BatchRequest, CheckRequest
 from services.ratelimiter.subjects import SUBJECTS
 from shared.errors import TenureError
 from shared.http.arrival import SECURITY_HEADERS, Arrival, arrival_of, response_headers
-from shared.http.asgi import ASGIApp, Receive, Scope, Send
+from shared.http.asgi import ASGIApp, Prompt, Receive, Scope, Send
 from shared.http.auth import Credential, KeyRing, bearer_secret
 from shared.telemetry.context import may_be_sampled
 from shared.telemetry.series import Histogram
@@ -70,27 +70,29 @@ class FastLane:
         self._decode = msgspec.json.Decoder(CheckRequest).decode
         self._decode_batch = msgspec.json.Decoder(BatchRequest).decode
 
+        self.prompt = Prompt((PATH, PREFIX), self._answer_now)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a check, or hand the request on."""
         if scope["type"] == "http":
             path = scope["path"]
-            if path == PATH:
-                answer = self._check(scope)
-            elif path == BATCH_PATH:
-                answer = await self._check_batch(scope)
-            elif path.startswith(PREFIX):
-                answer = self._ask_gate(scope, path)
-                if answer is None:
-                    scope = _for_route(scope, path)
-            else:
-                answer = None
-                if path.startswith(SUBJECTS):
-                    scope = subjects.for_route(scope)
+            answer = await self._check_batch(scope) if path == BATCH_PATH else self._answer_now(scope)
+            if answer is None and path.startswith(PREFIX):
+                scope = _for_route(scope, path)
+            elif path.startswith(SUBJECTS):
+                scope = subjects.for_route(scope)
             if answer is not None:
                 await send({"type": "http.response.start", "status": answer[0], "headers": answer[1]})
                 await send({"type": "http.response.body", "body": answer[2]})
                 return
         await self._app(scope, receive, send)
+
+    def _answer_now(self, scope: Scope, _: bytes = b"") -> Answer | None:
+        """The answer to a single check that needs no waiting; the guard has read the body."""
+        path = scope["path"]
+        if path == PATH:
+            return self._check(scope)
+        return self._ask_gate(scope, path) if path.startswith(PREFIX) else None
 
     def _check(self, scope: Scope) -> Answer | None:
         arrival = arrival_of(scope)

@@ -100,7 +100,7 @@ class Service:
         async with open_client(self._networks, node.clock, node.metrics) as self._webhooks.calls:
             yield
 
-    def build(self, node: Node) -> tuple[ASGIApp, ASGIApp]:
+    def build(self, node: Node) -> tuple[Guard, ASGIApp]:
         """The public and the admin application of a node."""
         self._webhooks.begin(node.documents)
         webhooks = WebhookDesk(self._webhooks.book(), node.host)
@@ -141,7 +141,9 @@ class Service:
             durability=node.durability,
         )
         gateways = Desk(tokens, directory, whoami_call, came=cuts.came)
-        lane = WhoamiLane(objects, desk=gateways, host=node.host, table=table, count=node.metrics.bind_http)
+        lane = WhoamiLane(
+            objects, desk=gateways, host=node.host, table=table, clock=node.clock, count=node.metrics.bind_http
+        )
         public = Guard(
             lane,
             bare=(PATH,),
@@ -154,6 +156,7 @@ class Service:
                 find=[room_sockets(node.host)],
                 find_stream=feed_sockets(front),
             ),
+            prompt=lane.prompt,
             observe=node.metrics.http_request,
         )
         admin = create_admin_app(

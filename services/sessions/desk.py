@@ -124,6 +124,14 @@ class Desk:
             return None
         return Located(token, tenant, _address(tenant, token.principal_ref), session_text(token.session))
 
+    def let_in(self, located: Located) -> bool:
+        """Whether the tenant of a token that was located before is let in still.
+
+        Raises:
+            UnavailableError: as `located`.
+        """
+        return self._directory.tenant(located.token.tenant_ref) is not None
+
     def verifier(self, located: Located) -> bytes:
         """What the principal compares."""
         return self._tokens.verifier(located.token)

@@ -28,15 +28,21 @@ class Lifetime(msgspec.Struct, frozen=True):
 
 def lifetime_from(began_ms: int, policy: Policy, *, impersonated: bool) -> Lifetime:
     """What a session gets that begins now, or whose user authenticates now."""
-    absolute_ms, idle_ms = policy.time_outs
-    return Lifetime(began_ms, min(absolute_ms, IMPERSONATION_MS_MAX) if impersonated else absolute_ms, idle_ms)
+    return Lifetime(began_ms, *_time_outs(policy, impersonated))
 
 
 def lifetime_under(lifetime: Lifetime, policy: Policy, impersonated: bool) -> Lifetime:  # noqa: FBT001  # Read as "of".
     """What is left of it under the policy of today: the shorter of both."""
-    today = lifetime_from(lifetime.began_ms, policy, impersonated=impersonated)
-    idle_ms = min(lifetime.idle_ms or today.idle_ms, today.idle_ms or lifetime.idle_ms)
-    return Lifetime(lifetime.began_ms, min(lifetime.absolute_ms, today.absolute_ms), idle_ms)
+    absolute_ms, idle_ms = _time_outs(policy, impersonated)
+    if absolute_ms >= lifetime.absolute_ms and (idle_ms == 0 or 0 < lifetime.idle_ms <= idle_ms):
+        return lifetime  # As it nearly always is.
+    idle_ms = min(lifetime.idle_ms or idle_ms, idle_ms or lifetime.idle_ms)
+    return Lifetime(lifetime.began_ms, min(lifetime.absolute_ms, absolute_ms), idle_ms)
+
+
+def _time_outs(policy: Policy, impersonated: bool) -> tuple[int, int]:  # noqa: FBT001  # As above.
+    absolute_ms, idle_ms = policy.time_outs
+    return min(absolute_ms, IMPERSONATION_MS_MAX) if impersonated else absolute_ms, idle_ms
 
 
 def ends(lifetime: Lifetime, used_ms: int) -> tuple[int, TimeOut]:

@@ -11,7 +11,8 @@ wanted (RFC 9470). It never sets a cookie, never redirects, and is never 429. Wh
 anybody is asked, always in the same bytes.
 
 One turn in memory where the principal is there and nothing of it waits to be stored; else the ordinary way, which
-may wait.
+may wait. What a token says, and the fields of the last yes to it, are kept for those in most use; whether it counts is
+asked of its principal every time.
 """
 
 import re
@@ -30,11 +31,13 @@ from services.sessions.policy import Policy, Rules
 from services.sessions.principal import Principal
 from services.sessions.records import Denied, Presence
 from services.sessions.schemas import Whoami
+from shared.cache import Cache
+from shared.clock import Clock
 from shared.errors import TenureError
 from shared.http.arrival import SECURITY_HEADERS, arrival_of
-from shared.http.asgi import ASGIApp, Receive, Scope, Send
+from shared.http.asgi import Answer, ASGIApp, Prompt, Receive, Scope, Send
 from shared.http.auth import bearer_secret
-from shared.http.problem import TYPE_PREFIX, Headers, ProblemTable, problem_response
+from shared.http.problem import TYPE_PREFIX, ProblemTable, problem_response
 from shared.objects.host import Host, NotNow
 from shared.telemetry.series import Histogram
 
@@ -42,10 +45,11 @@ PATH = "/v1/whoami"
 REQUIRE_ACR = b"x-require-acr"
 DEADLINE_MS = 5_000
 """How long its objects may take: a gateway waits no longer."""
+KNOWN_TOKENS_MAX = 8_192  # The tokens in most use; about 3 KiB each.
+KNOWN_TOKENS_MS = 60_000
 EMPTY = b"-"
 _NONE = (b"", b"")
 _CREDENTIALS = (b"authorization", b"cookie")
-Answer: TypeAlias = tuple[int, Headers, bytes]
 BindHttp: TypeAlias = Callable[[str, str, int], Histogram]
 _AS_IT_IS = re.compile(r"[\w.@:-]+", re.ASCII).fullmatch  # What most names are; encoding finds that out more slowly.
 _encode = msgspec.json.Encoder().encode
@@ -74,7 +78,7 @@ NOBODY: Answer = (
 class WhoamiLane:
     """An ASGI application that answers whoami and hands everything else to `app`."""
 
-    __slots__ = ("_app", "_counted", "_desk", "_host", "_stopwatch", "_table")
+    __slots__ = ("_app", "_counted", "_desk", "_host", "_stopwatch", "_table", "_tokens", "prompt")
 
     def __init__(
         self,
@@ -83,6 +87,7 @@ class WhoamiLane:
         desk: Desk,
         host: Host,
         table: ProblemTable,
+        clock: Clock,
         count: BindHttp,
         stopwatch: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -90,64 +95,138 @@ class WhoamiLane:
         self._desk = desk
         self._host = host
         self._table = table
+        self._tokens: Cache[bytes, _Known] = Cache(clock, entries_max=KNOWN_TOKENS_MAX, ttl_ms=KNOWN_TOKENS_MS)
         self._stopwatch = stopwatch
         self._counted = {status: count("GET", PATH, status) for status in (200, 401, 503, 504)}
+        self.prompt = Prompt((PATH,), self.answer_now)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or hand the request on."""
-        path = scope["path"] if scope["type"] == "http" else ""
-        if not path.startswith(PATH) or path[len(PATH) :][:1] not in ("", "/"):
+        if scope["type"] != "http" or not _is_whoami(scope["path"]):
             await self._app(scope, receive, send)
             return
-        arrival = arrival_of(scope)
-        answer = await self.answer(scope)
-        arrival.status = answer[0]
-        await send({"type": "http.response.start", "status": answer[0], "headers": answer[1]})
-        await send({"type": "http.response.body", "body": answer[2]})
-        if (counted := self._counted.get(answer[0])) is not None:
-            counted.observe(self._stopwatch() - arrival.started_s)
+        status, headers, body = self._counts(scope, await self._answer(scope))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
-    async def answer(self, scope: Scope) -> Answer:
-        """What a gateway is told."""
-        fields = arrival_of(scope).fields
+    def answer_now(self, scope: Scope, _: bytes = b"") -> Answer | None:
+        """What a gateway is told, if that can be said without waiting."""
+        if not _is_whoami(scope["path"]):
+            return None
         try:
-            located = self._desk.located(*tokens_of(fields, scope["headers"]))
-            if located is None or _repeated((REQUIRE_ACR,), fields, scope["headers"]):
+            known = self._known(scope)
+            if known is None:
+                return self._counts(scope, NOBODY)
+            rules = self._desk.rules(known.located.tenant)
+            verdict = self._now(known, rules)
+            if verdict is None or known.has_news(verdict):
+                return None
+            return self._counts(scope, self._told(scope, known, verdict, rules.policy))
+        except TenureError as exc:
+            return self._counts(scope, self._refused(exc))
+
+    async def _answer(self, scope: Scope) -> Answer:
+        try:
+            known = self._known(scope)
+            if known is None:
                 return NOBODY
-            rules = self._desk.rules(located.tenant)
-            verdict = self._now(located, rules)
+            rules = self._desk.rules(known.located.tenant)
+            verdict = self._now(known, rules)
             if verdict is None:
-                verdict = await self._desk.stand(located, Within(self._host, DEADLINE_MS))
-            elif isinstance(verdict, Presence) and verdict.standing.succeeds(located.token.generation):
-                await self._desk.note(located, verdict)
-            if isinstance(verdict, Denied):
-                self._desk.denied(located, verdict)
-                return self._refused(SignedOutError(verdict.reason))
-            wanted = fields.get(REQUIRE_ACR, b"").decode("latin-1")
-            if wanted and verdict.standing.assurance.acr not in wanted.split():
-                return self._refused(StepUpError(acr_values=wanted if _is_plain(wanted) else ""))
+                verdict = await self._desk.stand(known.located, Within(self._host, DEADLINE_MS))
+            elif isinstance(verdict, Presence) and known.has_news(verdict):
+                await self._desk.note(known.located, verdict)
+            return self._told(scope, known, verdict, rules.policy)
         except TenureError as exc:
             return self._refused(exc)
-        return _accepted(located, verdict, rules.policy)
 
-    def _now(self, located: Located, rules: Rules) -> Presence | Denied | None:
+    def _known(self, scope: Scope) -> "_Known | None":
+        """The token of the request; None: nobody may be let in by it."""
+        fields, headers = arrival_of(scope).fields, scope["headers"]
+        text, other = tokens_of(fields, headers)
+        if _repeated((REQUIRE_ACR,), fields, headers):
+            return None
+        known = None if other else self._tokens.get(text)
+        if known is not None:
+            return known if self._desk.let_in(known.located) else None
+        located = self._desk.located(text, other)
+        if located is None:
+            return None
+        known = _Known(located, self._desk.verifier(located))
+        if not other:
+            self._tokens.put(text, known)
+        return known
+
+    def _now(self, known: "_Known", rules: Rules) -> Presence | Denied | None:
         """The verdict, if it can be had without waiting."""
+        located = known.located
         reply = self._host.read_now(
-            located.address,
-            Principal.stand,
-            located.session_id,
-            located.token.generation,
-            self._desk.verifier(located),
-            rules,
+            located.address, Principal.stand, located.session_id, located.token.generation, known.verifier, rules
         )
         if isinstance(reply, NotNow):
             return None
         verdict: Presence | Denied = reply
         return verdict
 
+    def _told(self, scope: Scope, known: "_Known", verdict: Presence | Denied, policy: Policy) -> Answer:
+        if isinstance(verdict, Denied):
+            self._desk.denied(known.located, verdict)
+            return self._refused(SignedOutError(verdict.reason))
+        wanted = arrival_of(scope).fields.get(REQUIRE_ACR, b"").decode("latin-1")
+        if wanted and verdict.standing.assurance.acr not in wanted.split():
+            return self._refused(StepUpError(acr_values=wanted if _is_plain(wanted) else ""))
+        return known.accepted(verdict, policy)
+
+    def _counts(self, scope: Scope, answer: Answer) -> Answer:
+        arrival = arrival_of(scope)
+        arrival.status = answer[0]
+        if (counted := self._counted.get(answer[0])) is not None:
+            counted.observe(self._stopwatch() - arrival.started_s)
+        return answer
+
     def _refused(self, error: TenureError) -> Answer:
         status, headers, body = problem_response(error, table=self._table)
         return status, [*headers, *SECURITY_HEADERS], body
+
+
+def _is_whoami(path: str) -> bool:
+    return path.startswith(PATH) and path[len(PATH) :][:1] in ("", "/")
+
+
+class _Known:
+    """A token that has been checked, and the last answer to it, which holds as long as what it was made of."""
+
+    __slots__ = ("_answer", "_policy", "_presence", "located", "verifier")
+
+    def __init__(self, located: Located, verifier: bytes) -> None:
+        self.located = located
+        self.verifier = verifier
+        self._answer: Answer = NOBODY
+        self._presence: Presence | None = None
+        self._policy: Policy | None = None
+
+    def has_news(self, verdict: Presence | Denied) -> bool:
+        """Whether this is the first use of a successor, which is to be stored."""
+        return isinstance(verdict, Presence) and verdict.standing.succeeds(self.located.token.generation)
+
+    def accepted(self, presence: Presence, policy: Policy) -> Answer:
+        """Yes, and who it is."""
+        if self._presence is None or policy is not self._policy or not _says_the_same(self._presence, presence):
+            self._answer = _accepted(self.located, presence, policy)
+            self._presence, self._policy = presence, policy
+        return self._answer
+
+
+def _says_the_same(one: Presence, other: Presence) -> bool:
+    """Whether the answers are equal; where the object was in memory all the time, they are seen to be."""
+    was, now = one.standing, other.standing
+    return (
+        was.session is now.session
+        and was.assurance is now.assurance
+        and was.seen.at_ms == now.seen.at_ms
+        and one.principal == other.principal
+        and one.anonymous == other.anonymous
+    )
 
 
 def _accepted(located: Located, presence: Presence, policy: Policy) -> Answer:

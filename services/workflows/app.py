@@ -117,7 +117,7 @@ class Service:
                 auditing.cancel()
                 await self.carrier.stop()
 
-    def build(self, node: Node) -> tuple[ASGIApp, ASGIApp]:
+    def build(self, node: Node) -> tuple[Guard, ASGIApp]:
         """The public and the admin application of a node."""
         keys = KeyRing(node.shared_documents, node.clock)
         self._book = book = DefinitionBook(node.documents)

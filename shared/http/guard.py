@@ -27,7 +27,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 from shared.bounds import BODY_BYTES_MAX, BODY_DEADLINE_MS, HEADER_BYTES_MAX, HEADER_FIELDS_MAX, QUERY_FIELDS_MAX
 from shared.errors import InvalidInputError, TenureError
 from shared.http.arrival import Arrival, put_arrival, response_headers
-from shared.http.asgi import ASGIApp, Message, Receive, Scope, Send
+from shared.http.asgi import Answer, ASGIApp, Message, Prompt, Receive, Scope, Send
 from shared.http.body import BodyReader, ClientGoneError, check_media_type, declared_size, replay
 from shared.http.errors import HeadersTooLargeError
 from shared.http.faults import report_fault
@@ -58,7 +58,8 @@ class Guard:
 
     `body_bytes` is the ordinary cap, `body_bytes_max` names the paths that have another one. `bare` are the prefixes
     of paths that gateways call, `yaml` those of paths that take YAML too. `sockets` answers WebSockets; without it
-    there are none. `observe` is told of refusals; what the guard lets through is counted by those who answer it.
+    there are none. `prompt` is what the application can answer at once. `observe` is told of refusals; what the guard
+    lets through is counted by those who answer it.
     """
 
     __slots__ = (
@@ -67,11 +68,13 @@ class Guard:
         "_body_bytes",
         "_body_bytes_max",
         "_observe",
+        "_prompt",
         "_reader",
         "_sockets",
         "_stopwatch",
         "_table",
         "_yaml",
+        "prompt",
     )
 
     def __init__(
@@ -84,6 +87,7 @@ class Guard:
         yaml: tuple[str, ...] = (),
         table: ProblemTable = CORE_TABLE,
         sockets: ASGIApp | None = None,
+        prompt: Prompt | None = None,
         observe: Observe | None = None,
         stopwatch: Callable[[], float] = time.perf_counter,
         body_deadline_ms: int = BODY_DEADLINE_MS,
@@ -95,6 +99,9 @@ class Guard:
         self._body_bytes_max = dict(body_bytes_max or {})
         self._table = table
         self._sockets = sockets
+        self._prompt = prompt
+        self.prompt = None if prompt is None else Prompt(prompt.paths, self.answer_now)
+        """For the server: what `answer_now` may answer."""
         self._observe = observe
         self._stopwatch = stopwatch
         self._reader = BodyReader(body_deadline_ms)
@@ -128,6 +135,29 @@ class Guard:
             report_fault(error, arrival, method=scope["method"], route=UNROUTED)
             await self._refuse(scope, send, error, arrival)
 
+    def answer_now(self, scope: Scope, body: bytes) -> Answer | None:
+        """The answer of `prompt` to a request in order that is here whole; None: nothing has happened, call."""
+        assert self._prompt is not None
+        if scope["method"] == "HEAD":
+            return None
+        headers = scope["headers"]
+        arrival = Arrival(dict(headers), self._stopwatch())
+        try:
+            if scope["path"].startswith(self._bare):
+                _check_bare(headers, arrival.fields)
+            elif b"transfer-encoding" in arrival.fields:
+                return None
+            elif self._admit(scope, headers, arrival.fields) is not None:
+                arrival.body = body
+        except TenureError:
+            return None
+        put_arrival(scope, arrival)
+        try:
+            return self._prompt.answer(scope, body)
+        except Exception as error:  # As below.
+            report_fault(error, arrival, method=scope["method"], route=UNROUTED)
+            return self._refusal(scope, error, arrival)
+
     def _admit(self, scope: Scope, headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes]) -> int | None:
         """Check the header of an API request; the cap of its body, None where there can be none."""
         method, path = scope["method"], scope["path"]
@@ -147,18 +177,21 @@ class Guard:
 
     async def _refuse(self, scope: Scope, send: Send, error: Exception, arrival: Arrival) -> None:
         """Answer with the problem document of `error`; the connection ends where a body may be left unread."""
+        status, headers, body = self._refusal(scope, error, arrival)
+        if scope["http_version"] < "2" and not _FRAMING.isdisjoint(arrival.fields):
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def _refusal(self, scope: Scope, error: Exception, arrival: Arrival) -> Answer:
         status, headers, body = problem_response(
             error, table=self._table, request_id=arrival.request_id, trace_id=arrival.trace_id
         )
-        headers += response_headers(arrival)
-        if scope["http_version"] < "2" and not _FRAMING.isdisjoint(arrival.fields):
-            headers.append((b"connection", b"close"))
         arrival.status = status
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
         if self._observe is not None:
             seconds = self._stopwatch() - arrival.started_s
             self._observe(method_label(scope["method"]), UNROUTED, status, seconds, None)
+        return status, [*headers, *response_headers(arrival)], body
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The server's own life-cycle passes; a WebSocket is as plain as a request, or refused without words."""

@@ -19,13 +19,10 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from pathlib import Path
 from typing import Any, TypeVar
 
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
-from granian.server.embed import Server
-
-from shared.bounds import HEADER_DEADLINE_MS
 from shared.clock import Clock, SystemClock
 from shared.errors import ConfigurationError
+from shared.http.asgi import ASGIApp
+from shared.http.guard import Guard
 from shared.objects.config import Documents
 from shared.objects.handler import DurableObject
 from shared.objects.host import Host
@@ -38,6 +35,7 @@ from shared.objects.sweeper import Sweeper
 from shared.objects.tickets import Tickets
 from shared.retry import Backoff, may_retry, retrying
 from shared.runtime.gauges import bind_gauges, bind_socket_gauges
+from shared.runtime.listener import Listener
 from shared.runtime.local_call import Endpoint
 from shared.runtime.objects import load_objects
 from shared.runtime.periodic import Periodic
@@ -70,7 +68,6 @@ _STORE_START_PAUSES = Backoff(base_ms=50, cap_ms=50, factor=1)
 # and at its defaults it took a quarter of a busy node's time, looking through objects that live on.
 _GC_THRESHOLDS = (50_000, 20, 50)
 
-AsgiApp = Callable[..., Any]
 T = TypeVar("T")
 
 
@@ -256,50 +253,26 @@ def _compose(
     return node, store_clock
 
 
-async def serve(node: Node, public: AsgiApp, admin: AsgiApp) -> None:
+async def serve(node: Node, public: Guard, admin: ASGIApp) -> None:
     """Serve both applications inside this event loop until SIGTERM or SIGINT."""
     settings = node.settings
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
-    servers = [
-        _server(public, settings.host, settings.port, backlog=1_024, sockets=True),
-        _server(admin, settings.admin_host, settings.admin_port, backlog=128, sockets=False),
-    ]
-    serving = [asyncio.create_task(server.serve()) for server in servers]
-    stopped = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait((*serving, stopped), return_when=asyncio.FIRST_COMPLETED)
-        node.stopping = True
-    finally:
-        stopped.cancel()
-        await node.ingress.stop()
-        for server, task in zip(servers, serving, strict=True):
-            if task.done():
-                task.result()
-                continue
-            server.stop()  # type: ignore[no-untyped-call]  # Granian's embedded server is not annotated.
-            await task
+    async with (
+        Listener(admin, host=settings.admin_host, port=settings.admin_port, backlog=128),
+        Listener(public, host=settings.host, port=settings.port, prompt=public.prompt, sockets=True),
+    ):
+        try:
+            await stop.wait()
+        finally:
+            node.stopping = True
+            await node.ingress.stop()
 
 
 def _node_name(settings: NodeSettings) -> str:
     return settings.node_name or f"{socket.gethostname()}:{settings.port}"
-
-
-def _server(app: AsgiApp, host: str, port: int, *, backlog: int, sockets: bool) -> Server:
-    return Server(
-        app,
-        address=host,
-        port=port,
-        interface=Interfaces.ASGINL,
-        backlog=backlog,
-        backpressure=4_096,
-        websockets=sockets,
-        http=HTTPModes.http1,  # Left to tell HTTP/2 by its first bytes, the server waits for those for ever.
-        http1_settings=HTTP1Settings(header_read_timeout=HEADER_DEADLINE_MS),
-        log_dictconfig=logs.SERVER_LOGGING,
-    )
 
 
 async def _check_store(store: RedisStore, settings: NodeSettings, prefix: str, clock: Clock) -> int:
@@ -368,7 +341,7 @@ def run_service(
     service: str,
     prefix: str,
     kinds: Sequence[type[DurableObject]],
-    build: Callable[[Node], tuple[AsgiApp, AsgiApp]],
+    build: Callable[[Node], tuple[Guard, ASGIApp]],
     around: Callable[[Node], AbstractAsyncContextManager[None]] = lambda _: nullcontext(),
 ) -> None:
     """Run a service until it is told to stop. `build` makes its public and its admin application.

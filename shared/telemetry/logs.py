@@ -70,29 +70,6 @@ TELEMETRY_ABANDONED: Final = Event("telemetry.abandoned")
 LIBRARY_LOGGED: Final = Event("library.logged")
 
 
-class _WithoutNotice(logging.Filter):
-    """Drops what the HTTP server says twice at each start, and nothing else of it.
-
-    That its embedded mode is experimental is known: docs/adr/0006 chose the mode, the lock file pins the
-    release, the tests run on it, and no operator can do anything about it.
-    """
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.msg != "Embedded server is experimental!"
-
-
-SERVER_LOGGING: Final[dict[str, Any]] = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "filters": {"without_notice": {"()": _WithoutNotice}},
-    "loggers": {
-        "_granian": {"handlers": [], "propagate": True, "filters": ["without_notice"]},
-        "granian.access": {"handlers": [], "propagate": True},
-    },
-}
-"""A `logging` configuration for the HTTP server that leaves its records to `configure_logging`, less one notice."""
-
-
 class Logger(Protocol):
     """Writes lines. `exc_info` takes an exception and becomes `error_type` and `exception`."""
 

@@ -124,8 +124,8 @@ def test_headers_that_servers_let_through_are_refused(fields: bytes, status: int
     ("line", "status"),
     [
         (b"TRACE /v1/public HTTP/1.1", 405),
-        (b"CONNECT h:80 HTTP/1.1", 404),
-        (b"BREW /v1/public HTTP/1.1", 405),
+        (b"CONNECT h:80 HTTP/1.1", 400),
+        (b"BREW /v1/public HTTP/1.1", 400),
         (b"OPTIONS * HTTP/1.1", 404),
         (b"GET /v1/%ff HTTP/1.1", 400),
         (b"GET /v1/\xff HTTP/1.1", 400),
@@ -140,7 +140,7 @@ def test_request_lines_are_read_in_one_way(line: bytes, status: int) -> None:
     async def scenario(wire: Wire, _: bytes) -> None:
         seen, head = await wire.answer(line + b"\r\nHost: h\r\n\r\n")
         assert seen == status
-        assert b"granian/" not in head
+        assert b"server:" not in head
 
     on_the_wire(scenario)
 

@@ -6,9 +6,6 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any, ClassVar
 
 import httpx
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
-from granian.server.embed import Server
 from litestar import delete, get, post, put
 from litestar.params import FromPath, FromQuery, JSONBody
 from msgspec import Meta, Struct
@@ -21,6 +18,7 @@ from shared.http.auth import Caller, require
 from shared.http.guard import Guard
 from shared.http.problem import ProblemTable, Row, Rows
 from shared.objects.errors import HandlerError, OutcomeUnknownError, OverloadedError
+from shared.runtime.listener import Listener
 from shared.telemetry.sampling import Sampler
 from shared.telemetry.spans import SpanData
 from shared.telemetry.traces import TraceContext, Tracer, current_trace
@@ -164,24 +162,9 @@ class Edge:
     async def served(self, *, header_deadline_ms: int = HEADER_DEADLINE_MS) -> "AsyncIterator[Wire]":
         """The service on a port of this machine, on the server that is used in production."""
         (port,) = free_ports(1)
-        server = Server(
-            self.app,
-            address="127.0.0.1",
-            port=port,
-            interface=Interfaces.ASGINL,
-            log_enabled=False,
-            websockets=False,
-            http=HTTPModes.http1,
-            http1_settings=HTTP1Settings(header_read_timeout=header_deadline_ms),
-        )
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(server.serve())
-            wire = Wire(port)
-            try:
-                await wire.reachable()
-                yield wire
-            finally:
-                server.stop()  # type: ignore[no-untyped-call]  # Granian types its options only.
+        listener = Listener(self.app, host="127.0.0.1", port=port, header_deadline_ms=header_deadline_ms)
+        async with listener:
+            yield Wire(port)
 
 
 class Wire:
@@ -189,18 +172,6 @@ class Wire:
 
     def __init__(self, port: int) -> None:
         self.port = port
-
-    async def reachable(self, deadline_s: float = 10) -> None:
-        """Wait until the port accepts connections."""
-        async with asyncio.timeout(deadline_s):
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                except OSError:
-                    await asyncio.sleep(0.01)
-                else:
-                    writer.close()
-                    return
 
     async def until_closed(self, request: bytes, deadline_s: float = 10) -> bytes:
         """All that the server sends until it closes the connection.

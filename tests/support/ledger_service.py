@@ -21,6 +21,7 @@ import msgspec
 from shared.clock import SystemClock
 from shared.errors import ConfigurationError, TenureError
 from shared.http.asgi import ASGIApp, Receive, Scope, Send
+from shared.http.guard import Guard
 from shared.http.health import create_admin_app
 from shared.objects.address import Address
 from shared.objects.handler import Alarm, DurableObject, readonly
@@ -89,10 +90,10 @@ ROUTES: dict[str, tuple[type[DurableObject], Any]] = {
 }
 
 
-def build(node: Node) -> tuple[ASGIApp, ASGIApp]:
+def build(node: Node) -> tuple[Guard, ASGIApp]:
     """The public and the admin application."""
     admin = create_admin_app(ready=node.ready, scrape=node.metrics.scrape, openapi=lambda: b"{}")
-    return _public(node.host), admin
+    return Guard(_public(node.host)), admin
 
 
 def _public(host: Host) -> ASGIApp:

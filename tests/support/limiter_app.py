@@ -11,6 +11,7 @@ import msgspec
 from services.ratelimiter.app import build_app
 from services.ratelimiter.limiter import Limiter
 from shared.http.asgi import ASGIApp, Message
+from shared.http.guard import Guard
 from shared.objects.config import Documents
 from shared.objects.handler import DurableObject
 from shared.objects.host import Host
@@ -88,7 +89,7 @@ class Service:
         """Make the applications, the tenant and its key."""
         await self.node.documents.poll()
         await self.node.shared_documents.poll()
-        self.app: ASGIApp
+        self.app: Guard
         self.app, self.admin = build_app(cast("Node", self.node))
         self.key = await self.add_key("acme", *ALL)
 
@@ -125,7 +126,8 @@ class Service:
         """One request; `body` is sent as JSON unless it is bytes. Without `query`, a "?" in the path begins one.
 
         `raw_path` is the path as it is on the wire; without it the path is encoded as most clients do. `gone` is set when
-        the caller goes away before it is answered.
+        the caller goes away before it is answered. As the listener does, the service is asked first for an answer at
+        once, where it may have one; another `app` is asked by ASGI alone.
         """
         raw = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
         sent = [(b"host", b"localhost"), *((name.encode(), value.encode("latin-1")) for name, value in headers)]
@@ -142,6 +144,11 @@ class Service:
         if query is None:
             bare, _, query = path.partition("?")
         scope = self.scope(method, bare, sent, query=query, raw_path=raw_path)
+        prompt = self.app.prompt if app is None else None
+        if prompt is not None and path.startswith(prompt.paths):
+            answer = prompt.answer(dict(scope), raw)
+            if answer is not None:
+                return Answer(*answer)
         return await _run(app or self.app, scope, raw, gone or asyncio.Event())
 
     def scope(

@@ -3,7 +3,6 @@
 import io
 import json
 import logging
-import logging.config
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -231,20 +230,6 @@ def test_a_library_message_whose_arguments_do_not_fit_is_shown_raw(lines: Lines)
     handler.handle(logging.LogRecord("library", logging.ERROR, __file__, 1, "%d", ("no number",), None))
     (line,) = lines()
     assert line["message"] == "%d"
-
-
-def test_the_servers_own_configuration_leaves_its_records_to_us(lines: Lines) -> None:
-    """With SERVER_LOGGING the server adds no handler of its own, so its warnings are lines of ours: all but one."""
-    logging.config.dictConfig(logs.SERVER_LOGGING)
-    server = logging.getLogger("_granian")
-    server.setLevel(logging.INFO)
-    server.info("listening")
-    server.warning("Embedded server is experimental!")
-    server.warning("Embedded server is on fire!")
-    server.error("a worker is late")
-    assert [("_granian", "Embedded server is on fire!"), ("_granian", "a worker is late")] == [
-        (line["logger"], line["message"]) for line in lines()
-    ]
 
 
 def test_lines_below_the_level_are_not_written(stream: io.StringIO) -> None:
