@@ -200,6 +200,7 @@ HEADER_FIELDS_READ = 128  # Of more, nothing is said but the status; up to so ma
 HEADER_BYTES_READ = 128 * 1024  # As above.
 HEADER_DEADLINE_MS = 30_000  # A whole header, and how long a connection may idle before the next one begins.
 BODY_BYTES_MAX = 64 * 1024  # The largest ordinary request is a policy of some 4 KiB; batches have their own cap.
+NESTING_MAX = 128  # Arrays and objects in each other: what is stored so is read again from any depth of the stack.
 BODY_DEADLINE_MS = 15_000  # A slower sender holds a connection for its own sake.
 assert NAME_BYTES_MAX * 3 < HEADER_BYTES_MAX < BODY_BYTES_MAX  # A name fits into a field, percent-encoded too.
 assert BODY_BYTES_MAX <= DOCUMENT_BYTES_MAX  # Whatever document a request brings can be stored.

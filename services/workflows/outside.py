@@ -20,6 +20,7 @@ from services.workflows.calling import request_key
 from services.workflows.events import Accepted, Completed, Failed
 from services.workflows.intents import SendHttp
 from services.workflows.program import Json, Secret
+from shared.http.decoding import is_too_deep
 from shared.objects.address import Address
 from shared.objects.host import Host
 from shared.outbound.client import Answer, Calls
@@ -93,7 +94,7 @@ def value_of(answer: Answer) -> Json:
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     try:
         if kind == "application/json" or kind.endswith("+json"):
-            return msgspec.json.decode(answer.body) if answer.body else None
+            return None if not answer.body or is_too_deep(answer.body) else msgspec.json.decode(answer.body)
         return answer.body.decode() if kind.startswith("text/") else None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None

@@ -16,11 +16,13 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request
 
+from shared.bounds import NESTING_MAX
 from shared.errors import InvalidInputError
 
 REPEATED_KEYS = "repeated_keys"
@@ -29,6 +31,10 @@ REPEATED_KEYS = "repeated_keys"
 T = TypeVar("T")
 _TRUNCATED = "Input data was truncated"
 _NO_SUCH_VALUE = "Invalid enum value"
+_TOO_DEEP = f"The body is nested too deeply: at most {NESTING_MAX} arrays and objects may be in each other"
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_NO_BRACKETS = bytes(set(range(256)) - set(_STEPS))
 _STEP = re.compile(r"\.([^.\[]+)|\[[^\]]*\]")
 
 
@@ -51,7 +57,7 @@ def strict_decoder(type_: type[T]) -> Callable[[bytes], T]:
 
     def decode(body: bytes) -> T:
         try:
-            return decode_bytes(body)
+            value = decode_bytes(body)
         except msgspec.ValidationError as exc:
             detail, _, place = str(exc).partition(" - at ")
             where = place.replace("`", "") or "$"
@@ -63,9 +69,23 @@ def strict_decoder(type_: type[T]) -> Callable[[bytes], T]:
         except UnicodeDecodeError as exc:
             raise InvalidInputError("The body is not UTF-8", "$") from exc
         except RecursionError as exc:
-            raise InvalidInputError("The body is nested too deeply", "$") from exc
+            raise InvalidInputError(_TOO_DEEP, "$") from exc
+        if is_too_deep(body):
+            raise InvalidInputError(_TOO_DEEP, "$")
+        return value
 
     return decode
+
+
+def is_too_deep(json: bytes) -> bool:
+    """Whether JSON has more than 128 arrays and objects in each other; what few of them there are is not looked at.
+
+    A decoder takes up to a thousand, less what stands on the stack: so one that took them once fails another time.
+    """
+    if json.count(b"[") + json.count(b"{") <= NESTING_MAX:
+        return False
+    brackets = _TEXT.sub(b"", json).translate(None, _NO_BRACKETS)
+    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > NESTING_MAX
 
 
 def check_keys(body: bytes) -> None:
@@ -78,7 +98,7 @@ def check_keys(body: bytes) -> None:
         # Numbers are left as they are written: only keys are looked at.
         _check_keys(json.loads(body, object_pairs_hook=_Members, parse_int=str, parse_float=str), "$")
     except RecursionError as exc:
-        raise InvalidInputError("The body is nested too deeply", "$") from exc
+        raise InvalidInputError(_TOO_DEEP, "$") from exc
 
 
 class StrictRequest(Request[Any, Any, Any]):

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from shared.errors import InvalidInputError
-from shared.http.decoding import strict_decoder
+from shared.http.decoding import is_too_deep, strict_decoder
 from tests.support.limiter_app import Service, with_service
 
 LONG = "ä" * 300  # 600 bytes in fewer characters than a name may have bytes.
@@ -188,6 +188,29 @@ def test_a_value_that_is_none_of_a_few_is_told_with_those() -> None:
         with pytest.raises(InvalidInputError) as refused:
             strict_decoder(type_)(body)
         assert detail == refused.value.detail
+
+
+@pytest.mark.parametrize(
+    ("opening", "depth", "refused"),
+    [(b"[", 128, False), (b"[", 129, True), (b'{"a":', 128, False), (b'{"a":', 129, True), (b"[", 100_000, True)],
+)
+def test_a_body_of_more_than_128_in_each_other_is_refused(opening: bytes, depth: int, refused: bool) -> None:
+    """What is taken can be read again from any depth of the stack; a decoder alone takes what another one cannot."""
+    body = opening * depth + b"1" + (b"]" if opening == b"[" else b"}") * depth
+    assert refused == is_too_deep(body)
+    if refused:
+        with pytest.raises(InvalidInputError, match="nested too deeply: at most 128"):
+            strict_decoder(Any)(body)
+    else:
+        strict_decoder(Any)(body)
+
+
+def test_brackets_beside_each_other_and_in_texts_are_not_counted() -> None:
+    """As many as there may be: only what stands in each other is deep."""
+    beside, texts = b"[%b[]]" % (b"[]," * 500), b'["%b", "\\"", {"%b": "\\\\"}]' % (b"[" * 500, b"{" * 500)
+    assert (False, False) == (is_too_deep(beside), is_too_deep(texts))
+    assert 501 == len(strict_decoder(list[Any])(beside))
+    assert 3 == len(strict_decoder(list[Any])(texts))
 
 
 class _Inner(msgspec.Struct):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.far_end import knock
 from tests.support.limiter_app import Answer
 from tests.support.sessions_app import Sessions, with_sessions
 
@@ -192,5 +193,26 @@ def test_who_has_as_many_sessions_as_one_client_may_is_told_of_those_alone() -> 
         said = "The policy refuses one more session beside 3."
         *same, last = refused.json()["sessions"]
         assert (409, said, {tv, other}, web) == (refused.status, _told(refused)[2], set(same), last)
+
+    with_sessions(scenario)
+
+
+def test_what_is_kept_is_never_too_deep_to_be_changed() -> None:
+    """At the bound it is kept, read and patched; past it, it is refused in a session, a room and a room's frame."""
+
+    async def scenario(service: Sessions) -> None:
+        path = f"/v1/principals/ann/sessions/{(await service.signed_in())['session']['id']}/data"
+        room = "/v1/rooms/plan/document"
+        deep, too_deep = (b'{"a":%b%b}' % (b"[" * depth, b"]" * depth) for depth in (127, 128))
+        for method, at, media_type in (("PUT", path, JSON), ("PATCH", path, PATCH), ("PATCH", room, PATCH)):
+            statuses = [
+                (await service.ask(method, at, body, headers=(media_type,))).status for body in (deep, too_deep, deep)
+            ]
+            assert [200, 400, 200] == statuses, (method, at)
+        for at in (path, room):
+            assert 200 == (await service.ask("PATCH", at, {"b": 1}, headers=(PATCH,))).status
+        far = await knock(service.app, "/v1/rooms/plan/socket", key=service.key)
+        await far.send_text('{"message":{"type":"patch","base_seq":1,"merge_patch":%s}}' % too_deep.decode())  # noqa: UP031
+        assert (4400, "Not a frame") == await far.end()
 
     with_sessions(scenario)

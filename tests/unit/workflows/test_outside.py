@@ -206,6 +206,7 @@ def test_an_error_carries_its_status_and_what_the_other_side_said() -> None:
         ("application/json", b"", None),
         ("application/json", b"{", None),
         ("application/json", b"[" * 100_000, None),
+        ("application/json", b"[" * 129 + b"]" * 129, None),
         ("text/plain", b"hello", "hello"),
         ("text/plain", b"\xff", None),
         ("image/png", b"x", None),
