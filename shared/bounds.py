@@ -112,9 +112,11 @@ MESSAGE_RETRY_MS_MAX = 300_000
 MESSAGE_ROWS = 256  # Of one shard in one read.
 MESSAGES_HELD_MAX = 10_000  # Of a whole node, in memory: at the size above and in the worst case, 640 MiB.
 MESSAGES_KNOWN_MAX = 250_000  # Of a whole node, not settled: past those above but their numbers, 1 KiB at the worst.
+RECEIVER_KNOWN_PART = 16  # One receiver may have this part of what room is left, so that there is always some left.
 LETTER_SCAN_ROWS = 4_096  # That one page of dead letters looks at, 16 MiB at a time in the worst case.
-DELIVERIES_MAX = 256  # Under way at one moment, so that messages leave room for calls.
-RECEIVER_DELIVERIES_MAX = 16  # Of these at one receiver, and one while it fails: others have room if it hangs.
+DELIVERIES_MAX = 512  # At a time, and of one kind of a tenant half of them, so that messages leave room for calls.
+DELIVERY_PLACE_MS = 1_000  # One that takes longer goes on and no more counts: those that hang hold up nobody for long.
+RECEIVER_DELIVERIES_MAX = 16  # At one receiver, and one unless the last went well: others have room if it hangs.
 assert MESSAGE_BYTES_MAX < TURN_BYTES_MAX
 assert RECEIVER_DELIVERIES_MAX * 16 <= DELIVERIES_MAX < MAILBOX_CALLS_MAX < MESSAGES_HELD_MAX < MESSAGES_KNOWN_MAX
 

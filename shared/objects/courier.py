@@ -7,8 +7,8 @@ start. So a crash, a move or a lost reply costs a second delivery, which the rec
 
 A message leaves the outbox by a commit of its own, after the receiver's effect is stored. A receiver that is
 away, overloaded or fails is tried again, and what its sender has sent to it later waits for that. Such a line is put
-aside: memory keeps the numbers of its messages, which are read again one by one. So neither a receiver that fails nor
-one that hangs is in the way of others.
+aside: memory keeps the numbers of its messages, which are read again one by one, and not even those past the share of
+its receiver (`known`). So neither a receiver that fails nor one that hangs is in the way of others.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from shared import bounds
 from shared.errors import TenureError
 from shared.objects.address import Address
 from shared.objects.errors import DomainError, UnavailableError
+from shared.objects.known import Behind, Known
 from shared.objects.lines import Letter, Line, LineKey, Places, Post
 from shared.objects.messages import Message
 from shared.objects.once import Delivery
@@ -52,9 +53,13 @@ class Courier:
         self._unread: dict[Shard, None] = {}  # In the order in which they are to be read.
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._places = Places(self._start)
-        self.held = 0
+        self._places = Places(self._start, host.store_clock)
+        self._known = Known()
+
+    @property
+    def held(self) -> int:
         """Messages that are known and not settled."""
+        return self._known.total
 
     def posted(self, shard: Shard) -> None:
         """The store has new messages of a shard."""
@@ -74,7 +79,8 @@ class Courier:
         post = self._posts.pop(shard, None)
         if post is not None:
             post.closed = True
-            self._release(post.held)
+            self._known.close(post)
+            self._wake.set()
 
     async def run(self) -> None:
         """Deliver for ever."""
@@ -82,50 +88,82 @@ class Courier:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                while self._unread and self.held < bounds.MESSAGES_KNOWN_MAX:
-                    shard = next(iter(self._unread))
-                    del self._unread[shard]
-                    await self._read(shard)
+                while (self._unread or self._known.due) and self.held < bounds.MESSAGES_KNOWN_MAX:
+                    if self._unread:
+                        shard = next(iter(self._unread))
+                        del self._unread[shard]
+                        await self._read(shard)
+                    if self._known.due:
+                        behind = next(iter(self._known.due))
+                        del self._known.due[behind]
+                        await self._read_again(behind)
         finally:
             for shard in list(self._posts):
                 self.closed(shard)
+            self._places.stop()
             for task in self._tasks:
                 task.cancel()
 
     async def _read(self, shard: Shard) -> None:
+        """Read a page of an outbox, behind what was read of it."""
         post = self._posts.get(shard)
         if post is None:
             return
-        try:
-            (rows,) = await self._store.outbox([(shard.index, post.after)], rows=bounds.MESSAGE_ROWS)
-        except StoreError as exc:
-            _log.warning(logs.STORE_AWAY, error=str(exc))
-            self._unread[shard] = None
-            await asyncio.sleep(_RETRIES.base_ms / 1000)
-            return
+        rows = await self._page(post, post.after)
         if post.closed:
             return
-        if len(rows) == bounds.MESSAGE_ROWS:
+        if rows is None or len(rows) == bounds.MESSAGE_ROWS:
             self._unread[shard] = None
-        for row in rows:
+        for row in rows or ():
             post.after = row.sent.number
-            self._take_up(post, row)
+            letter = self._letter(row)
+            if letter is not None and letter.message.receiver not in post.passed:
+                self._take_up(post, row.object_id, letter)
 
-    def _take_up(self, post: Post, row: OutboxRow) -> None:
-        letter = self._letter(row)
-        if letter is None:
+    async def _read_again(self, behind: Behind) -> None:
+        """Read a page of what was passed over, for one receiver that has room again."""
+        post, receiver = behind
+        rows = await self._page(post, post.passed[receiver] - 1)
+        if post.closed:
             return
-        key = LineKey(row.object_id, letter.message.receiver)
+        for row in rows or ():
+            if row.sent.number > post.after:
+                break  # It is read for all.
+            post.passed[receiver] = row.sent.number + 1
+            letter = self._letter(row)
+            if letter is None or letter.message.receiver != receiver:
+                continue
+            if not self._take_up(post, row.object_id, letter):
+                return
+        if rows is None or (len(rows) == bounds.MESSAGE_ROWS and post.passed[receiver] <= post.after):
+            self._known.due[behind] = None
+        else:
+            self._known.caught_up(post, receiver)
+
+    async def _page(self, post: Post, after: int) -> Sequence[OutboxRow] | None:
+        """So many rows; None: the store did not answer."""
+        try:
+            (rows,) = await self._store.outbox([(post.shard.index, after)], rows=bounds.MESSAGE_ROWS)
+        except StoreError as exc:
+            _log.warning(logs.STORE_AWAY, error=str(exc))
+            await asyncio.sleep(_RETRIES.base_ms / 1000)
+            return None
+        return rows
+
+    def _take_up(self, post: Post, sender: bytes, letter: Letter) -> bool:
+        """Have a message delivered in its turn; say whether there is room for it."""
+        key = LineKey(sender, letter.message.receiver)
+        room = self.held < bounds.MESSAGES_HELD_MAX
+        if not self._known.take(post, key.receiver, letter.number):
+            return False
         line = post.lines.get(key)
         is_new = line is None
         if line is None:
             line = post.lines[key] = Line(post, key)
-        keep = not line.failures and self.held < bounds.MESSAGES_HELD_MAX
-        line.waiting.append(letter if keep else letter.number)
-        self.held += 1
-        post.held += 1
+        line.waiting.append(letter if room and not line.failures else letter.number)
         if is_new:
             self._places.ready(line)
+        return True
 
     def _letter(self, row: OutboxRow) -> Letter | None:
         """The message of a row; None if it is dead, or another release wrote it."""
@@ -155,10 +193,10 @@ class Courier:
         if write is not None:
             del line.waiting[0]
             settled = asyncio.get_running_loop().create_future()
-            self._settle(post, write, settled)
+            self._settle(line, write, settled)
             if write.outbox_adds:
                 await settled  # Were a later one heard first, the next owner would take this one for delivered.
-                self._known_no_more(post, line.forget(write.outbox_removes[0]))
+                self._known_no_more(line, line.forget(write.outbox_removes[0]))
         if not post.closed:
             self._go_on(line, wait_ms)
 
@@ -187,7 +225,7 @@ class Courier:
         if not read or read[0].number != wanted[0]:
             line.succeed()
         line.waiting[: len(wanted)] = read
-        self._known_no_more(line.post, len(wanted) - len(read))
+        self._known_no_more(line, len(wanted) - len(read))
         return bool(read)
 
     async def _deliver(self, line: Line) -> tuple[ObjectWrite | None, int]:
@@ -246,19 +284,20 @@ class Courier:
         settled.outbox_adds = {letter.message_id: dead.encode()}
         return settled
 
-    def _settle(self, post: Post, write: ObjectWrite, settled: "asyncio.Future[None]") -> None:
+    def _settle(self, line: Line, write: ObjectWrite, settled: "asyncio.Future[None]") -> None:
         """Have a commit carry what became of a message; until it has, the message counts as held.
 
         `settled` is done once that is stored, or is the business of others.
         """
+        post = line.post
 
         def landed(stored: bool) -> None:  # noqa: FBT001  # A callback has no names.
             if stored:
                 self._host.residents.settled(write.object_id, write.outbox_removes, left=not write.outbox_adds)
             if not stored and not post.closed:
-                asyncio.get_running_loop().call_later(_RETRIES.base_ms / 1000, self._settle, post, write, settled)
+                asyncio.get_running_loop().call_later(_RETRIES.base_ms / 1000, self._settle, line, write, settled)
                 return
-            self._known_no_more(post, 1)
+            self._known_no_more(line, 1)
             if not settled.done():  # It is where the courier has ended.
                 settled.set_result(None)
 
@@ -267,12 +306,8 @@ class Courier:
         else:
             self._host.committer.carry(post.shard, write, landed)
 
-    def _known_no_more(self, post: Post, messages: int) -> None:
-        if not post.closed:  # Else that has been counted.
-            post.held -= messages
-            self._release(messages)
-
-    def _release(self, messages: int) -> None:
-        self.held -= messages
-        if self._unread:
-            self._wake.set()
+    def _known_no_more(self, line: Line, messages: int) -> None:
+        if messages and not line.post.closed:  # Else that has been counted.
+            self._known.settled(line.post, line.key.receiver, messages)
+            if self._unread or self._known.due:
+                self._wake.set()

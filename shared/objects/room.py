@@ -24,16 +24,20 @@ class Room(Generic[H]):
         """Take a place for one that has none; the caller has seen that one is free."""
         self._since_ms[holder] = now_ms
 
-    def give_back(self, holder: H) -> None:
-        """The holder is done, in time or not."""
-        self._since_ms.pop(holder, None)
+    def give_back(self, holder: H) -> bool:
+        """The holder is done; say whether it had its place until now."""
+        return self._since_ms.pop(holder, None) is not None
 
-    def free(self, now_ms: int) -> int:
-        """How many places are free, once those are taken back that have been held too long."""
+    def held(self, now_ms: int) -> int:
+        """How many places are taken, once those are taken back that have been held too long."""
         since_ms = self._since_ms
         while since_ms and now_ms - next(iter(since_ms.values())) >= self._patience_ms:
             del since_ms[next(iter(since_ms))]
-        return self._most - len(since_ms)
+        return len(since_ms)
+
+    def free(self, now_ms: int) -> int:
+        """How many places are left then."""
+        return self._most - self.held(now_ms)
 
     def next_ms(self) -> int | None:
         """When the next place is taken back at the latest; None: none is held."""

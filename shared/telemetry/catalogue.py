@@ -332,7 +332,7 @@ READ_AT_COLLECTION: Final = (
         name="tenure.message.held",
         type="gauge",
         unit="{message}",
-        help="Messages that this node knows of and that are not settled; at 250,000 no more are read.",
+        help="Messages that this node knows of and that are not settled: at most 250,000, and of one receiver a part.",
     ),
     Family(
         name="tenure.socket.open",

@@ -28,7 +28,6 @@ from shared.objects.parts import Parts
 from shared.objects.quarantine import Quarantines
 from shared.objects.residents import Residents
 from shared.objects.ringing import Ringer
-from shared.objects.room import Room
 from shared.objects.state import ObjectState
 from shared.objects.store_clock import StoreClock
 from shared.objects.turns import Turns
@@ -41,7 +40,6 @@ from tests.simulation import test_core as tests
 from tests.simulation import test_core_found as found
 from tests.simulation import test_index as index
 from tests.simulation import test_journal as journal
-from tests.simulation import test_many_alarms as many
 from tests.simulation import test_owner_found as owned
 from tests.simulation import test_quarantine as quarantine_tests
 from tests.simulation import test_soft as soft
@@ -536,27 +534,6 @@ MUTANTS = (
         "_forget",
         Text("self._turns.announce_alarms(activation)", "pass"),
         reading.test_an_alarm_whose_setter_left_memory_before_its_commit_landed_rings,
-    ),
-    Mutant(
-        "alarms_without_number",
-        AlarmClock,
-        "run",
-        Text("self._room.free(monotonic_ms)", "1_000_000"),
-        many.test_a_call_is_answered_soon_while_thousands_of_missed_alarms_ring,
-    ),
-    Mutant(
-        "alarms_that_hang_keep_their_places",
-        Room,
-        "free",
-        Text(">= self._patience_ms", "> 1_000_000"),
-        many.test_alarms_that_hang_hold_up_the_others_for_a_second_each_time,
-    ),
-    Mutant(
-        "room_that_nobody_is_told_of",
-        AlarmClock,
-        "_answered",
-        Text("self._changed.set()", "pass"),
-        many.test_a_call_is_answered_soon_while_thousands_of_missed_alarms_ring,
     ),
     Mutant(
         "lift_that_leaves_the_memory",

@@ -18,10 +18,9 @@ def test_a_place_is_free_when_it_is_given_back_or_held_too_long(steps, most):
         if what == "wait":
             now_ms += number
         held = {holder: since_ms for holder, since_ms in held.items() if now_ms < since_ms + 10}
-        assert most - len(held) == room.free(now_ms)
+        assert (len(held), most - len(held)) == (room.held(now_ms), room.free(now_ms))
         if what == "give back":
-            room.give_back(number)
-            held.pop(number, None)
+            assert (held.pop(number, None) is not None) == room.give_back(number)
         elif what == "take" and number not in held and len(held) < most:
             room.take(number, now_ms)
             held[number] = now_ms
