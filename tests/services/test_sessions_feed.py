@@ -227,7 +227,7 @@ def test_streams_and_sockets_end_at_once_with_a_node_that_stops() -> None:
         await service.settle(0)
         began_ms = service.node.clock.monotonic_ms()
         await service.node.ingress.stop()
-        assert began_ms == service.node.clock.monotonic_ms()
+        assert (0, began_ms) == (service.node.ingress.open_sockets, service.node.clock.monotonic_ms())
         assert [("1", "session.created")] == told(await watching)
         assert (1012, "The node stops: connect again") == await far.end()
         assert 503 == (await service.of("GET", "events")).status

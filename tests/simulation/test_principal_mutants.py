@@ -6,6 +6,7 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from services.sessions.cuts import Cuts
 from services.sessions.holding import Holding
 from services.sessions.principal import Principal
 from shared.errors import TenureError
@@ -114,6 +115,55 @@ MUTANTS = (
         "settle",
         Text("self.over(key, session, rules)", "self.over(key, session, None)"),
         partial(over.test_what_the_tenants_cut_has_ended_is_not_ended_again, "all"),
+    ),
+    Mutant(
+        "cut_that_its_tokens_tell_nobody_of",
+        Principal,
+        "stand",
+        Text(', untold=verdict == "tenant"', ""),
+        over.test_a_token_that_comes_after_the_cut_has_its_principal_tell_of_it,
+    ),
+    Mutant(
+        "cut_that_a_rotation_tells_nobody_of",
+        Principal,
+        "rotate",
+        Text("self.catch_up(rules)", "pass"),
+        over.test_a_rotation_that_comes_after_the_cut_tells_of_it_itself,
+    ),
+    Mutant(
+        "cut_that_listeners_do_not_hear_of",
+        Cuts,
+        "_cut",
+        Text("self._look(address)", "pass"),
+        over.test_who_listens_to_a_principal_hears_of_the_cut_within_a_second,
+    ),
+    Mutant(
+        "cut_of_another_tenant",
+        Cuts,
+        "_cut",
+        Text(" if address.tenant == tenant", " if address.tenant != tenant"),
+        over.test_who_listens_to_a_principal_hears_of_the_cut_within_a_second,
+    ),
+    Mutant(
+        "asked_once_though_somebody_listens",
+        Cuts,
+        "_again",
+        Text("if address in self._listened:", "if False:"),
+        over.test_a_principal_that_could_not_be_asked_is_asked_again_while_somebody_listens,
+    ),
+    Mutant(
+        "as_many_looks_as_tokens_come",
+        Cuts,
+        "came",
+        Text("if len(self._waiting) < CUT_LOOKS_WAITING_MAX:", "if True:"),
+        over.test_very_many_tokens_that_come_after_the_cut_cost_no_memory,
+    ),
+    Mutant(
+        "alarm_that_knows_no_tenant",
+        Holding,
+        "_tidy",
+        Text("self.tenants_rules()", "None"),
+        over.test_an_alarm_tells_of_the_cut_and_not_of_a_time_out,
     ),
     Mutant(
         "rotation_that_begins_the_time_anew",

@@ -1,6 +1,7 @@
 """Sessions that are over before somebody ends them, by their tenant's cut or its policy: told as what they are, and once."""
 
 from collections.abc import Awaitable, Callable
+from unittest import mock
 
 import pytest
 
@@ -169,10 +170,8 @@ def test_a_principal_that_could_not_be_asked_is_asked_again_while_somebody_liste
     with_world(scenario)
 
 
-def test_very_many_tokens_that_come_after_the_cut_cost_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_very_many_tokens_that_come_after_the_cut_cost_no_memory() -> None:
     """Principals beyond the bound tell of it when the next of their tokens comes; who is listened to tells always."""
-    monkeypatch.setattr(cuts, "CUT_LOOKS_AT_ONCE", 1)
-    monkeypatch.setattr(cuts, "CUT_LOOKS_WAITING_MAX", 2)
 
     async def scenario(world: World) -> None:
         names = [f"p{number}" for number in range(5)]
@@ -188,7 +187,8 @@ def test_very_many_tokens_that_come_after_the_cut_cost_no_memory(monkeypatch: py
         await world.kit.advance(1_000)
         assert [1] * 5 == [len(ends(world, name)) for name in names]
 
-    with_world(scenario)
+    with mock.patch.multiple(cuts, CUT_LOOKS_AT_ONCE=1, CUT_LOOKS_WAITING_MAX=2):
+        with_world(scenario)
 
 
 def test_an_alarm_tells_of_the_cut_and_not_of_a_time_out() -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from shared.errors import TenureError
+from shared.http.eventstreams import EventStreams
 from shared.http.sockets import SocketDoor, _Transport
 from shared.objects.activation import Activation
 from shared.objects.ingress import Ingress
@@ -10,6 +11,7 @@ from shared.objects.mirror import Mirror, _Held
 from shared.objects.residents import Residents
 from shared.objects.tickets import Tickets
 from shared.objects.wire import Wire
+from tests.services import test_sessions_feed as feeds
 from tests.services import test_sockets_api as edge
 from tests.simulation import test_sockets as tests
 from tests.simulation.test_core_mutants import Mutant, Text, changed, nothing
@@ -49,6 +51,27 @@ MUTANTS = (
         "fail",
         Text("entry.outlet.lost(entry.id)", "self.reply(None)"),
         tests.test_a_word_whose_commit_failed_is_refused_and_everybody_is_told_to_ask_anew,
+    ),
+    Mutant(
+        "streams_that_a_stopping_node_leaves_open",
+        Ingress,
+        "stop",
+        Text("end.set_result(STOPPING)", "pass"),
+        feeds.test_streams_and_sockets_end_at_once_with_a_node_that_stops,
+    ),
+    Mutant(
+        "node_that_stops_before_its_streams_have_ended",
+        Ingress,
+        "stop",
+        Text("if self._wires or self._streams:", "if self._wires:"),
+        feeds.test_streams_and_sockets_end_at_once_with_a_node_that_stops,
+    ),
+    Mutant(
+        "event_streams_that_no_stop_ends",
+        EventStreams,
+        "_counted",
+        Text("{coming, end}", "{coming}"),
+        feeds.test_streams_and_sockets_end_at_once_with_a_node_that_stops,
     ),
     Mutant(
         "change_of_owner_kept_quiet",

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ratelimiter import policy  # noqa: F401  # So that its errors are among the subclasses.
-from services.workflows.refusals import MailboxFullError, QueueFullError
+from services.workflows.refusals import MailboxFullError, QueueFullError, TooManyOperationsError
 from shared.errors import InvalidInputError, RefusedError, Retryable, TenureError
 from shared.http import errors  # noqa: F401  # As above.
 from shared.objects.alarms import retried
@@ -46,6 +46,7 @@ NOT_STARTED = {
     TenantBusyError,
     UnreachableError,
     TooManySocketsError,
+    TooManyOperationsError,
 }
 IN_DOUBT = {OutcomeUnknownError, CommitFailedError, NoRoomError, StoreInDoubtError, NoAnswerError}
 
