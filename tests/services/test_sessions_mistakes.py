@@ -212,7 +212,8 @@ def test_what_is_kept_is_never_too_deep_to_be_changed() -> None:
         for at in (path, room):
             assert 200 == (await service.ask("PATCH", at, {"b": 1}, headers=(PATCH,))).status
         far = await knock(service.app, "/v1/rooms/plan/socket", key=service.key)
-        await far.send_text('{"message":{"type":"patch","base_seq":1,"merge_patch":%s}}' % too_deep.decode())  # noqa: UP031
+        patch = b'{"message":{"type":"patch","base_seq":1,"merge_patch":%b}}' % too_deep
+        await far.send_text(patch.decode())
         assert (4400, "Not a frame") == await far.end()
 
     with_sessions(scenario)
