@@ -10,16 +10,22 @@ from datetime import UTC, datetime
 from typing import Any
 
 from examples.onboarding.objects import PROPERTIES_MAX, Listing, OwnerAccount
+from services.workflows.definition import define, read_yaml
+from services.workflows.events import Skipped, TimerDue
+from services.workflows.intents import SendTask
 from shared.outbound.client import Answer
 from shared.outbound.request import Request, check_request
 from tests.architecture.tree import ROOT
+from tests.support.flow import START_MS, Flow
 from tests.support.receivers import replied
 from tests.support.workflows_app import Workflows, code, with_workflows
 
-DEFINITION = re.sub(r"\bP(\d+)D\b", r"PT\1H", (ROOT / "examples/onboarding/onboarding.yaml").read_text())
+WRITTEN = (ROOT / "examples/onboarding/onboarding.yaml").read_text()
+DEFINITION = re.sub(r"\bP(\d+)D\b", r"PT\1H", WRITTEN)
 GIVEN = {"property_id": "p-1", "owner": "ann", "region": "eu"}
 RUN = "onb-p-1"
 HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 
 
 class World:
@@ -124,12 +130,12 @@ class Onboarding:
         return [(line.get("step", ""), line["at_ms"]) for line in page["lines"] if line["event"] == event]
 
 
-def onboarding(scenario: Callable[[Onboarding], Awaitable[None]]) -> None:
+def onboarding(scenario: Callable[[Onboarding], Awaitable[None]], definition: str = DEFINITION) -> None:
     """Run a scenario with a run that has just been started."""
     world = World()
 
     async def main(service: Workflows) -> None:
-        assert 201 == (await service.put(DEFINITION, name="property_onboarding", version=3)).status
+        assert 201 == (await service.put(definition, name="property_onboarding", version=3)).status
         assert RUN == await service.started("property_onboarding", GIVEN)
         await scenario(Onboarding(service, world))
 
@@ -271,6 +277,67 @@ def test_the_approvers_want_another_inspection() -> None:
         assert ("failed", "onboarding.rejected") == await one.end()
 
     onboarding(scenario)
+
+
+def test_it_lasts_too_long() -> None:
+    """The deadline comes before the day of the inspection: the slot is released, then the run has expired. Days are minutes here."""
+
+    async def scenario(one: Onboarding) -> None:
+        begun_ms = (await one.service.run(RUN))["started_ms"]
+        await one.verify()
+        await one.reserve("slot-1", in_ms=HOUR_MS)
+        assert 45 * 60_000 == (await one.service.run(RUN))["deadline_ms"] - begun_ms
+        left_ms = begun_ms + 45 * 60_000 - one.service.node.host.store_clock.now_ms()
+        await one.service.pass_time(left_ms - 1_000)
+        assert ("running", ["inspection_day"]) == await one.at()
+        await one.service.pass_time(1_100)
+        ((_, passed_ms),) = await one.events("run.deadline_passed")
+        assert 0 <= passed_ms - begun_ms - 45 * 60_000 < 100
+        assert ("undoing", ["inspection_scheduling!undo"]) == await one.at()
+        assert {"slot": "slot-1"} == await one.work("inspection.release", {"released": True})
+        assert ("failed", "onboarding.expired") == await one.end()
+        assert ("free", {"listed": 0, "held": 0}) == await one.objects()
+
+    onboarding(scenario, re.sub(r"\bP(\d+)D\b", r"PT\1M", WRITTEN))
+
+
+def days_in(*, until: str) -> Flow:
+    """The run as its definition is written, at this step; the inspection is on the 60th day."""
+    run = Flow(define(read_yaml(WRITTEN)), GIVEN, env={"notify": "https://notify.example"})
+    starts = datetime.fromtimestamp((START_MS + 60 * DAY_MS) / 1_000, UTC).isoformat()
+    answers = {
+        "document_upload": {"documents": [{"name": "deed.pdf", "preferred_window": "any"}]},
+        "verification/identity/check": {"clean": True},
+        "verification/title/search": {"clean": True},
+        "verification/documents/scan/0/one": {"read": True},
+        "inspection_scheduling": {"slot_id": "slot-1", "starts_at": starts, "inspector": "ines"},
+        "inspection_day": None,
+        "inspection_report": {"score": 95},
+        "reserve_listing": None,
+        "reserve_account": None,
+    }
+    for path, result in answers.items():
+        if run.at == until:
+            break
+        run.send(Skipped(path=path)) if path == "inspection_day" else run.complete(path, result)
+    assert until == run.at
+    return run
+
+
+def test_the_deadline_is_on_the_45th_day_and_none_after_the_pivot() -> None:
+    """Not a millisecond early: what was done is undone, and the run has expired. Behind the pivot it goes on."""
+    run, committing = days_in(until="inspection_day"), days_in(until="commit")
+
+    assert ("open", "inspection_day") == (run.pass_ms(45 * DAY_MS - 1).status, run.at)
+    run.pass_ms(1)
+    release = run.sent(SendTask)
+    assert ("undoing", "inspection.release", {"slot": "slot-1"}) == (run.status, release.queue, release.input)
+    run.complete("inspection_scheduling!undo")
+    assert ("failed", "onboarding.expired") == (run.status, run.error)
+    committing.now_ms += 46 * DAY_MS
+    assert ("open", "commit") == (committing.send(TimerDue()).status, committing.at)
+    assert "run.deadline_passed" in run.history
+    assert "run.deadline_passed" not in committing.history
 
 
 def test_an_account_that_is_full_undoes_the_rest_when_the_run_is_cancelled() -> None:
