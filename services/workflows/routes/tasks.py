@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from functools import partial
 from typing import Annotated
 
 from litestar import Response, get, post
@@ -49,6 +50,16 @@ Token = Annotated[str, PathParameter(description="As the task was given with it.
 _NONE = {204: ResponseSpec(data_container=None, description="Nothing to do for as long as was waited.")}
 _LATE = (*WRITE_PROBLEMS, SupersededError, AlreadyCompletedError, TimedOutError, RunClosedError, UnknownSerialError)
 _TOO_LARGE = (PayloadTooLargeError, RunTooLargeError)
+say = partial(
+    post,
+    status_code=200,
+    guards=[require(WORK)],
+    problems=(*_LATE, *_TOO_LARGE),
+    durable=True,
+    of_object=True,
+    tags=["tasks"],
+)
+"""A route by which whoever has a task says something of it."""
 
 
 @post(
@@ -81,15 +92,7 @@ async def poll_queue(
     return Response(TaskList(tasks=[_task(one) for one in given]))
 
 
-@post(
-    "/v1/tasks/{token:str}/complete",
-    status_code=200,
-    guards=[require(WORK)],
-    problems=(*_LATE, *_TOO_LARGE),
-    durable=True,
-    of_object=True,
-    tags=["tasks"],
-)
+@say("/v1/tasks/{token:str}/complete")
 async def complete_task(
     *, credential: Caller, desk: TheDesk, runs: TheRuns, token: Token, data: JSONBody[CompleteTask], request: AnyRequest
 ) -> TaskAnswered:
@@ -100,15 +103,7 @@ async def complete_task(
     return _answered(request, runs, credential.tenant, ticket, fresh=fresh)
 
 
-@post(
-    "/v1/tasks/{token:str}/fail",
-    status_code=200,
-    guards=[require(WORK)],
-    problems=(*_LATE, *_TOO_LARGE),
-    durable=True,
-    of_object=True,
-    tags=["tasks"],
-)
+@say("/v1/tasks/{token:str}/fail")
 async def fail_task(
     *, credential: Caller, desk: TheDesk, runs: TheRuns, token: Token, data: JSONBody[FailTask], request: AnyRequest
 ) -> TaskAnswered:
@@ -127,15 +122,7 @@ async def fail_task(
     return _answered(request, runs, credential.tenant, ticket, fresh=fresh)
 
 
-@post(
-    "/v1/tasks/{token:str}/heartbeat",
-    status_code=200,
-    guards=[require(WORK)],
-    problems=(*_LATE, *_TOO_LARGE),
-    durable=True,
-    of_object=True,
-    tags=["tasks"],
-)
+@say("/v1/tasks/{token:str}/heartbeat")
 async def heartbeat_task(
     *,
     credential: Caller,
