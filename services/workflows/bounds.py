@@ -105,6 +105,7 @@ ENDED_KEPT_MS_MIN = 60_000  # A definition may say less, but whoever waits for a
 GONE_KEPT_MS = 7 * 24 * 3_600_000  # That a run was here, some bytes of it: whoever asks is told that it is gone.
 ENTRIES_MAX = 10_000  # Steps entered in all. A loop that nobody meant ends in an incident and not in a full store.
 STEPS_PER_TURN_MAX = 200  # Then the next turn goes on, so that others are served in between.
+STEP_SPANS_PER_TURN = 100  # Of a map that is given up with all its items the rest is not traced.
 MAILBOX_SIGNALS_MAX = 100
 SETTLED_KEPT = 64  # Answers that are known again when they are repeated; a worker repeats within seconds.
 REMINDERS_KEPT = 16  # Unanswered calls of reminders; older ones are not sent again.

@@ -12,10 +12,11 @@ from services.workflows.standing import SOMETIMES, Status, attribute_index, rows
 from services.workflows.state import Run
 from shared.objects.index import Index
 from shared.objects.state import ObjectState
+from shared.telemetry.context import current_traceparent
 
 HEAD = "head"
 """The key under which every change of the run writes."""
-_DEFINITION, _PARENT, _ATTRIBUTES = "definition", "parent", "attributes"
+_DEFINITION, _PARENT, _ATTRIBUTES, _TRACE = "definition", "parent", "attributes", "trace"
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -62,6 +63,11 @@ class Records:
         stored = self._storage.get(_ATTRIBUTES, bytes, default=b"{}")
         return msgspec.json.decode(stored, type=dict[str, str])
 
+    @property
+    def trace(self) -> str:
+        """The span in which it was started, as a `traceparent`; empty if that was not sampled."""
+        return self._storage.get(_TRACE, str, default="")
+
     def begin(self, kept: Kept, attributes: Mapping[str, str], parent: Parent | None) -> None:
         """Those of a run that begins. Of one that had the id before, the definition, parent and attributes go."""
         for name in self.attributes.keys() - attributes.keys():
@@ -69,6 +75,7 @@ class Records:
         self._storage.put(_DEFINITION, kept)
         self._put(_ATTRIBUTES, msgspec.json.encode(attributes) if attributes else None)
         self._put(_PARENT, parent)
+        self._put(_TRACE, current_traceparent() or None)
 
     def report_to(self, parent: Parent) -> None:
         """Another attempt of the step that has started it waits for its end."""

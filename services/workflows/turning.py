@@ -30,6 +30,7 @@ from services.workflows.refusals import (
     RunGoneError,
 )
 from services.workflows.state import Run
+from services.workflows.tracing import event_span, record_steps
 from shared.errors import (
     NotFoundError,
 )
@@ -97,7 +98,8 @@ class RunTurns(DurableObject):
         after, effects = advance(program, before, event, self._around(now_ms, serial=before.serial))
         if after is not before:
             answered = event.serial if isinstance(event, StepEvent) else 0
-            self._carry_out(before, after, effects, at_ms=now_ms, answered=answered)
+            with event_span(self._activation.host.tracer, self._origin, self.address, event):
+                self._carry_out(before, after, effects, at_ms=now_ms, answered=answered)
             self._run = after
         return after
 
@@ -125,6 +127,14 @@ class RunTurns(DurableObject):
         self.storage.expire_at(None)
         if fresh:
             self._wake()
+        if before is not None and self._origin:
+            tracer = self._activation.host.tracer
+            record_steps(tracer, self._origin, self.address, before=before, after=run, effects=effects, at_ms=at_ms)
+
+    @property
+    def _origin(self) -> str:
+        """Where the run was started, if that is recorded and anything is."""
+        return self._records.trace if self._activation.host.tracer.enabled else ""
 
     def _forget_in_time(self, run: Run) -> None:
         """Forget a run whose time is over; later, where somebody is still to be told something of it."""

@@ -6,10 +6,14 @@ parent of None means "not recorded", and costs a comparison. A commit is recorde
 
 Span names: `{METHOD} {route}`, `turn {Kind}/{method}`, `commit {Kind}`, `activate {Kind}`,
 `alarm {Kind}` and `deliver {Kind}` (traces of their own, linked to the turn that set the alarm or sent the message).
+What goes on for months has no one trace: `run {event}` and `step {definition}/{step}` are traces of their own, linked
+to the start of the run, and `webhook {event}` to the turn that told it; each is recorded if what it is linked to is.
 """
 
 from collections.abc import Sequence
 from typing import Final
+
+import msgspec
 
 from shared.telemetry.context import (
     TraceContext,
@@ -116,6 +120,46 @@ class Tracer:
 
     start = span
 
+    def linked(self, name: str, origin: str, attributes: Attributes | None = None) -> Span | NoSpan:
+        """A span that starts now, in a trace of its own: linked to that of a `traceparent`, and recorded if that is."""
+        sink, link = self._sink, _recorded(origin)
+        if sink is None or link is None:
+            return NO_SPAN
+        return Span(sink, name, _own_root(), parent=None, kind="consumer", attributes=attributes, links=[link])
+
+    def record_linked(
+        self,
+        name: str,
+        origin: str,
+        start_ns: int,
+        end_ns: int,
+        attributes: Attributes,
+        *,
+        error: str = "",
+        within: TraceContext | None = None,
+    ) -> None:
+        """As `linked`, of what is over; times are Unix nanoseconds.
+
+        Where it ended `within` the trace of the `traceparent`, it is a part of that; else it is linked to both.
+        """
+        sink, link = self._sink, _recorded(origin)
+        if sink is None or link is None:
+            return
+        root, inside = _own_root(), within is not None and within.trace_id == link.trace_id
+        sink.emit(
+            SpanData(
+                name=name,
+                kind="internal",
+                context=msgspec.structs.replace(root, trace_id=link.trace_id) if inside else root,
+                parent=link if inside else None,
+                start_ns=start_ns,
+                end_ns=max(start_ns, end_ns),
+                attributes=clean(attributes),
+                links=[] if inside else [link, *([within] if within is not None else [])],
+                error=error,
+            )
+        )
+
     def record(
         self,
         name: str,
@@ -157,3 +201,13 @@ class Tracer:
         export, self._export = self._export, None
         if export is not None:
             export.shutdown()
+
+
+def _recorded(origin: str) -> TraceContext | None:
+    """The span that a `traceparent` names, if it is recorded."""
+    context = parse_traceparent(origin.encode()) if origin else None
+    return context if context is not None and context.sampled else None
+
+
+def _own_root() -> TraceContext:
+    return TraceContext(trace_id=new_span_id() << 64 | new_span_id(), span_id=new_span_id(), sampled=True)

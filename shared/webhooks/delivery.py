@@ -24,6 +24,7 @@ from shared.outbound.errors import BadTargetError, OutboundError
 from shared.outbound.request import Request
 from shared.outbound.signing import signed_headers
 from shared.telemetry import logs
+from shared.telemetry.context import current_traceparent
 from shared.webhooks.book import Endpoint, WebhookBook
 from shared.webhooks.errors import WebhookKeyGoneError
 
@@ -69,6 +70,8 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     next_ms: int | None = None
     cause: str = ""
     """Why it was given up."""
+    trace: str = ""
+    """Where it was begun, as a `traceparent`; empty if that was not sampled."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -103,7 +106,7 @@ class Delivery(DurableObject):
     def tell(self, told: Told) -> None:
         """Begin, unless it was begun before."""
         if self._kept() is None:
-            self._keep(Kept(told=told, next_ms=self.clock.now_ms()))
+            self._keep(Kept(told=told, next_ms=self.clock.now_ms(), trace=current_traceparent()))
 
     def tell_again(self) -> None:
         """Send it once more, from now on.
@@ -144,7 +147,10 @@ class Delivery(DurableObject):
             self._give_up(kept, "the webhook is disabled")
             return
         try:
-            outcome = await self._send(hosting, endpoint, listed.endpoint, kept.told)
+            with self._activation.host.tracer.linked(f"webhook {kept.told.event}", kept.trace) as span:
+                span.set("tenure.object.id", str(self.address))
+                outcome = await self._send(hosting, endpoint, listed.endpoint, kept.told)
+                span.set("http.response.status_code", outcome.attempt.status)
         except TenantBusyError as error:  # That was no attempt: so much is being sent that it has to wait.
             wait_ms = error.retry_after_ms + int(_BUSY_SPREAD_MS * self._activation.host.draw())
             self._keep(msgspec.structs.replace(kept, next_ms=self.clock.now_ms() + wait_ms))

@@ -314,3 +314,26 @@ def test_after_shutdown_nothing_is_recorded(receiver: OtlpReceiver) -> None:
     tracer.shutdown()
     assert tracer.span("GET /x", kind="server") is NO_SPAN
     tracer.shutdown()
+
+
+def test_a_linked_span_is_recorded_as_what_it_is_linked_to() -> None:
+    """In a trace of its own, whatever the sampler says of new ones; not for a start that was not sampled, or is none."""
+    kept = Kept()
+    tracer = Tracer(NEVER, kept)
+    origin = format_traceparent(SAMPLED).decode()
+    with tracer.linked("run Completed", origin, {"a": 1}) as span:
+        assert span.context == current_trace.get()
+    tracer.record_linked("step w/a", origin, 5, 9, {"b": 2}, error="boom", within=span.context)
+    tracer.record_linked("step w/b", origin, 9, 5, {}, within=SAMPLED)
+    for none in ("", "00-none", format_traceparent(UNSAMPLED).decode()):
+        assert NO_SPAN is tracer.linked("run Completed", none)
+        tracer.record_linked("step w/a", none, 5, 9, {})
+    assert NO_SPAN is Tracer().linked("run Completed", origin)
+    Tracer().record_linked("step w/a", origin, 5, 9, {})
+
+    event, step, inside = kept.spans
+    assert ([SAMPLED], None, {"a": 1}) == (list(event.links), event.parent, event.attributes)
+    assert ([SAMPLED, event.context], (5, 9), "boom") == (list(step.links), (step.start_ns, step.end_ns), step.error)
+    assert ([], SAMPLED, (9, 9)) == (list(inside.links), inside.parent, (inside.start_ns, inside.end_ns))
+    assert SAMPLED.trace_id == inside.context.trace_id
+    assert 3 == len({one.context.trace_id for one in (event, step)} | {SAMPLED.trace_id})
