@@ -43,7 +43,7 @@ from shared.bounds import RETRY_AFTER_MS
 
 def is_repeat(run: Run, event: StepEvent) -> bool:
     """Whether this very answer was taken before."""
-    if not isinstance(event, Completed | Failed | ChildEnded) or not event.serial:
+    if not isinstance(event, Completed | Failed) or not event.serial:
         return False
     return any(one.serial == event.serial and one.how == _digest(event) for one in run.settled)
 
@@ -101,13 +101,12 @@ def fail(draft: Draft, event: Failed) -> None:
     draft.queue.append(fault)
 
 
-def child_ended(draft: Draft, event: ChildEnded) -> None:
-    """The child has ended: well, or with its error."""
+def answer_of_child(event: ChildEnded) -> Completed | Failed:
+    """What the end of a child says to the step that has started it: well, or with its error."""
     if event.status == "succeeded":
-        complete(draft, Completed(path=event.path, serial=event.serial, result=event.output))
-    else:
-        error = event.error or f"child.{event.status}"
-        fail(draft, Failed(path=event.path, serial=event.serial, error=error, cause=event.cause))
+        return Completed(path=event.path, serial=event.serial, result=event.output)
+    error = event.error or f"child.{event.status}"
+    return Failed(path=event.path, serial=event.serial, error=error, cause=event.cause)
 
 
 def accept(draft: Draft, event: Accepted) -> None:

@@ -88,6 +88,9 @@ def again(draft: Draft, scope: Scope, *, fresh: bool) -> None:
         sent=None,
         failure=None,
         due_ms=None,
+        worker="",
+        lease=0,
+        progress=None,
     )
     begin(draft, draft.scopes[scope.path])
 

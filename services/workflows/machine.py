@@ -16,9 +16,9 @@ import msgspec
 
 from services.workflows.answering import (
     accept,
+    answer_of_child,
     assign,
     beat,
-    child_ended,
     claim,
     complete,
     fail,
@@ -77,7 +77,6 @@ _EVENTS: dict[type[AnyEvent], Callable[[Draft, Any], None]] = {
     Accepted: accept,
     Assigned: assign,
     Cancelled: cancel,
-    ChildEnded: child_ended,
     Claimed: claim,
     Completed: complete,
     Failed: fail,
@@ -165,6 +164,8 @@ def advance(program: Program, run: Run, event: AnyEvent, around: Surroundings) -
     Raises: ConflictError, NotFoundError, InvalidInputError, ForbiddenError, RefusedError: the event does not fit;
     services/workflows/refusals.py. PayloadTooLargeError, RunTooLargeError: what it brings is too large.
     """
+    if isinstance(event, ChildEnded):
+        event = answer_of_child(event)
     if isinstance(event, StepEvent) and is_repeat(run, event):
         return run, ()
     _check_phase(run, event)
@@ -283,8 +284,6 @@ def _brought(event: AnyEvent) -> tuple[Any, ...]:
             return (event.result,)
         case Failed():
             return event.cause, event.data
-        case ChildEnded():
-            return event.output, event.cause
         case Signalled():
             return (event.payload,)
         case Heartbeat():

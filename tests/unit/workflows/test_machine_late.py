@@ -10,6 +10,7 @@ from services.workflows.events import (
     Completed,
     Failed,
     Heartbeat,
+    Leased,
     Paused,
     Reset,
     Resumed,
@@ -138,3 +139,14 @@ def test_an_error_that_tells_too_much_counts_without_what_it_tells() -> None:
     told = [one.failure.data for one in incidents(run.run) if one.failure is not None]
     assert (8, {LARGE, None}) == (len(told), set(told))
     assert run.run is advance(run.program, run.run, errors[7], Surroundings(now_ms=START_MS))[0]
+
+
+def test_a_worker_has_to_live_also_in_an_attempt_that_is_made_by_hand() -> None:
+    """Leases are counted anew in each: the first of this one is not taken for one that was overtaken before."""
+    run = flow("a: { task: q, heartbeat: 1m, retry: [], end: true }")
+    for lease in (1, 2):
+        run.send(Leased(path="a", worker="w", lease=lease))
+    run.fail("a").send(Retried(path="a"))
+    run.send(Leased(path="a", worker="w", lease=1))
+
+    assert [("a", "timeout.heartbeat")] == run.pass_ms(MINUTE_MS).incidents

@@ -1,121 +1,69 @@
 """Random programs and random histories: the machine does what a second interpreter does, is never stuck, and survives every crash.
 
 After each event the run is stored and loaded (tests/support/flow.py), so every history is also one of crashes at every commit.
+What the second interpreter (tests/support/flow_reference.py) does not take, the machine refuses, and is as it was.
 """
 
-import random
-from typing import Any
+from collections.abc import Callable
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from services.workflows.definition import define, problems_of
 from services.workflows.events import (
+    Accepted,
+    AnyEvent,
+    Assigned,
     Cancelled,
+    ChildEnded,
+    Claimed,
     Completed,
     Failed,
+    Heartbeat,
+    Leased,
     Paused,
+    Released,
     Reset,
     Resumed,
     Retried,
+    Signalled,
     Skipped,
+    StepEvent,
     Terminated,
     TimerDue,
 )
 from services.workflows.problems import Problems
+from services.workflows.program import Child
 from services.workflows.reading import Source
-from services.workflows.state import Run
+from services.workflows.refusals import ClaimedError
+from services.workflows.state import Activity, Run, Undo, waiting_signals
+from shared.errors import TenureError
 from tests.support.environment import PROVE
 from tests.support.flow import START_MS, Flow
-from tests.support.flow_reference import Message, Reference
+from tests.support.flow_author import ERRORS, SIGNALS, Author
+from tests.support.flow_parts import Message
+from tests.support.flow_reference import Reference
 
-ERRORS = ("boom", "bang", "task.lost")
-INNER = ("task", "task", "wait", "sleep", "parallel", "map")
-OUTER = (*INNER, "pass", "fail", "succeed", "choice")
-
-
-class Author:
-    """Writes valid definitions from one seed. No two spans are alike, so what is due first is never a tie."""
-
-    def __init__(self, seed: int) -> None:
-        self._dice = random.Random(seed)
-        self._spans = 0
-
-    def definition(self) -> dict[str, Any]:
-        """A whole definition."""
-        return {"workflow": "w", **self._block(OUTER, depth=0), "retry_default": []}
-
-    def _span(self) -> str:
-        self._spans += 1
-        return f"{1_000 + 2 ** min(self._spans, 24)}ms"
-
-    def _block(self, kinds: tuple[str, ...], depth: int) -> dict[str, Any]:
-        names = [f"s{number}" for number in range(self._dice.randint(1, 4 if depth == 0 else 2))]
-        steps = {}
-        for number, name in enumerate(names):
-            last = number + 1 == len(names)
-            steps[name] = self._step(kinds, names, None if last else names[number + 1], depth)
-        return {"start": "s0", "steps": steps}
-
-    def _step(self, kinds: tuple[str, ...], names: list[str], following: str | None, depth: int) -> dict[str, Any]:
-        kind = self._dice.choice([one for one in kinds if depth < 2 or one not in {"parallel", "map"}])
-        if kind in {"fail", "succeed", "choice"} and following is not None and kind != "choice":
-            kind = "pass"  # What stands behind an end could never be reached.
-        step: dict[str, Any] = {"next": following} if following else {"end": True}
-        if kind == "fail":
-            return {"fail": {"error": "bang"}, "compensate_all": self._dice.random() < 0.5}
-        if kind == "succeed":
-            return {"succeed": "done"}
-        if kind in {"pass", "choice"}:
-            step["pass"] = self._dice.randint(0, 5)
-        elif kind == "sleep":
-            step["sleep"] = self._span()
-        elif kind in {"task", "wait"}:
-            step[kind] = "q" if kind == "task" else {}
-        else:
-            self._fork(step, kind, depth)
-        if kind == "choice" and following is not None:
-            when = "{% $type($result) = 'number' and $result > 2 %}"
-            step |= {
-                "choice": [{"when": when, "next": self._dice.choice(names[names.index(following) :])}],
-                "default": step.pop("next"),
-            }
-        if kind in {"task", "wait", "parallel", "map"}:
-            self._handle(step, names)
-        if kind == "task" and depth == 0 and self._dice.random() < 0.6:
-            step["compensate"] = {"task": "u", "retry": []}
-        return step
-
-    def _fork(self, step: dict[str, Any], kind: str, depth: int) -> None:
-        if kind == "map":
-            items = list(range(self._dice.randint(1 if depth else 0, 3)))
-            step["map"] = {
-                "items": items,
-                "concurrency": self._dice.randint(0, 2),
-                "tolerate": self._dice.randint(0, 1),
-            }
-            step["each"] = self._block(INNER, depth + 1)
-            return
-        branches = {f"b{number}": self._block(INNER, depth + 1) for number in range(self._dice.randint(1, 3))}
-        join = self._dice.choice(["all", "any", {"count": self._dice.randint(1, len(branches))}])
-        others = self._dice.choice(["cancel_others", "wait_others"])
-        step["parallel"] = {"branches": branches, "join": join, "on_failure": others}
-
-    def _handle(self, step: dict[str, Any], names: list[str]) -> None:
-        if self._dice.random() < 0.4:
-            step["retry"] = [self._retrier(error) for error in self._dice.sample(ERRORS, self._dice.randint(1, 2))]
-        if self._dice.random() < 0.4:
-            errors = self._dice.choice([["boom"], ["bang", "task.lost"], ["*"]])
-            step["catch"] = [{"errors": errors, "next": self._dice.choice(names)}]
-            if self._dice.random() < 0.5:
-                step["catch"][0]["max_visits"] = 2
-        if self._dice.random() < 0.2:
-            step["on_exhausted"] = "fail"
-
-    def _retrier(self, error: str) -> dict[str, Any]:
-        attempts = self._dice.randint(0, 2)
-        return {"errors": [error], "interval": self._span(), "rate": 1, "attempts": attempts}
+PEOPLE = ("ann", "bob", "")
+VERBS: dict[str, Callable[[str], AnyEvent]] = {
+    "accept": lambda path: Accepted(path=path),
+    "assign": lambda path: Assigned(path=path, assign={"group": "ops"}),
+    "beat": lambda path: Heartbeat(path=path),
+    "cancel": lambda _: Cancelled(),
+    "claim": lambda path: Claimed(path=path, by=""),
+    "complete": lambda path: Completed(path=path),
+    "fail": lambda path: Failed(path=path, error="boom"),
+    "lease": lambda path: Leased(path=path, worker="w"),
+    "pause": lambda _: Paused(),
+    "reset": lambda _: Reset(step="s0"),
+    "resume": lambda _: Resumed(),
+    "retry": lambda path: Retried(path=path),
+    "signal": lambda _: Signalled(name="go"),
+    "skip": lambda path: Skipped(path=path),
+    "terminate": lambda _: Terminated(),
+}
 
 
 class Model(RuleBasedStateMachine):
@@ -123,50 +71,112 @@ class Model(RuleBasedStateMachine):
 
     flow: Flow
     reference: Reference
+    answers: list[StepEvent]
 
     @initialize(seed=st.integers(0, 2**32))
     def begin(self, seed: int) -> None:
         """Start both on a program of the seed."""
-        source = Source(Author(seed).definition(), Problems())
+        source = Source(Author(seed, START_MS).definition(), Problems())
         assert () == problems_of(source)
         self.flow = Flow(define(source))
         self.reference = Reference(self.flow.program, START_MS)
+        self.answers = []
 
     @precondition(lambda self: self.answerable)
-    @rule(data=st.data(), value=st.integers(0, 5))
-    def complete(self, data: st.DataObject, value: int) -> None:
-        """A task or a wait is answered well."""
+    @rule(data=st.data(), value=st.integers(0, 5), named=st.booleans())
+    def complete(self, data: st.DataObject, value: int, *, named: bool) -> None:
+        """A call, a wait or a compensation is answered well, by its name alone or by its serial."""
         path = data.draw(st.sampled_from(self.answerable))
-        self.flow.send(Completed(path=path, result=value))
+        serial = self.serial_of(path) if named else 0
+        if isinstance(self.reference.calls.get(path), Child):
+            self.answer(ChildEnded(path=path, serial=serial, status="succeeded", output=value))
+        else:
+            self.answer(Completed(path=path, serial=serial, result=value))
         self.reference.send(Message(path, "complete", value))
 
     @precondition(lambda self: self.answerable)
-    @rule(data=st.data(), error=st.sampled_from(ERRORS))
-    def fail(self, data: st.DataObject, error: str) -> None:
-        """A task or a wait is answered with an error."""
+    @rule(data=st.data(), error=st.sampled_from(ERRORS), named=st.booleans())
+    def fail(self, data: st.DataObject, error: str, *, named: bool) -> None:
+        """It is answered with an error; a child may have been cancelled."""
         path = data.draw(st.sampled_from(self.answerable))
-        self.flow.send(Failed(path=path, error=error))
+        serial = self.serial_of(path) if named else 0
+        if isinstance(self.reference.calls.get(path), Child):
+            status, error = ("cancelled", "") if error == "bang" else ("failed", error)
+            self.answer(ChildEnded(path=path, serial=serial, status=status, error=error))
+            error = error or "child.cancelled"
+        else:
+            self.answer(Failed(path=path, serial=serial, error=error))
         self.reference.send(Message(path, "fail", error))
 
+    @precondition(lambda self: self.fitting("accept"))
+    @rule(data=st.data())
+    def accept(self, data: st.DataObject) -> None:
+        """The other side will answer later."""
+        path = data.draw(st.sampled_from(self.fitting("accept")))
+        self.flow.send(Accepted(path=path))
+        self.reference.send(Message(path, "accept"))
+
+    @precondition(lambda self: self.fitting("lease"))
+    @rule(data=st.data(), verb=st.sampled_from(["lease", "beat", "release", "stale"]))
+    def work(self, data: st.DataObject, verb: str) -> None:
+        """A worker has the task, lives, or has it no more; word of a lease that was overtaken changes nothing."""
+        path = data.draw(st.sampled_from(self.fitting("lease")))
+        lease = self.reference.leases.get(path, 0)
+        match verb:
+            case "lease":
+                self.flow.send(Leased(path=path, worker="w", lease=lease + 1))
+            case "beat":
+                self.flow.send(Heartbeat(path=path, progress=1))
+            case "release":
+                self.flow.send(Released(path=path, lease=lease))
+            case _:
+                self.flow.send(Leased(path=path, worker="late", lease=lease - 1))
+                self.flow.send(Released(path=path, lease=lease - 1))
+                return
+        self.reference.send(Message(path, verb))
+
+    @precondition(lambda self: self.fitting("claim"))
+    @rule(data=st.data(), by=st.sampled_from(PEOPLE), give=st.booleans())
+    def claim(self, data: st.DataObject, by: str, *, give: bool) -> None:
+        """Somebody takes a wait, gives it back, or is given it."""
+        path = data.draw(st.sampled_from(self.fitting("claim")))
+        holder = self.reference.claims[path]
+        if give:
+            self.flow.send(Assigned(path=path, assign={"user": "carl"}))
+            self.reference.send(Message(path, "assign", ""))
+        elif by and holder not in {"", by}:
+            with pytest.raises(ClaimedError):
+                self.flow.send(Claimed(path=path, by=by))
+        else:
+            self.flow.send(Claimed(path=path, by=by))
+            self.reference.send(Message(path, "claim", by))
+
+    @precondition(lambda self: self.flow.run.phase == "open")
+    @rule(name=st.sampled_from(SIGNALS), value=st.integers(0, 5), ttl_ms=st.sampled_from([0, 5_000, 10_000_000]))
+    def signal(self, name: str, value: int, ttl_ms: int) -> None:
+        """A signal comes, early or late."""
+        self.flow.send(Signalled(name=name, payload=value, ttl_ms=ttl_ms))
+        self.reference.signal(name, value, ttl_ms)
+
     @precondition(lambda self: self.flow.run.alarm_ms is not None)
-    @rule()
-    def ring(self) -> None:
-        """Time passes up to the alarm."""
+    @rule(late_ms=st.sampled_from([0, 0, 0, 4_000, 100_000]))
+    def ring(self, late_ms: int) -> None:
+        """Time passes up to the alarm, or beyond it."""
         assert self.flow.run.alarm_ms is not None
-        undoing = self.reference.status == "undoing"  # Then it has no other timer than its timeout.
-        self.flow.now_ms = self.reference.now_ms = max(self.flow.now_ms, self.flow.run.alarm_ms)
+        self.flow.now_ms = max(self.flow.now_ms, self.flow.run.alarm_ms) + late_ms
+        self.reference.clock.now_ms = self.flow.now_ms
         self.flow.send(TimerDue())
         self.reference.ring()
-        self.reference.undo_stalled = undoing
 
     @precondition(lambda self: self.flow.run.paused)
     @rule(span_ms=st.integers(1, 20_000_000))
     def wait(self, span_ms: int) -> None:
         """Time passes while the run is paused."""
-        self.flow.now_ms = self.reference.now_ms = self.flow.now_ms + span_ms
+        self.flow.now_ms += span_ms
+        self.reference.clock.now_ms = self.flow.now_ms
         self.flow.send(TimerDue())
 
-    @precondition(lambda self: self.flow.run.phase == "open" and not self.flow.run.paused)
+    @precondition(lambda self: self.flow.run.phase != "ended" and not self.flow.run.paused)
     @rule()
     def pause(self) -> None:
         """No more steps begin."""
@@ -180,23 +190,23 @@ class Model(RuleBasedStateMachine):
         self.flow.send(Resumed())
         self.reference.resume()
 
-    @precondition(lambda self: self.stalled)
+    @precondition(lambda self: self.fitting("retry"))
     @rule(data=st.data())
     def retry(self, data: st.DataObject) -> None:
-        """A stalled step is tried again."""
-        path = data.draw(st.sampled_from(self.stalled))
+        """A step or a compensation that has stalled is tried again."""
+        path = data.draw(st.sampled_from(self.fitting("retry")))
         self.flow.send(Retried(path=path))
         self.reference.send(Message(path, "retry"))
 
-    @precondition(lambda self: self.reference.view)
+    @precondition(lambda self: self.fitting("skip"))
     @rule(data=st.data())
     def skip(self, data: st.DataObject) -> None:
-        """A step is said to be done."""
-        path = data.draw(st.sampled_from(sorted(self.reference.view)))
+        """A step is said to be done, or a compensation that has stalled to be needless."""
+        path = data.draw(st.sampled_from(self.fitting("skip")))
         self.flow.send(Skipped(path=path, result=9))
         self.reference.send(Message(path, "skip", 9))
 
-    @precondition(lambda self: self.flow.run.phase == "open" and self.flow.run.serial % 5 == 0)
+    @precondition(lambda self: self.reference.takes("cancel", "") and self.flow.run.serial % 5 == 0)
     @rule()
     def cancel(self) -> None:
         """The run is stopped and undone."""
@@ -211,55 +221,111 @@ class Model(RuleBasedStateMachine):
         self.reference.terminate()
 
     @precondition(lambda self: self.flow.run.phase != "undoing")
-    @rule(data=st.data())
-    def reset(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), keep=st.booleans())
+    def reset(self, data: st.DataObject, *, keep: bool) -> None:
         """The run goes on at a step of its own."""
         step = data.draw(st.sampled_from(sorted(self.flow.program.root.steps)))
-        self.flow.send(Reset(step=step))
-        self.reference.reset(step)
+        self.flow.send(Reset(step=step, keep_signals=keep))
+        self.reference.reset(step, keep_signals=keep)
 
-    @precondition(lambda self: self.flow.run.phase == "undoing")
-    @rule(how=st.sampled_from(["complete", "fail", "retry", "skip"]))
-    def undo(self, how: str) -> None:
-        """Something happens to the compensation under way, if it can."""
-        path, stalled = self.flow.run.undo[0].path, self.reference.undo_stalled
-        if self.flow.run.undo[0].phase == "recorded":
-            return  # The run is paused.
-        if how == "complete" and not stalled:
-            self.flow.complete(path)
-            self.reference.undone()
-        elif how == "fail" and not stalled:
-            self.flow.fail(path)
-            self.reference.undo_stalled = True
-        elif how == "retry" and stalled:
-            self.flow.send(Retried(path=path))
-            self.reference.undo_stalled = False
-        elif how == "skip" and stalled:
-            self.flow.send(Skipped(path=path))
-            self.reference.undone()
+    @rule(data=st.data(), verb=st.sampled_from(sorted(VERBS)))
+    def misfit(self, data: st.DataObject, verb: str) -> None:
+        """What does not fit is refused, and changes nothing."""
+        path = data.draw(st.sampled_from([*self.paths, "s0", "s1!undo", "nowhere"]))
+        if not self.reference.takes(verb, path):
+            self.refuses(VERBS[verb](path))
+
+    @precondition(lambda self: self.known)
+    @rule(data=st.data(), otherwise=st.booleans())
+    def answer_again(self, data: st.DataObject, *, otherwise: bool) -> None:
+        """An answer that was taken is known again, even after the end; another one in its place is refused."""
+        event = data.draw(st.sampled_from(self.known))
+        if otherwise:
+            self.refuses(Completed(path=event.path, serial=event.serial, result="other"))
+        else:
+            before = self.flow.run
+            self.flow.send(event)  # type: ignore[arg-type]  # All of them are events.
+            assert before == self.flow.run
+
+    @precondition(lambda self: self.paths)
+    @rule(data=st.data(), back=st.integers(1, 3))
+    def answer_late(self, data: st.DataObject, back: int) -> None:
+        """An answer to an attempt before, or to one that was never made, is refused; that of a reminder never is."""
+        path = data.draw(st.sampled_from(self.paths))
+        late = self.serial_of(path) - back
+        if late not in self.flow.run.reminders:
+            self.refuses(Completed(path=path, serial=late if late > 0 else self.flow.run.serial + 1, result="late"))
 
     @invariant()
     def agree(self) -> None:
-        """Status, steps under way with keys and attempts, what is to be undone, and the end are the same."""
+        """Status, steps under way with keys and attempts, what is due, what is to be undone, and the end are the same."""
         run, reference = self.flow.run, self.reference
         assert reference.status == self.flow.status
         assert reference.view == _view(run)
-        assert sorted(reference.undo) == sorted(undo.key for undo in run.undo)
+        assert (reference.past_pivot, reference.generation) == (run.past_pivot, run.generation)
+        assert (None if reference.paused else reference.clock.next_ms) == run.alarm_ms
+        undoing = reference.undoing
+        assert sorted(undoing.recorded) == sorted(undo.key for undo in run.undo)
         if reference.status == "undoing":
-            assert reference.undoing == run.undo[0].key
-            assert reference.undo_stalled == (run.undo[0].phase == "stalled")
+            assert (undoing.key, undoing.path, undoing.phase) == (run.undo[0].key, run.undo[0].path, run.undo[0].phase)
         if reference.status in {"succeeded", "failed"}:
             assert (reference.output, reference.error) == (self.flow.output, self.flow.error)
+        assert [one.name for one in reference.signals()] == [one.name for one in waiting_signals(run, self.flow.now_ms)]
+        assert reference.claims == _claims(run)
+        assert reference.reminded == sum(line.startswith("reminder.sent ") for line in self.flow.history)
+        assert self.sent == [path for path in self.flow.outstanding if not path.endswith("!remind")]
+
+    @property
+    def sent(self) -> list[str]:
+        """The paths of what has been sent or is shown, as the reference has it."""
+        paths = [path for path, (_, phase, _) in self.reference.view.items() if phase in {"called", "waiting"}]
+        undoing = self.reference.undoing
+        return sorted([*paths, *([undoing.path] if undoing.phase == "called" else [])])
+
+    @property
+    def paths(self) -> list[str]:
+        """Of what is under way: steps, or a compensation."""
+        if self.reference.status == "undoing":
+            return [self.reference.undoing.path] if self.reference.undoing.phase != "recorded" else []
+        return sorted(self.reference.view)
 
     @property
     def answerable(self) -> list[str]:
-        """The tasks and waits that are out."""
-        return sorted(path for path, (_, phase, _) in self.reference.view.items() if phase in {"called", "waiting"})
+        """What is out and can be answered."""
+        return self.fitting("complete")
+
+    def fitting(self, verb: str) -> list[str]:
+        """The paths where this can happen now."""
+        return [path for path in self.paths if self.reference.takes(verb, path)]
 
     @property
-    def stalled(self) -> list[str]:
-        """The steps that wait for help."""
-        return sorted(path for path, (_, phase, _) in self.reference.view.items() if phase == "stalled")
+    def known(self) -> list[StepEvent]:
+        """Answers that were taken and are still remembered: those of the last serials that were settled."""
+        settled = {one.serial for one in self.flow.run.settled}
+        return [event for event in self.answers if event.serial in settled]
+
+    def activity_at(self, path: str) -> Activity | None:
+        """The step of that path; None where it is a compensation."""
+        scope = self.flow.run.scopes.get(path.rpartition("/")[0])
+        return scope.activity if scope is not None and not path.endswith("!undo") else None
+
+    def serial_of(self, path: str) -> int:
+        """Of the attempt that is under way there."""
+        activity: Activity | Undo = self.activity_at(path) or self.flow.run.undo[0]
+        return activity.serial
+
+    def answer(self, event: Completed | Failed | ChildEnded) -> None:
+        """Send an answer, and remember it where it says which attempt it is of."""
+        self.flow.send(event)
+        if event.serial:
+            self.answers.append(event)
+
+    def refuses(self, event: AnyEvent) -> None:
+        """The event is refused, and the run is as it was."""
+        before = self.flow.run
+        with pytest.raises(TenureError):
+            self.flow.send(event)
+        assert before == self.flow.run
 
 
 def _view(run: Run) -> dict[str, tuple[str, str, int]]:
@@ -267,5 +333,10 @@ def _view(run: Run) -> dict[str, tuple[str, str, int]]:
     return {one.path: (one.key, one.phase, one.attempt) for one in activities}
 
 
+def _claims(run: Run) -> dict[str, str]:
+    activities = [scope.activity for scope in run.scopes.values() if scope.activity]
+    return {one.path: one.claimed_by for one in activities if one.phase == "waiting"}
+
+
 TestModel = Model.TestCase
-TestModel.settings = settings(max_examples=5_000 if PROVE else 150, stateful_step_count=40, deadline=None)
+TestModel.settings = settings(max_examples=5_000 if PROVE else 120, stateful_step_count=40, deadline=None)
