@@ -18,7 +18,7 @@ Manifest = dict[str, Any]
 
 _KUBERNETES_OLDEST = "1.30"
 _KUBERNETES_NEWEST = "1.37"
-_CUSTOM_KINDS = {"ServiceMonitor"}
+_CUSTOM_KINDS = {"ServiceMonitor", "PrometheusRule"}
 _LINT_INFO = 1
 _EVERY_ADDRESS = str(IPv4Address(0))
 
