@@ -3,7 +3,7 @@
 Start order: lock file, store checks, documents, leases, listeners. Stop order, on SIGTERM or Ctrl-C:
 
   1. not ready (load balancers look elsewhere), new calls still answered until the listener closes
-  2. sockets: what waits is sent, clients are told to connect again (1012), objects hear of it (5 s)
+  2. sockets: what waits is sent, clients are told to connect again (1012), objects hear of it; streams end (5 s)
   3. public listener: no new connections, requests under way are answered
   4. objects: running turns end (5 s), everything is stored
   5. leases released, so that a successor need not wait

@@ -46,8 +46,9 @@ async def put_policy(
 async def revoke_everything(credential: Caller, front: TheFront) -> Cutoff:
     """End every session of the tenant. Once this is answered no token counts that was issued before it.
 
-    Principals that somebody listens to, by a feed or a socket, tell of it within a second (`session.revoked`, reason
-    `tenant`); others when a token of theirs comes, a session begins or is ended, or one would have ended by itself.
+    Principals that somebody listens to, by a feed or a socket, tell of it at once, thousands of them a second
+    (`session.revoked`, reason `tenant`); others when a token of theirs comes, a session begins or is ended, or one
+    would have ended by itself.
     """
     return Cutoff(not_before_ms=await front.end_everything(credential.tenant))
 
