@@ -158,25 +158,25 @@ PARALLEL = """
 REMINDED = "remind: { every: 1h, max: 2, do: { http: { POST: 'https://example.com' } } }, "
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "path"),
-    [
-        ("  a: { task: t, end: true }", "  b: { task: t, end: true }", "a"),
-        ("  a: { task: t, end: true }", "  a: { sleep: 1h, end: true }", "a"),
-        ("  a: { task: t, end: true }", "  a: { object: { type: k, id: x, call: m }, end: true }", "a"),
-        ("  a: { wait: { outcomes: [yes] }, end: true }", "  a: { wait: { outcomes: [no] }, end: true }", "a"),
-        ("  a: { wait: { signal: go }, end: true }", "  a: { wait: { signal: gone }, end: true }", "a"),
-        (f"  a: {{ wait: {{ title: x }}, {REMINDED} end: true }}", "  a: { wait: { title: x }, end: true }", "a"),
-        (
-            "  a: { wait: { title: x }, escalate: [ { after: 1h, assign: { user: u } } ], end: true }",
-            "  a: { wait: { title: x }, end: true }",
-            "a",
-        ),
-        (PARALLEL, PARALLEL.replace("y:", "z:"), "a"),
-        (PARALLEL, PARALLEL.replace("parallel: {", "parallel: { join: any,"), "a"),
-        (PARALLEL, PARALLEL.replace("x: { start: s, steps: { s:", "x: { start: q, steps: { q:"), "a/x/s"),
-    ],
-)
+REFUSED = [
+    ("  a: { task: t, end: true }", "  b: { task: t, end: true }", "a"),
+    ("  a: { task: t, end: true }", "  a: { sleep: 1h, end: true }", "a"),
+    ("  a: { task: t, end: true }", "  a: { object: { type: k, id: x, call: m }, end: true }", "a"),
+    ("  a: { wait: { outcomes: [yes] }, end: true }", "  a: { wait: { outcomes: [no] }, end: true }", "a"),
+    ("  a: { wait: { signal: go }, end: true }", "  a: { wait: { signal: gone }, end: true }", "a"),
+    (f"  a: {{ wait: {{ title: x }}, {REMINDED} end: true }}", "  a: { wait: { title: x }, end: true }", "a"),
+    (
+        "  a: { wait: { title: x }, escalate: [ { after: 1h, assign: { user: u } } ], end: true }",
+        "  a: { wait: { title: x }, end: true }",
+        "a",
+    ),
+    (PARALLEL, PARALLEL.replace("y:", "z:"), "a"),
+    (PARALLEL, PARALLEL.replace("parallel: {", "parallel: { join: any,"), "a"),
+    (PARALLEL, PARALLEL.replace("x: { start: s, steps: { s:", "x: { start: q, steps: { q:"), "a/x/s"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "path"), REFUSED)
 def test_what_cannot_go_on_is_refused(old: str, new: str, path: str) -> None:
     """With the step that it is about; the run is as it was, and can be moved by a map."""
     run = flow(old)
