@@ -13,7 +13,7 @@ from services.workflows.intents import Intent, Record
 from services.workflows.program import Json
 from services.workflows.state import Run, decode
 from shared.objects.errors import TooLargeError
-from shared.objects.journal import Journal
+from shared.objects.journal import Journal, JournalEntry
 from shared.objects.state import ObjectState
 
 _PIECE = "run:"
@@ -77,6 +77,18 @@ def tell(journal: Journal, effects: Iterable[Intent], *, at_ms: int) -> None:
     lines = _fitting([_line(effect) for effect in effects if isinstance(effect, Record)])
     for entry in _entries(lines):
         _append(journal, Happened(at_ms=at_ms, lines=entry))
+
+
+async def read_back(journal: Journal, before: int, limit: int) -> list[JournalEntry]:
+    """Entries before a position (0: all), newest first, so many at most; none only where there are none."""
+    end = before or journal.last + 1
+    while end > journal.first:
+        begin = max(journal.first, end - limit)
+        found = await journal.read(begin - 1, end - begin, type_=Happened)
+        if found := [entry for entry in found if entry.position < end]:
+            return found[::-1]
+        end = begin
+    return []
 
 
 def shortened(data: Json, bytes_max: int) -> bytes:

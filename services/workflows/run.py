@@ -41,7 +41,7 @@ from services.workflows.events import (
 from services.workflows.forgetting import FORGET
 from services.workflows.handing import Handed, freed, hand
 from services.workflows.installation import Installation
-from services.workflows.keeping import Happened
+from services.workflows.keeping import Happened, read_back
 from services.workflows.liveness import incidents, stuck
 from services.workflows.machine import Transition, advance, check_payload, migrate
 from services.workflows.records import HEAD, Kept
@@ -336,6 +336,16 @@ class WorkflowRun(RunTurns):
         """
         self._known()
         return await self.journal.read(after, limit, type_=Happened)
+
+    @readonly
+    async def history_back(self, before: int, limit: int) -> list[JournalEntry]:
+        """What happened, newest first: entries before the position `before`, 0 for all.
+
+        Raises:
+            NotFoundError: there is no such run.
+        """
+        self._known()
+        return await read_back(self.journal, before, limit)
 
     def purge(self) -> None:
         """Forget the run. It must have ended.

@@ -303,7 +303,7 @@ class HistoryLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class HistoryPage(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened, oldest first. With a `next_cursor` there may be more."""
+    """What happened, in the order that was asked for. With a `next_cursor` there may be more."""
 
     lines: list[HistoryLine]
     next_cursor: int | None

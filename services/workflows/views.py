@@ -1,6 +1,6 @@
 """Runs as the API shows them, made of what the run object answers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -68,11 +68,17 @@ def summary_view(found: Found, summary: Summary) -> RunSummary:
     )
 
 
-def history_page(entries: Iterable[JournalEntry], limit: int) -> HistoryPage:
+def history_page(entries: Sequence[JournalEntry], limit: int) -> HistoryPage:
     """Entries of the journal, each of which has the lines of one turn."""
-    entries = list(entries)
     lines = [line for entry in entries for line in _lines(entry.value)]
     return HistoryPage(lines=lines, next_cursor=entries[-1].position if len(entries) == limit else None)
+
+
+def history_page_back(entries: Sequence[JournalEntry]) -> HistoryPage:
+    """The same of entries that come newest first."""
+    lines = [line for entry in entries for line in reversed(list(_lines(entry.value)))]
+    more = bool(entries) and entries[-1].position > 1
+    return HistoryPage(lines=lines, next_cursor=entries[-1].position if more else None)
 
 
 def incident_views(look: Look) -> list[IncidentView]:

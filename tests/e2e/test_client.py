@@ -165,6 +165,7 @@ def test_a_run_is_steered(service: Launched) -> None:
             assert "running" == await workflows.retry("c", "b")
             assert "succeeded" == await workflows.complete("c", "b", 7)
             events = [line["event"] async for line in workflows.history("c")]
+            assert events[::-1] == [line["event"] async for line in workflows.history("c", newest_first=True)]
             assert ("run.started", "run.succeeded", 1) == (events[0], events[-1], events.count("run.migrated"))
             with pytest.raises(ApiError):
                 await workflows.purge((await workflows.start("ask", run_id="open")).id)

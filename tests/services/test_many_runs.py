@@ -67,6 +67,24 @@ def test_a_run_can_be_started_anew() -> None:
     served(scenario)
 
 
+def test_a_run_is_started_anew_once_for_each_key() -> None:
+    """Under an id that the key makes, or that is given; another body under the key is refused."""
+
+    async def scenario(service: Workflows) -> None:
+        run_id = await service.started("refund", ORDER)
+        headers = [("idempotency-key", "k")]
+        made = [(await service.tell(run_id, "restart", {}, headers=headers)).json()["id"] for _ in range(2)]
+        named = [await service.tell(run_id, "restart", {"id": "again"}, headers=headers) for _ in range(2)]
+        assert [(201, "again")] * 2 == [(answer.status, answer.json()["id"]) for answer in named]
+        other = await service.tell(run_id, "restart", {"id": "again", "version": 1}, headers=headers)
+        assert (422, "idempotency_key_reused") == code(other)
+        listed = (await service.ask("GET", "/v1/runs")).json()["runs"]
+        assert {run_id, made[0], "again"} == {one["id"] for one in listed}
+        assert made[0] == made[1]
+
+    served(scenario)
+
+
 def test_all_stalled_steps_of_a_run_are_tried_again() -> None:
     """At once; where none has stalled that is 409."""
     text = """
@@ -87,7 +105,9 @@ steps:
         await service.settle()
         for name in ("x", "y"):
             await service.ask("POST", f"/v1/objects/shelf/{name}/put_back", {"count": 5})
-        assert (202, "running") == ((told := await service.tell(run_id, "retry")).status, told.json()["status"])
+        for _ in range(2):
+            told = await service.tell(run_id, "retry", headers=[("idempotency-key", "k")])
+            assert (202, "running") == (told.status, told.json()["status"])
         await service.settle()
         assert {"a": 4, "b": 4} == (await service.run(run_id))["end"]["output"]
         assert (409, "step.not_waiting") == code(await service.tell(run_id, "retry"))

@@ -70,6 +70,11 @@ def test_history_comes_in_pages() -> None:
         events = [line["event"] for page in (first, rest) for line in page["lines"]]
         assert ["run.started", "step.entered", "run.paused", "run.resumed"] == events
         assert rest["next_cursor"] is None
+        last = (await service.ask("GET", f"/v1/runs/{run_id}/history?reverse=true&limit=2")).json()
+        back = f"/v1/runs/{run_id}/history?reverse=true&after={last['next_cursor']}"
+        before = (await service.ask("GET", back)).json()
+        assert events[::-1] == [line["event"] for page in (last, before) for line in page["lines"]]
+        assert before["next_cursor"] is None
 
     served(scenario)
 

@@ -206,11 +206,11 @@ class Workflows(Client):
         counts: dict[str, int] = told["counts"]
         return counts
 
-    async def history(self, run_id: str) -> AsyncIterator[dict[str, Any]]:
-        """What has happened, oldest first: `at_ms`, `event`, and maybe `step` and `data`."""
-        after = 0
+    async def history(self, run_id: str, *, newest_first: bool = False) -> AsyncIterator[dict[str, Any]]:
+        """What has happened, each with `at_ms`, `event`, and maybe `step` and `data`."""
+        after, order = 0, "&reverse=true" if newest_first else ""
         while True:
-            page = await self._transport.call("GET", f"{_path(run_id)}/history?after={after}")
+            page = await self._transport.call("GET", f"{_path(run_id)}/history?after={after}{order}")
             for line in page["lines"]:
                 yield line
             if page["next_cursor"] is None:

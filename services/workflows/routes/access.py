@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from functools import partial
+from hashlib import blake2b
 from typing import Any, TypeAlias
 
 from litestar import post
@@ -118,6 +119,11 @@ def kept_of(book: DefinitionBook, tenant: str, name: str, version: int) -> Kept:
     """
     definition = book.definition(tenant, name, version)
     return Kept(text=definition.text, version=definition.version)
+
+
+def made_of_key(tenant: str, key: str) -> str:
+    """What stands in an id for an idempotency key of the tenant: the same for the same."""
+    return blake2b(f"{tenant}\0{key}".encode(), digest_size=16).hexdigest()
 
 
 def seen_seq(request: AnyRequest) -> int | None:

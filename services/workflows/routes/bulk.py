@@ -2,7 +2,6 @@
 
 import re
 import secrets
-from hashlib import blake2b
 
 from litestar import Response, get, post
 from litestar.di import NamedDependency
@@ -14,7 +13,7 @@ from services.workflows.listing import Asked
 from services.workflows.operation import LISTED, RUNNING, Operation, OperationLook, next_cursor
 from services.workflows.operation_schemas import ChangeRuns, OperationList, OperationView
 from services.workflows.refusals import RunExistsError, TooManyOperationsError, WrongAnswerError
-from services.workflows.routes.access import ADMIN, READ, SIGNAL_PROBLEMS, WRITE, TheRuns, kept_of
+from services.workflows.routes.access import ADMIN, READ, SIGNAL_PROBLEMS, WRITE, TheRuns, kept_of, made_of_key
 from services.workflows.run import WorkflowRun
 from services.workflows.schemas import RunsChanged, SignalRuns
 from services.workflows.signalling import signal_runs
@@ -140,7 +139,7 @@ def _check(order: ChangeRuns, tenant: str) -> None:
 def _id_of(request: AnyRequest, tenant: str) -> str:
     """The id of the operation: the same for the same `Idempotency-Key`, else a random one."""
     key = idempotency_key(request)
-    return secrets.token_hex(16) if key is None else blake2b(f"{tenant}\0{key}".encode(), digest_size=16).hexdigest()
+    return secrets.token_hex(16) if key is None else made_of_key(tenant, key)
 
 
 def _address(credential: Caller, operation_id: str) -> Address:

@@ -20,13 +20,24 @@ from services.workflows.refusals import (
     UnmappableStepError,
     WrongAnswerError,
 )
-from services.workflows.routes.access import ADMIN, EVENT_PROBLEMS, WRITE, TheRun, TheRuns, change, kept_of, seen_seq
+from services.workflows.routes.access import (
+    ADMIN,
+    EVENT_PROBLEMS,
+    WRITE,
+    TheRun,
+    TheRuns,
+    change,
+    kept_of,
+    made_of_key,
+    seen_seq,
+)
 from services.workflows.run import WorkflowRun
 from services.workflows.schemas import Because, MigrateRun, ResetRun, RestartRun, RunChanged
 from services.workflows.standing import Look
 from shared.http.auth import require
-from shared.http.calls import AnyRequest
+from shared.http.calls import AnyRequest, call_for, idempotency_key
 from shared.objects.address import Address
+from shared.objects.once import KeyedRequest
 
 _RUN = "/v1/runs/{run_id:str}"
 
@@ -83,11 +94,12 @@ async def resume_run(run: TheRun, runs: TheRuns, request: AnyRequest) -> RunChan
     problems=(*EVENT_PROBLEMS, NotWaitingError),
     durable=True,
     of_object=True,
+    repeatable=True,
     tags=["runs"],
 )
 async def retry_run(run: TheRun, runs: TheRuns, request: AnyRequest) -> RunChanged:
     """Try every step of a run that has stalled again: the same visits with the same keys, and with fresh retries."""
-    return RunChanged(id=run.name, status=await runs.call(request, run, WorkflowRun.retry_all))
+    return RunChanged(id=run.name, status=await runs.call_once(request, run, WorkflowRun.retry_all))
 
 
 @post(
@@ -97,19 +109,26 @@ async def retry_run(run: TheRun, runs: TheRuns, request: AnyRequest) -> RunChang
     problems=(*EVENT_PROBLEMS, RunExistsError, UnknownDefinitionError, WrongAnswerError),
     durable=True,
     of_object=True,
+    repeatable=True,
     tags=["runs"],
 )
 async def restart_run(
     run: TheRun, runs: TheRuns, book: NamedDependency[DefinitionBook], data: JSONBody[RestartRun], request: AnyRequest
 ) -> Response[RunChanged]:
-    """Start a new run with the definition, input and attributes of this one, which stays as it is."""
+    """Start a new run with the definition, input and attributes of this one, which stays as it is.
+
+    With an `Idempotency-Key` and no id the id is made of the key, so a repeat is answered with the same run.
+    """
     look: Look = await runs.call(request, run, WorkflowRun.look, 0)
     kept: Kept = await runs.call(request, run, WorkflowRun.text)
     if data.version is not None:
         kept = kept_of(book, run.tenant, look.run.definition, data.version)
     beginning = Beginning(text=kept.text, version=kept.version, input=look.run.input, attributes=look.attributes)
-    fresh = Address(run.kind, run.tenant, data.id or f"{look.run.definition}-{secrets.token_hex(8)}")
-    if not await runs.call(request, fresh, WorkflowRun.start, beginning):
+    key = idempotency_key(request)
+    made = secrets.token_hex(8) if key is None else made_of_key(run.tenant, key)
+    fresh = Address(run.kind, run.tenant, data.id or f"{look.run.definition}-{made}")
+    once = None if key is None else KeyedRequest(key, WorkflowRun.start, (run.name, data))
+    if not await call_for(request, runs.host, fresh, WorkflowRun.start, beginning, once=once):
         raise RunExistsError(fresh.name)
     begun: Look = await runs.call(request, fresh, WorkflowRun.look, 0)
     changed = RunChanged(id=fresh.name, status=begun.status)

@@ -1,7 +1,6 @@
 """One run: start it, look at it, what happened to it, forget it."""
 
 import secrets
-from hashlib import blake2b
 from typing import Annotated
 
 from litestar import Response, delete, get, post
@@ -20,11 +19,11 @@ from services.workflows.refusals import (
     RunTooLargeError,
     WrongAnswerError,
 )
-from services.workflows.routes.access import ADMIN, READ, WRITE, Runs, TheRun, TheRuns, preferred_wait_s
+from services.workflows.routes.access import ADMIN, READ, WRITE, Runs, TheRun, TheRuns, made_of_key, preferred_wait_s
 from services.workflows.run import WorkflowRun
 from services.workflows.schemas import HistoryPage, RunView, StartRun
 from services.workflows.standing import Look
-from services.workflows.views import history_page, run_view
+from services.workflows.views import history_page, history_page_back, run_view
 from shared.errors import ConflictError
 from shared.http.auth import Caller, require
 from shared.http.calls import KEYED_PROBLEMS, AnyRequest, call_for, idempotency_key
@@ -38,6 +37,8 @@ Wait = Annotated[
     int, QueryParameter(ge=0, le=WAIT_S_MAX, description="Seconds to wait for the end, or for news after `since`.")
 ]
 Since = Annotated[int | None, QueryParameter(ge=0, description="A `seq`: wait for the next change after it.")]
+Place = Annotated[int | None, QueryParameter(ge=0, description="`next_cursor` of the page before.")]
+Reverse = Annotated[bool, QueryParameter(description="Newest first.")]
 _STARTED = {
     200: ResponseSpec(data_container=RunView, description="It was started before.", generate_examples=False),
 }
@@ -116,9 +117,17 @@ async def get_run(
     tags=["runs"],
 )
 async def get_history(
-    run: TheRun, runs: TheRuns, request: AnyRequest, after: Since = None, limit: PageLimit = 100
+    *,
+    run: TheRun,
+    runs: TheRuns,
+    request: AnyRequest,
+    after: Place = None,
+    limit: PageLimit = 100,
+    reverse: Reverse = False,
 ) -> HistoryPage:
-    """What has happened, oldest first, from behind the `next_cursor` of the page before. A limit counts turns."""
+    """What has happened, oldest first or newest first. A limit counts turns."""
+    if reverse:
+        return history_page_back(await runs.call(request, run, WorkflowRun.history_back, after or 0, limit))
     return history_page(await runs.call(request, run, WorkflowRun.history, after or 0, limit), limit)
 
 
@@ -175,8 +184,7 @@ def _run_id(request: AnyRequest, runs: TheRuns, tenant: str, definition: Definit
     key = idempotency_key(request)
     if key is None:
         return f"{definition.name}-{secrets.token_hex(8)}"
-    digest = blake2b(f"{tenant}\0{key}".encode(), digest_size=16).hexdigest()
-    return f"{definition.name}-{digest}"
+    return f"{definition.name}-{made_of_key(tenant, key)}"
 
 
 def _tag(look: Look) -> str:
