@@ -182,7 +182,7 @@ assert TRANSACTION_PREPARE_MS + LEASE_TTL_MS + TRANSACTION_TELL_MS < TRANSACTION
 
 # Memory. Idle objects leave after this time, clean ones only.
 OBJECT_IDLE_MS = 60_000
-RESIDENT_OBJECTS = 200_000  # With no more than these a node has room: 230 MB of limiter subjects.
+RESIDENT_OBJECTS = 200_000  # With no more than these a node has room: 200 MB of limiter subjects.
 PASSIVATION_SCAN_OBJECTS = 20_000  # Objects looked at in one tick of two seconds,
 PASSIVATION_SLICE_OBJECTS = 500  # and before others have their turns: a millisecond or two.
 SWEEP_OBJECTS = 256  # Expired objects deleted in one flight.

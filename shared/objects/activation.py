@@ -207,7 +207,6 @@ class Activation:
         "kind",
         "lazy",
         "mailbox",
-        "object_id",
         "outgoing",
         "parked",
         "phase",
@@ -215,7 +214,6 @@ class Activation:
         "sender",
         "shard",
         "state",
-        "touched",
         "turns",
         "urgent",
         "written",
@@ -224,11 +222,10 @@ class Activation:
     instance: DurableObject
     state: ObjectState | NativeState
 
-    def __init__(self, host: "Host", kind: Kind, address: Address, object_id: bytes, shard: "Shard") -> None:
+    def __init__(self, host: "Host", kind: Kind, address: Address, shard: "Shard") -> None:
         self.host = host
         self.kind = kind
         self.address = address
-        self.object_id = object_id
         self.shard = shard
         self.phase = Phase.LOADING
         self.idle = False  # Active, no turn running, nothing waiting: the fast way in is open.
@@ -244,9 +241,13 @@ class Activation:
         self.urgent = False  # The committer will take it with the next flight,
         self.lazy = False  # or with a wave of checkpoints.
         self.dirty = False  # Native state changed; `on_checkpoint` is due.
-        self.touched = True
         self.turns = 0  # That have begun.
-        self.idle_since_ms = 0
+        self.idle_since_ms = 0  # 0: it has been touched since that was looked at.
+
+    @property
+    def object_id(self) -> bytes:
+        """The encoded address: made when it is asked for, for it would be 64 bytes of every object in memory."""
+        return self.address.encode()
 
     @property
     def unstorable(self) -> bool:

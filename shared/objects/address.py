@@ -4,6 +4,7 @@ The encoding is stored and hashed: it must never change for the life of a store.
 first, so any character is legal in a name and no two addresses share an encoding.
 """
 
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -27,10 +28,8 @@ class Address(NamedTuple):
         Raises:
             InvalidInputError: a part is empty, too long in UTF-8, or not encodable.
         """
-        kind = _part("kind", self.kind, KIND_BYTES_MAX)
-        tenant = _part("tenant", self.tenant, TENANT_BYTES_MAX)
         name = _part("name", self.name, NAME_BYTES_MAX)
-        return b"%c%b%c%b%b%b" % (len(kind), kind, len(tenant), tenant, len(name).to_bytes(2, "big"), name)
+        return b"%b%b%b" % (_start(self.kind, self.tenant), len(name).to_bytes(2, "big"), name)
 
     @classmethod
     def decode(cls, encoded: bytes) -> "Address":
@@ -53,6 +52,13 @@ def split_address(encoded: bytes) -> tuple[Address, int]:
 def shard_of(encoded: bytes, shards: int) -> int:
     """The shard of an encoded address: the same in every process and for ever."""
     return int.from_bytes(blake2b(encoded, digest_size=8).digest(), "big") % shards
+
+
+@lru_cache(maxsize=1_024)
+def _start(kind: str, tenant: str) -> bytes:
+    kind_part = _part("kind", kind, KIND_BYTES_MAX)
+    tenant_part = _part("tenant", tenant, TENANT_BYTES_MAX)
+    return b"%c%b%c%b" % (len(kind_part), kind_part, len(tenant_part), tenant_part)
 
 
 def _part(what: str, text: str, bytes_max: int) -> bytes:

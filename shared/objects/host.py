@@ -134,7 +134,7 @@ class Host:
             return NOT_NOW
         if 0 < activation.state.expire_at_ms <= self.store_clock.upper_at_ms(now_ms) and self._expired(activation):
             return NOT_NOW
-        activation.touched = True
+        activation.idle_since_ms = 0
         return self._turns.run_plain(activation, method, args)
 
     def read_now(self, address: Address, method: Callable[..., Any], *args: Any) -> Any:
@@ -151,7 +151,7 @@ class Host:
             return NOT_NOW
         if 0 < activation.state.expire_at_ms <= self.store_clock.upper_at_ms(now_ms) and self._expired(activation):
             return NOT_NOW
-        activation.touched = True
+        activation.idle_since_ms = 0
         return self._turns.run_plain(activation, method, args)
 
     async def call(
@@ -299,7 +299,7 @@ class Host:
         if shard.in_doubt:
             self.admission.check_doubt(address.kind, shard)
         self.begin_anew_if_expired(activation)
-        activation.touched = True
+        activation.idle_since_ms = 0
         if activation.mailbox is None:
             activation.mailbox = Mailbox(self.backlog)
         try:
@@ -319,7 +319,7 @@ class Host:
         if not shard.open:
             raise UnavailableError("This node does not own the object at the moment")
         self.quarantines.check(address)
-        activation = Activation(self, kind, address, object_id, shard)
+        activation = Activation(self, kind, address, shard)
         self.residents.add(activation, call.trace)
         return activation
 

@@ -10,6 +10,8 @@ import struct
 from collections.abc import Mapping
 from typing import ClassVar
 
+import msgspec
+
 from shared import bounds
 from shared.objects.changes import check_moment, check_size
 from shared.storage.codec import FORMAT, AlarmRecord, UnknownFormatError
@@ -19,10 +21,14 @@ _HEADER = struct.Struct("<BHQ")  # Format, schema, expiry in ms (0: never).
 _SCHEMA = 1
 
 
-class NativeState:
+class NativeState(msgspec.Struct, gc=False, eq=False):
     """What the host asks of a state, for kinds that are `native`. See `ObjectState`."""
 
-    __slots__ = ("_existed", "_pending", "_stored", "expire_at_ms")
+    _stored: bytes = b""  # Until `on_activate` has seen it.
+    expire_at_ms: int = 0
+    """When the object becomes absent, 0 for never."""
+    _pending: bytes | None = None
+    _existed: bool = False
 
     alarm_records: ClassVar[Mapping[str, AlarmRecord]] = {}
     alarm_serial: ClassVar[int] = 0
@@ -33,12 +39,8 @@ class NativeState:
     overlay_gates: ClassVar[bool] = False
     stays: ClassVar[bool] = False
 
-    def __init__(self, stored: bytes = b"", expire_at_ms: int = 0) -> None:
-        self._stored = stored  # Until `on_activate` has seen it.
-        self._existed = bool(stored)
-        self.expire_at_ms = expire_at_ms
-        """When the object becomes absent, 0 for never."""
-        self._pending: bytes | None = None
+    def __post_init__(self) -> None:
+        self._existed = bool(self._stored)
 
     @classmethod
     def load(cls, fields: Mapping[bytes, bytes], *, now_ms: int) -> "NativeState":

@@ -130,8 +130,8 @@ class Residents:
             activation = self._hand.popleft()
             if activation.phase is Phase.CLOSED:
                 continue
-            if activation.touched:
-                activation.touched, activation.idle_since_ms = False, now_ms
+            if not activation.idle_since_ms:
+                activation.idle_since_ms = now_ms
             elif self._rested(activation, now_ms) and self._stored(activation):
                 self._passivate(activation)
                 continue
@@ -178,9 +178,7 @@ class Residents:
         if not mailbox:
             return
         if activation.shard.open:
-            successor = Activation(
-                self._host, activation.kind, activation.address, activation.object_id, activation.shard
-            )
+            successor = Activation(self._host, activation.kind, activation.address, activation.shard)
             successor.mailbox = mailbox
             self.add(successor, mailbox.trace)
         else:
@@ -233,7 +231,7 @@ class Residents:
     def _keep_soft(self, activation: Activation) -> None:
         """Its soft writes found no room: they are tried again, but an object that nobody needs goes without them."""
         now_ms = self._host.store_clock.monotonic_ms()
-        if activation.clean and not (activation.parked or activation.touched) and self._rested(activation, now_ms):
+        if activation.clean and activation.idle_since_ms and not activation.parked and self._rested(activation, now_ms):
             self._passivate(activation)
         else:
             self._host.committer.soft.mark(activation)
