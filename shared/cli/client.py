@@ -169,7 +169,7 @@ def _endpoint(url: str | None, own: Endpoint) -> Endpoint:
     except ValueError:
         host, port, parts = None, None, urlsplit("")
     if parts.scheme != "http" or not host or parts.path not in ("", "/"):
-        raise ConfigurationError(f"--api is {url!r}, but must be an address as http://127.0.0.1:7102.")
+        raise ConfigurationError(f"--api is {url!r}, but must be an address as {own.url}.")
     return Endpoint(host, port or 80)
 
 

@@ -137,7 +137,8 @@ def check_media_type(fields: dict[bytes, bytes], *, yaml: bool = False, patch: b
     if patch and media_type.strip() == MERGE_PATCH and charset in (b"", b"charset=utf-8"):
         return
     if media_type.strip() != _JSON or charset not in (b"", b"charset=utf-8"):
-        raise UnsupportedMediaTypeError(f"The body must be application/json{' or application/yaml' if yaml else ''}.")
+        wanted = MERGE_PATCH.decode() if patch else "application/json"
+        raise UnsupportedMediaTypeError(f"The body must be {wanted}{' or application/yaml' if yaml else ''}.")
 
 
 def replay(body: bytes, receive: Receive) -> Receive:

@@ -217,3 +217,30 @@ def test_what_is_kept_is_never_too_deep_to_be_changed() -> None:
         assert (4400, "Not a frame") == await far.end()
 
     with_sessions(scenario)
+
+
+def test_a_visitor_is_let_in_unless_a_level_is_demanded() -> None:
+    """An anonymous session is a session: a gateway that wants users says which levels they have."""
+
+    async def scenario(service: Sessions) -> None:
+        token = (await service.ask("POST", "/v1/anonymous", {})).json()["token"]
+        seen = await service.whoami(token)
+        assert (200, "aal0", True) == (seen.status, seen.field("x-session-acr"), seen.json()["anonymous"])
+        wanted = [("x-require-acr", "aal1 aal2 aal3")]
+        assert 401 == (await service.whoami(token, headers=wanted)).status
+        assert 200 == (await service.whoami((await service.signed_in())["token"], headers=wanted)).status
+
+    with_sessions(scenario)
+
+
+@pytest.mark.parametrize("path", ["/v1/rooms/plan/document", "/v1/principals/ann/sessions/x/data"])
+@pytest.mark.parametrize("sent", ["application/json", "application/json-patch+json", "text/plain"])
+def test_a_patch_of_another_kind_is_told_which_is_taken(path: str, sent: str) -> None:
+    """And not that it should be the JSON that is refused next."""
+
+    async def scenario(service: Sessions) -> None:
+        answer = await service.ask("PATCH", path, {}, headers=(("content-type", sent),))
+        assert (415, "unsupported_media_type") == _told(answer)[:2]
+        assert "must be application/merge-patch+json" in _told(answer)[2]
+
+    with_sessions(scenario)
