@@ -43,6 +43,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
     status: Status | None = None
     definition: str | None = None
+    version: int | None = None
     attribute: tuple[str, str] | None = None
     step: str | None = None
     due_before: int | None = None
@@ -64,11 +65,14 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidInputError(detail, f"{at}.{_ATTRIBUTE}{wanted.attribute[0]}")
         if wanted.step is not None and wanted.definition is None:
             raise InvalidInputError("A step is one of a definition, which is not named", f"{at}.step")
+        if wanted.version is not None and wanted.definition is None:
+            raise InvalidInputError("A version is one of a definition, which is not named", f"{at}.version")
         if wanted.due_before is not None and order != "due":
             raise InvalidInputError("What is due is found in the order in which it is due", "sort")
         return cls(
             status=wanted.status,
             definition=wanted.definition,
+            version=wanted.version,
             attribute=wanted.attribute,
             step=wanted.step,
             due_before=wanted.due_before,
@@ -93,7 +97,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the row is what is asked for, as far as it shows."""
         if self.status not in (None, row.status) or self.definition not in (None, row.definition):
             return False
-        if self.open_only and row.status in ENDED:
+        if self.version not in (None, row.version) or (self.open_only and row.status in ENDED):
             return False
         return self.sort != "due" or self.step in (None, row.step)
 

@@ -78,6 +78,8 @@ class RunFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     status: Status | None = None
     definition: DefinitionName | None = None
+    version: Version | None = None
+    """Of the definition, with that."""
     attribute: tuple[str, str] | None = None
     """A name and a value. It does not go with a step or a moment."""
     step: StepName | None = None

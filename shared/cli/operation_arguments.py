@@ -16,6 +16,7 @@ def add_operation_commands(commands: Any) -> None:
     begin.add_argument("op", choices=_OPS)
     begin.add_argument("--run", action="append", metavar="ID", help="this run; again for more; without it, by filter:")
     begin.add_argument("--definition", metavar="NAME")
+    begin.add_argument("--version", type=int, metavar="N", help="of --definition")
     begin.add_argument("--status", help="running, paused, stalled, undoing, or how it ended")
     begin.add_argument("--attr", metavar="NAME=VALUE", help="runs that have this attribute")
     begin.add_argument("--step", metavar="NAME", help="open runs at this step of --definition")

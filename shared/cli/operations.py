@@ -74,6 +74,7 @@ def _client(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Client
 def _filter(arguments: argparse.Namespace) -> dict[str, Any]:
     found = {
         "definition": arguments.definition,
+        "version": arguments.version,
         "status": arguments.status,
         "attribute": None if arguments.attr is None else name_and_value(arguments.attr, "--attr"),
         "step": arguments.step,

@@ -15,6 +15,7 @@ def add_workflow_commands(commands: Any) -> None:
     listing = api_action(actions, "list", "list runs, newest first", command=f"{_COMMANDS}:listing")
     listing.add_argument("--status", help="running, paused, stalled, undoing, or how it ended")
     listing.add_argument("--definition", metavar="NAME")
+    listing.add_argument("--version", type=int, metavar="N", help="of --definition")
     listing.add_argument("--attr", metavar="NAME=VALUE", help="runs that have this attribute")
     listing.add_argument("--step", metavar="NAME", help="open runs at this step of --definition")
     listing.add_argument(

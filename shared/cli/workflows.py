@@ -20,6 +20,7 @@ def listing(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     query: dict[str, object] = {
         "status": arguments.status,
         "definition": arguments.definition,
+        "version": arguments.version,
         "step": arguments.step,
         "due_before": read_moment(arguments.due_before),
         "sort": arguments.sort,

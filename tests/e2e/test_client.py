@@ -34,7 +34,6 @@ ASK: dict[str, Any] = {
     "start": "a",
     "steps": {"a": {"wait": {"title": "Go", "signal": "go"}, "next": "b"}, "b": {"wait": {"title": "On"}, "end": True}},
 }
-MIXED = {"workflow": "mixed", "start": "a", "steps": {"a": {"pass": "{% $input.missing %}", "end": True}}}
 NAP = {"workflow": "nap", "start": "a", "steps": {"a": {"sleep": "1h", "end": True}}}
 BERLIN = Timetable(cron="30 2 * * *", timezone="Europe/Berlin")
 
@@ -44,7 +43,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launched]:
     """The workflow service of a run of everything, with definitions."""
     with limiter(tmp_path_factory.mktemp("data")) as running:
         workflows = running.beside("workflows")
-        for definition in (ASK, MIXED, NAP):
+        for definition in (ASK, NAP, NAP | {"workflow": "rest"}):
             for version in (1, 2):
                 path = f"/v1/definitions/{definition['workflow']}/versions/{version}"
                 assert 201 == workflows.call("PUT", path, definition)[0]
@@ -102,16 +101,17 @@ def test_runs_are_found_and_counted(service: Launched) -> None:
 
     async def scenario() -> None:
         async with Workflows(service.url, service.key) as workflows:
-            ids = [(await workflows.start("nap", run_id=f"f-{n}", attributes={"kind": "f"})).id for n in range(5)]
+            ids = [(await workflows.start("rest", run_id=f"f-{n}", attributes={"kind": "f"})).id for n in range(5)]
             kind = RunFilter(attribute=("kind", "f"))
             page = await workflows.search(kind, limit=2)
-            assert (ids[:2:-1], "nap") == ([run.id for run in page.runs], page.runs[0].definition)
+            assert (ids[:2:-1], "rest") == ([run.id for run in page.runs], page.runs[0].definition)
             rest = await workflows.search(kind, cursor=page.next_cursor)
             assert (ids[2::-1], None) == ([run.id for run in rest.runs], rest.next_cursor)
             assert ids[::-1] == [run.id async for run in workflows.each(kind)]
-            due = RunFilter(definition="nap", step="a", status="running", due_before_ms=10**13)
+            assert ids[::-1] == [run.id async for run in workflows.each(RunFilter(definition="rest", version=2))]
+            due = RunFilter(definition="rest", step="a", status="running", due_before_ms=10**13)
             assert ids == [run.id async for run in workflows.each(due, sort="due")]
-            assert {"running": 5, "failed": 0}.items() <= (await workflows.count("nap")).items()
+            assert {"running": 5, "failed": 0}.items() <= (await workflows.count("rest")).items()
             with pytest.raises(ApiError) as wrong:
                 await workflows.search(RunFilter(step="a"))
             assert (400, "invalid_input") == refused(wrong)

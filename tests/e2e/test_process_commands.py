@@ -98,7 +98,18 @@ def test_runs_are_started_found_and_moved_with_all_that_can_be_said(service: Lim
     assert {"region": "eu", "team": "a"} == run["attributes"]
     assert 7_200_000 < run["deadline_ms"] - run["started_ms"] <= 7_200_500
     eventually(lambda: "a is sleeping" in said(service, "workflows", "show", "n-1"), within_s=10)
-    due = ("--definition", "nap", "--step", "a", "--sort", "due", "--due-before", "2099-01-01T00:00:00Z")
+    due = (
+        "--definition",
+        "nap",
+        "--version",
+        "1",
+        "--step",
+        "a",
+        "--sort",
+        "due",
+        "--due-before",
+        "2099-01-01T00:00:00Z",
+    )
     assert "n-1" in said(service, "workflows", "list", *due)
     assert "The run is running.\n" == said(service, "workflows", "migrate", "n-1", "2", "--dry-run")
     assert "The run is running.\n" == said(service, "workflows", "migrate", "n-1", "2", "--map", "a=a")
@@ -114,7 +125,7 @@ def test_many_runs_are_changed_by_an_operation(service: Limiter) -> None:
     """By a filter, after a dry run; by name, with what is refused; and operations are listed."""
     for number in range(3):
         said(service, "workflows", "start", "nap", "--id", f"o-{number}", "--version", "1", "--attr", "kind=many")
-    found = ("--definition", "nap", "--attr", "kind=many", "--wait")
+    found = ("--definition", "nap", "--version", "1", "--attr", "kind=many", "--wait")
     dry = said(service, "operations", "begin", "pause", *found, "--dry-run")
     matches(rf"{ID}: pause, dry, done, since \S+\n3 would be changed, 0 refused\n", dry)
     first = said(service, "operations", "begin", "pause", *found, "--limit", "2").splitlines()

@@ -100,8 +100,31 @@ def test_a_search_says_in_a_body_what_a_listing_says_in_its_query() -> None:
         await service.started("nap", 1, id="search")
         assert "nap" == (await service.run("search"))["definition"]
         await service.tell("search", "terminate")
-        told = (await service.ask("POST", "/v1/bulk", {"op": "pause", "filter": at_a | {"status": "running"}})).json()
-        assert sorted(ids) == sorted(told["changed"])
+        begun = await service.ask("POST", "/v1/bulk", {"op": "pause", "filter": at_a | {"status": "running"}})
+        await service.settle()
+        told = (await service.ask("GET", begun.field("location") or "")).json()
+        assert (3, {"paused"}) == (told["changed"], {(await service.run(run_id))["status"] for run_id in ids})
+
+    served(scenario)
+
+
+def test_runs_are_found_by_the_version_that_they_have() -> None:
+    """Of a definition, also together with a status or what is due; and changed by it."""
+
+    async def scenario(service: Workflows) -> None:
+        old = await naps(service, 30, 20)
+        assert 201 == (await service.put(NAP, name="nap", version=2)).status
+        new = [await service.started("nap", 10)]
+        assert new == await found(service, "definition=nap&version=2")
+        assert old[::-1] == await found(service, "definition=nap&version=1&status=running")
+        assert old[::-1] == await found(service, "definition=nap&version=1&sort=due")
+        assert [] == await found(service, "definition=nap&version=3")
+        to = {"definition": "nap", "version": 2}
+        order = {"op": "migrate", "filter": {"definition": "nap", "version": 1}, "to": to}
+        begun = await service.ask("POST", "/v1/bulk", order)
+        await service.settle()
+        assert 2 == (await service.ask("GET", begun.field("location") or "")).json()["changed"]
+        assert sorted(old + new) == sorted(await found(service, "definition=nap&version=2"))
 
     served(scenario)
 
@@ -109,6 +132,7 @@ def test_a_search_says_in_a_body_what_a_listing_says_in_its_query() -> None:
 @pytest.mark.parametrize(
     ("asked", "where"),
     [
+        ({"version": 1}, "version"),
         ({"step": "a"}, "step"),
         ({"step": "a", "definition": "nap", "attribute": ["n", "1"]}, "attr.n"),
         ({"due_before": 5, "attribute": ["n", "1"]}, "attr.n"),

@@ -44,6 +44,8 @@ class RunFilter:
 
     status: str | None = None
     definition: str | None = None
+    version: int | None = None
+    """Of the definition, with that."""
     attribute: tuple[str, str] | None = None
     """A name and a value; not together with a step or a moment."""
     step: str | None = None
@@ -56,6 +58,7 @@ class RunFilter:
         return given(
             status=self.status,
             definition=self.definition,
+            version=self.version,
             attribute=self.attribute,
             step=self.step,
             due_before=self.due_before_ms,

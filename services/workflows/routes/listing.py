@@ -22,6 +22,7 @@ Book = NamedDependency[DefinitionBook]
 AtStep = Annotated[
     str | None, QueryParameter(description="Runs that are at this step themselves; with their definition.")
 ]
+OfVersion = Annotated[int | None, QueryParameter(ge=1, le=2**31, description="Of the definition, with that.")]
 DueBefore = Annotated[
     int | None,
     QueryParameter(
@@ -44,6 +45,7 @@ async def get_runs(
     request: AnyRequest,
     status: FromQuery[Status | None] = None,
     definition: FromQuery[str | None] = None,
+    version: OfVersion = None,
     step: AtStep = None,
     due_before: DueBefore = None,
     sort: InOrder = None,
@@ -54,6 +56,7 @@ async def get_runs(
     wanted = RunFilter(
         status=status,
         definition=definition,
+        version=version,
         attribute=attribute_in(request.query_params.items()),
         step=step,
         due_before=due_before,
