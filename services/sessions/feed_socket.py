@@ -27,8 +27,8 @@ from shared.bounds import HANDLER_DEADLINE_MS, MOMENT_MS_MAX, SOCKET_IDLE_MS, SO
 from shared.errors import InvalidInputError, TenureError
 from shared.http.decoding import strict_decoder
 from shared.http.names import check_name, decoded_segment
-from shared.http.sockets import MALFORMED
-from shared.http.streams import FindStream, Line, StreamRoute
+from shared.http.sockets import MALFORMED, NOT_TEXT, TOO_LARGE
+from shared.http.streams import BadFrameError, FindStream, Line, StreamRoute
 from shared.objects.address import Address
 from shared.objects.ingress import IDLE, REVOKED
 from shared.objects.sockets import Close
@@ -92,6 +92,8 @@ class _FeedSocket:
             while (close := self._over()) is None and (close := await self._step()) is None:
                 waited = [task for task in (self._reading, self._asking) if task is not None]
                 await asyncio.wait(waited, timeout=SOCKET_SWEEP_MS / 1_000, return_when=asyncio.FIRST_COMPLETED)
+        except BadFrameError as exc:
+            close = TOO_LARGE if exc.too_large else NOT_TEXT
         except InvalidInputError:
             close = MALFORMED
         except TenureError:

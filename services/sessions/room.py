@@ -37,6 +37,7 @@ HISTORY_PATCHES = 1_000
 HISTORY_SLACK = 100  # Trimmed that seldom.
 HISTORY_PATCH_BYTES_MAX = 4 * 1024  # A larger one is not kept: who missed it gets the document.
 PRESENCE_BYTES_MAX = 1024
+PATCH_MEMBERS_MAX = bounds.TURN_KEYS_MAX - 1  # Each is a key of the turn, and one is the size of the document.
 NAME_LENGTH_MAX = 64  # Of a member: it stands at a cursor.
 KEEP_MS = 30 * DAY_MS  # Behind the last patch; then the room is empty again.
 _MEMBER = "m/"
@@ -213,6 +214,7 @@ class Room(DurableObject):
 
     def _write(self, merge_patch: dict[str, Any]) -> None:
         """Merge member by member; what does not change is not written."""
+        check_size("A patch", len(merge_patch), PATCH_MEMBERS_MAX, unit="members")
         size = self.storage.get(_HEAD, int, default=0)
         changed: dict[str, bytes | None] = {}
         for name, value in merge_patch.items():

@@ -15,6 +15,14 @@ class StalledError(Exception):
     """The client reads nothing."""
 
 
+class BadFrameError(InvalidInputError):
+    """A frame of a client is `too_large`, or no text."""
+
+    def __init__(self, *, too_large: bool) -> None:
+        super().__init__("A frame is text of at most 64 KiB", "$")
+        self.too_large = too_large
+
+
 class Pace:
     """How fast the frames of a client are taken: 200 at once, 100 a second."""
 
@@ -47,7 +55,7 @@ class Line:
         """The next frame, when its time has come; None: the client has left.
 
         Raises:
-            InvalidInputError: it is no text frame of at most 64 KiB.
+            BadFrameError: it is no text frame of at most 64 KiB.
         """
         message = await self._receive()
         if message["type"] == "websocket.disconnect":
@@ -55,7 +63,7 @@ class Line:
         await self._pace.keep()
         text: str | None = message.get("text")
         if text is None or len(text.encode("utf-8", "surrogatepass")) > bounds.SOCKET_FRAME_BYTES_MAX:
-            raise InvalidInputError("A frame is text of at most 64 KiB", "$")
+            raise BadFrameError(too_large=text is not None)
         return text
 
     async def send(self, text: str) -> None:

@@ -363,3 +363,16 @@ def test_the_generic_paths_of_objects_know_no_rooms() -> None:
             assert 404 == (await service.ask("POST", f"/v1/objects/room/one/{what}", {})).status
 
     with_sessions(scenario)
+
+
+def test_a_patch_has_at_most_999_members() -> None:
+    """One more is 413, which counts members and not what the store has of them."""
+
+    async def scenario(service: Sessions) -> None:
+        statuses = []
+        for count in (999, 1_000):
+            answer = await change(service, {f"k{number}": 1 for number in range(count)})
+            statuses.append((answer.status, answer.json().get("detail")))
+        assert [(200, None), (413, "A patch has 1000 members; at most 999 are allowed.")] == statuses
+
+    with_sessions(scenario)

@@ -121,16 +121,26 @@ def test_a_client_says_that_it_lives() -> None:
     with_sessions(scenario)
 
 
-@pytest.mark.parametrize(
-    "frame", ["", "x", "{}", '{"after":-1}', '{"after":1,"ping":1}', '{"after":1}', '{"more":1}', 7]
-)
-def test_a_frame_that_is_none_ends_the_socket(frame: Any) -> None:
+@pytest.mark.parametrize("frame", ["", "x", "{}", '{"after":-1}', '{"after":1,"ping":1}', '{"after":1}', '{"more":1}'])
+def test_a_frame_that_is_none_ends_the_socket(frame: str) -> None:
     """4400; `after` is said once."""
 
     async def scenario(service: Sessions) -> None:
         far = await opened(service)
-        await (far.send_bytes(b"x") if frame == 7 else far.send_text(frame))
+        await far.send_text(frame)
         assert (4400, "Not a frame") == await far.end()
+
+    with_sessions(scenario)
+
+
+def test_a_binary_frame_and_one_that_is_too_large_end_the_socket_as_any_other() -> None:
+    """1003 and 1009: the codes are those of sockets of objects."""
+
+    async def scenario(service: Sessions) -> None:
+        binary, large = await opened(service), await opened(service)
+        await binary.send_bytes(b"x")
+        await large.send_text('{"ping":1}' + " " * 64 * 1024)
+        assert [1003, 1009] == [(end[0] if (end := await far.end()) else 0) for far in (binary, large)]
 
     with_sessions(scenario)
 
