@@ -131,7 +131,7 @@ class Limiter(DurableObject):
             used = window.used
             rule = window.rule
             numbers.append(rule.limit - used)
-            numbers.append(window.base_ms + window[window.head] + rule.window_ms - now_ms if used else 0)
+            numbers.append(window.oldest_ms() + rule.window_ms - now_ms if used else 0)
         if taken:
             self.dirty()
         return Decision(allowed=True, numbers=tuple(numbers))

@@ -10,7 +10,7 @@ with r = window/60 it is 61 buckets of which the oldest counts whole. Both are t
 
 Pure: no clock is read and nothing waits. Times are milliseconds of one timeline that does not go
 back. A check of two limits costs about a microsecond. A window costs 112 bytes and about 8 more for
-each run, of which there are at most `limit` (log) or 62 (buckets); 16 for windows over 24 days.
+each hit of a log (16 if that is of over 24 days), or 4 for each bucket, of which there are at most 62.
 
 A fixed window and the usual estimate from two counters admit up to 2L in some span; a token bucket
 admits its burst on top of its rate. tests/unit/test_window.py checks each sentence above.
@@ -40,6 +40,11 @@ _NARROW_MAX = 2**32 - 1
 _BASE_STEP_MS = _NARROW_SPAN_MS  # As long as that, or the edges of a narrow window would not fit behind one base.
 _COMPACT_AT = 8  # Dead items at the front before the array is moved up: 64 bytes of a full window at most...
 _COMPACT_SHARE = 32  # ... and a 32nd of a longer one, which is moved that much more seldom.
+
+_EDGE_SHIFT = 24  # A bucket is one number: its hits, and above them its edge in ticks behind the base.
+_HITS_MAX = 2**_EDGE_SHIFT - 1  # More hits of one tick are several runs of it.
+_EDGE_MAX = 2**8 - 1
+_EDGE_STEP = 64  # Bases are a multiple of so many ticks: subjects have them in common, and 62 ticks fit behind any.
 
 _FORMAT = 1
 _HEADER = Layout("<B?QQQQI")  # format, log, limit, window_ms, tick_ms, base_ms, runs
@@ -84,8 +89,10 @@ class Window(_Numbers):
     __slots__ = ("base_ms", "head", "rule", "used")
 
     def __new__(cls, rule: Rule) -> Self:
-        """An array of the width that the rule needs."""
-        return super().__new__(cls, "Q" if rule.wide else "I")  # type: ignore[return-value]  # Typeshed: a bare array.
+        """The array that the rule needs."""
+        if not rule.log:
+            return super().__new__(Buckets, "I")  # type: ignore[return-value]  # Typeshed: a bare array.
+        return super().__new__(cls, "Q" if rule.wide else "I")  # type: ignore[return-value]  # As above.
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
@@ -124,9 +131,19 @@ class Window(_Numbers):
     def reset_ms(self, now_ms: int) -> int:
         """Milliseconds until the oldest hits stop counting; 0 if nothing is used."""
         self.fits(now_ms, 0)
-        if not self.used:
-            return 0
-        return self.base_ms + self[self.head] + self.rule.window_ms - now_ms
+        return self.oldest_ms() + self.rule.window_ms - now_ms if self.used else 0
+
+    def oldest_ms(self) -> int:
+        """The edge of the oldest hits that count; there are some."""
+        return self.base_ms + self[self.head]
+
+    def newest_ms(self) -> int:
+        """The edge of the newest hits; there are some."""
+        return self.base_ms + self[-2]
+
+    def runs(self) -> list[tuple[int, int]]:
+        """Edges and hits that count, oldest first."""
+        return [(self.base_ms + self[run], self[run + 1]) for run in range(self.head, len(self), 2)]
 
     def retry_after_ms(self, now_ms: int, cost: int) -> int:
         """Milliseconds until `cost` (<= limit) fits, provided nobody else takes; 0 if it fits now. Exact."""
@@ -134,14 +151,15 @@ class Window(_Numbers):
             return 0
         assert cost <= self.rule.limit, (cost, self.rule)
         missing = self.used + cost - self.rule.limit
-        run = self.head
-        while (missing := missing - self[run + 1]) > 0:
-            run += 2
-        return self.base_ms + self[run] + self.rule.window_ms - now_ms
+        for edge_ms, hits in self.runs():
+            missing -= hits
+            if missing <= 0:
+                return edge_ms + self.rule.window_ms - now_ms
+        raise AssertionError("what is used is the sum of its runs")
 
     def drained_at_ms(self) -> int:
         """When the last hit stops counting; 0 if nothing is used. From then on the window may be forgotten."""
-        return self.base_ms + self[-2] + self.rule.window_ms if self.used else 0
+        return self.newest_ms() + self.rule.window_ms if self.used else 0
 
     def conformed(self, rule: Rule, now_ms: int) -> "Window":
         """The window that goes on under another rule with the usage that is known: this one if it can.
@@ -149,26 +167,31 @@ class Window(_Numbers):
         Hits move to the later edge where ticks differ, but never past this tick's: they are not of the future.
         A longer window counts what the shorter one still knew.
         """
-        old, self.rule = self.rule, rule
-        self.fits(now_ms, 0)
+        old = self.rule
         if (old.tick_ms, old.log, old.wide) == (rule.tick_ms, rule.log, rule.wide):
+            self.rule = rule
+            self.fits(now_ms, 0)
             return self
         window = Window(rule)
-        for run in range(self.head, len(self), 2):
-            window.take(min(self.base_ms + self[run] - 1, now_ms), self[run + 1])
+        for edge_ms, hits in self.runs():
+            if edge_ms + rule.window_ms > now_ms:
+                window.take(min(edge_ms - 1, now_ms), hits)
         return window
 
     def stored_bytes_max(self, rule: Rule) -> int:
         """Bytes that this window takes at most once it is encoded, if it goes on under `rule`."""
-        return rule.stored_bytes_max((len(self) - self.head) // 2)
+        return rule.stored_bytes_max(len(self.pairs()[1]) // 2)
+
+    def pairs(self) -> tuple[int, "array[int]"]:
+        """A base, and edges behind it that count, each with its hits."""
+        return self.base_ms, self[self.head :] if self.head else self
 
     def encode(self) -> bytes:
-        """The stored form: a header with the rule, then the runs that count as they are in memory; little-endian."""
-        rule, head = self.rule, self.head
-        runs = self[head:] if head else self
-        count = len(runs) // 2
-        header = _HEADER.pack(_FORMAT, rule.log, rule.limit, rule.window_ms, rule.tick_ms, self.base_ms, count)
-        return header + _little(runs).tobytes()
+        """The stored form: a header with the rule, then the pairs; little-endian."""
+        rule, (base_ms, pairs) = self.rule, self.pairs()
+        count = len(pairs) // 2
+        header = _HEADER.pack(_FORMAT, rule.log, rule.limit, rule.window_ms, rule.tick_ms, base_ms, count)
+        return header + _little(pairs).tobytes()
 
     @classmethod
     def decode(cls, stored: bytes) -> "Window":
@@ -181,16 +204,22 @@ class Window(_Numbers):
         if stored[0] != _FORMAT:
             raise UnknownFormatError(stored[0])
         _, log, limit, window_ms, tick_ms, base_ms, count = _HEADER.unpack_from(stored)
-        window = cls(Rule(limit=limit, window_ms=window_ms, tick_ms=tick_ms, log=log))
-        if len(stored) != _HEADER.size + 2 * count * window.itemsize:
+        rule = Rule(limit=limit, window_ms=window_ms, tick_ms=tick_ms, log=log)
+        code = "Q" if rule.wide else "I"
+        if len(stored) != _HEADER.size + 2 * count * array(code).itemsize:
             raise ValueError(f"a stored window should have {count} runs, but has {len(stored) - _HEADER.size} bytes")
-        window.extend(_little(array(window.typecode, stored[_HEADER.size :])))
-        window.base_ms, window.used = base_ms, sum(window[1::2])
+        window = cls(rule)
+        window.fill(base_ms, _little(array(code, stored[_HEADER.size :])))
         return window
+
+    def fill(self, base_ms: int, pairs: "array[int]") -> None:
+        """Take in what `pairs` said, which is all there is."""
+        self.extend(pairs)
+        self.base_ms, self.used = base_ms, sum(pairs[1::2])
 
     def _append(self, edge_ms: int, cost: int) -> None:
         if not self.used:
-            self.base_ms = _base_of(edge_ms // _BASE_STEP_MS)
+            self.base_ms = _base_of(edge_ms // _BASE_STEP_MS, _BASE_STEP_MS)
         edge = edge_ms - self.base_ms
         if edge > _NARROW_MAX and not self.rule.wide:
             edge = self._rebase(edge_ms)
@@ -216,7 +245,7 @@ class Window(_Numbers):
         """Count edges from the base of the oldest live one; say where `edge_ms` is then. Once in 24 days at most."""
         del self[: self.head]
         self.head = 0
-        base_ms = _base_of((self.base_ms + self[0]) // _BASE_STEP_MS)
+        base_ms = _base_of((self.base_ms + self[0]) // _BASE_STEP_MS, _BASE_STEP_MS)
         step = base_ms - self.base_ms
         for run in range(0, len(self), 2):
             self[run] -= step
@@ -224,10 +253,109 @@ class Window(_Numbers):
         return edge_ms - base_ms
 
 
-@lru_cache(maxsize=4)
-def _base_of(step: int) -> int:
+class Buckets(Window):
+    """A window of buckets: one number each, the edge in ticks behind the base and the hits."""
+
+    __slots__ = ()
+
+    def fits(self, now_ms: int, cost: int) -> bool:
+        """Whether `cost` more would be within the limit now. Takes nothing."""
+        used = self.used
+        if used:
+            rule = self.rule
+            cut = (now_ms - rule.window_ms - self.base_ms) // rule.tick_ms
+            if self[self.head] >> _EDGE_SHIFT <= cut:
+                self._expire(cut)
+                used = self.used
+            return used + cost <= rule.limit
+        return cost <= self.rule.limit
+
+    def take(self, now_ms: int, cost: int) -> None:
+        """Record `cost` (>= 1) hits now. The caller has asked `fits` at the same `now_ms`."""
+        used = self.used
+        self.used = used + cost
+        if used:
+            edge = (now_ms - self.base_ms) // self.rule.tick_ms + 1
+            last = self[-1]
+            if edge <= last >> _EDGE_SHIFT:  # The same tick; or an edge that a change of rule has moved ahead.
+                hits = (last & _HITS_MAX) + cost
+                if hits <= _HITS_MAX:
+                    self[-1] = last + cost
+                    return
+                del self[-1]
+                edge, cost = last >> _EDGE_SHIFT, hits
+            elif edge > _EDGE_MAX:
+                edge = self._rebase(now_ms)
+        else:
+            edge = self._rebase(now_ms)
+        while cost > _HITS_MAX:
+            self.append(edge << _EDGE_SHIFT | _HITS_MAX)
+            cost -= _HITS_MAX
+        self.append(edge << _EDGE_SHIFT | cost)
+
+    def oldest_ms(self) -> int:
+        """The edge of the oldest hits that count; there are some."""
+        return self.base_ms + (self[self.head] >> _EDGE_SHIFT) * self.rule.tick_ms
+
+    def newest_ms(self) -> int:
+        """The edge of the newest hits; there are some."""
+        return self.base_ms + (self[-1] >> _EDGE_SHIFT) * self.rule.tick_ms
+
+    def runs(self) -> list[tuple[int, int]]:
+        """Edges and hits that count, oldest first."""
+        base_ms, tick_ms = self.base_ms, self.rule.tick_ms
+        return [(base_ms + (run >> _EDGE_SHIFT) * tick_ms, run & _HITS_MAX) for run in self[self.head :]]
+
+    def pairs(self) -> tuple[int, "array[int]"]:
+        """A base, and edges behind it that count, each with its hits."""
+        pairs = array("Q" if self.rule.wide else "I")
+        base_ms = self.oldest_ms() if self.used else 0
+        for edge_ms, hits in self.runs():
+            if pairs and pairs[-2] == edge_ms - base_ms:
+                pairs[-1] += hits
+            else:
+                pairs.extend((edge_ms - base_ms, hits))
+        return base_ms, pairs
+
+    def fill(self, base_ms: int, pairs: "array[int]") -> None:
+        """Take in what `pairs` said, which is all there is; an edge within a tick is the end of that."""
+        for edge, hits in zip(pairs[::2], pairs[1::2], strict=True):
+            self.take(base_ms + edge - 1, hits)
+
+    def _expire(self, cut: int) -> None:
+        if self[-1] >> _EDGE_SHIFT <= cut:
+            del self[:]
+            self.base_ms = self.used = self.head = 0
+            return
+        head, used = self.head, self.used
+        while self[head] >> _EDGE_SHIFT <= cut:
+            used -= self[head] & _HITS_MAX
+            head += 1
+        if head >= _COMPACT_AT:
+            del self[:head]
+            head = 0
+        self.head, self.used = head, used
+
+    def _rebase(self, now_ms: int) -> int:
+        """Count edges from the base of the oldest live one, or of now; say where the edge of now is then."""
+        tick_ms = self.rule.tick_ms
+        del self[: self.head]
+        self.head = 0
+        before, tick = self.base_ms // tick_ms, now_ms // tick_ms + 1
+        oldest = before + (self[0] >> _EDGE_SHIFT) if self else tick
+        base = oldest // _EDGE_STEP * _EDGE_STEP
+        if tick - base > _EDGE_MAX:
+            raise ValueError(f"hits of {tick - oldest} ticks cannot all count")
+        for run in range(len(self)):
+            self[run] -= (base - before) << _EDGE_SHIFT
+        self.base_ms = _base_of(base // _EDGE_STEP, _EDGE_STEP * tick_ms)
+        return tick - base
+
+
+@lru_cache(maxsize=64)
+def _base_of(step: int, step_ms: int) -> int:
     """When a step began. What windows of the same days have in common is one number, and not 32 bytes in each."""
-    return step * _BASE_STEP_MS
+    return step * step_ms
 
 
 def _little(numbers: "array[int]") -> "array[int]":
