@@ -1,12 +1,10 @@
 """Finds objects by the rows that they have put into the indexes of their kind, over all shards, in one order.
 
-Every shard is asked for a few rows in one script; a shard whose rows are used up is asked once more, for all
-that may still be needed. A listing is not a snapshot: what changes while it is read may be missed or be
+A listing is not a snapshot: what changes while it is read may be missed or be
 seen twice over its pages, but an object that stays as it is comes exactly once. What was acknowledged is seen.
 """
 
 import asyncio
-import heapq
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,6 +14,7 @@ from shared.objects.changes import check_size
 from shared.objects.errors import OverloadedError, UnavailableError
 from shared.objects.handler import DurableObject
 from shared.objects.index import index_name
+from shared.objects.merging import merged
 from shared.storage.interface import StoreError
 from shared.storage.listings import IndexRow, ListingStore, Place
 
@@ -42,17 +41,6 @@ class Page(NamedTuple):
 
     rows: Sequence[Found]
     after: Cursor | None
-
-
-class _Run:
-    """The rows of one shard that are known and not used yet."""
-
-    __slots__ = ("more", "rows", "shard")
-
-    def __init__(self, shard: int, rows: Sequence[IndexRow], asked: int) -> None:
-        self.shard = shard
-        self.rows = list(reversed(rows))
-        self.more = len(rows) == asked
 
 
 class Listings:
@@ -85,40 +73,19 @@ class Listings:
         limit = min(limit, bounds.LISTING_ROWS_MAX)
         place = None if after is None else Place.past(after.sort_ms, after.address.encode())
 
-        async def ask(shards: Sequence[int], behind: Place | None, rows: int) -> list[_Run]:
+        async def fetch(shards: Sequence[int], behind: Place | None, rows: int) -> list[list[Place]]:
             pages = await self._store.find(shards, tenant=tenant, index=index, value=value, after=behind, rows=rows)
-            return [_Run(shard, page, rows) for shard, page in zip(shards, pages, strict=True)]
+            return [[row.place for row in page] for page in pages]
 
-        found = await self._in_turn(lambda: self._merge(ask, place, limit)) if limit > 0 else []
-        rows = [Found(Address.decode(row.object_id), row.sort_ms, row.summary) for row in found]
+        found = await self._in_turn(lambda: merged(fetch, self._shards, after=place, limit=limit)) if limit > 0 else []
+        listed = [IndexRow.at(place) for _, place in found]
+        rows = [Found(Address.decode(row.object_id), row.sort_ms, row.summary) for row in listed]
         return Page(rows, Cursor(rows[-1].sort_ms, rows[-1].address) if rows and len(rows) == limit else None)
 
     async def count(self, kind: type[DurableObject], tenant: str, name: str, value: str) -> int:
         """How many objects of `kind` have `value` in the index `name`; raises as `find`."""
         index = _checked_name(kind, tenant, name, value)
         return await self._in_turn(lambda: self._store.count(self._shards, tenant=tenant, index=index, value=value))
-
-    async def _merge(
-        self,
-        ask: Callable[[Sequence[int], Place | None, int], Coroutine[Any, Any, list[_Run]]],
-        place: Place | None,
-        limit: int,
-    ) -> list[IndexRow]:
-        found: list[IndexRow] = []
-        share = min(limit, 2 * -(-limit // len(self._shards)) + 2)
-        runs = await ask(self._shards, place, share)
-        heads = [(run.rows[-1].place, run.shard) for run in runs if run.rows]
-        heapq.heapify(heads)
-        while heads and len(found) < limit:
-            place, shard = heapq.heappop(heads)
-            run = runs[shard]
-            found.append(run.rows.pop())
-            if not run.rows and run.more and len(found) < limit:
-                (runs[shard],) = await ask([shard], place, limit - len(found))
-                run = runs[shard]
-            if run.rows:
-                heapq.heappush(heads, (run.rows[-1].place, shard))
-        return found
 
     async def _in_turn(self, listing: Callable[[], Coroutine[Any, Any, T]]) -> T:
         if self._waiting >= bounds.LISTINGS_WAITING_MAX:

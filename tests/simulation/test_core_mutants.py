@@ -9,19 +9,20 @@ import secrets
 import textwrap
 from collections.abc import Callable
 from functools import partial
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import msgspec
 import pytest
 
 from shared.errors import TenureError
+from shared.objects import listings as listings_module
 from shared.objects.activation import Activation, Call, Mailbox
 from shared.objects.alarms import AlarmClock
 from shared.objects.committer import Committer
 from shared.objects.errors import OutcomeUnknownError
 from shared.objects.host import Host
 from shared.objects.layers import Layers
-from shared.objects.listings import Listings
 from shared.objects.loader import Loader
 from shared.objects.ownership import Ownership
 from shared.objects.parts import Parts
@@ -100,7 +101,7 @@ class Mutant(NamedTuple):
     """A method of the core, what becomes of it, and the test that sees it."""
 
     name: str
-    owner: type
+    owner: type | ModuleType
     method: str
     change: Text | Callable[..., Any] | property
     test: Callable[[], None]
@@ -481,9 +482,9 @@ MUTANTS = (
     ),
     Mutant(
         "listing_ends_where_a_shard_runs_dry",
-        Listings,
-        "_merge",
-        Text("if not run.rows and run.more and len(found) < limit:", "if False:"),
+        listings_module,
+        "merged",
+        Text("if at + 1 == len(pages[shard]) and shard in more and len(found) < limit:", "if False:"),
         listings.test_rows_of_one_shard_are_asked_for_twice_at_most,
     ),
     Mutant(
