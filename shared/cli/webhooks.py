@@ -2,6 +2,7 @@
 
 import argparse
 import base64
+import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -32,7 +33,7 @@ def show(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 def test(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Send a message of the type `webhook.test`, and print its id."""
     client = _client(arguments, environ)
-    told = client.ask("POST", f"{_webhook(arguments)}/test")
+    told = client.ask("POST", f"{_webhook(arguments)}/test", key=secrets.token_hex(16))
     client.print(told, told["id"])
     return 0
 
@@ -58,7 +59,7 @@ def message(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 def retry(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Send a message again, with the id that it has."""
     client = _client(arguments, environ)
-    told = client.ask("POST", f"{_delivery(arguments)}/redeliver")
+    told = client.ask("POST", f"{_delivery(arguments)}/redeliver", key=secrets.token_hex(16))
     client.print(told, "The message is sent again.")
     return 0
 

@@ -3,6 +3,7 @@
 import re
 import secrets
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -16,10 +17,11 @@ from shared.bounds import WEBHOOK_NAME_BYTES_MAX
 from shared.clock import rfc3339
 from shared.errors import ConflictError, InvalidInputError
 from shared.http.auth import Caller, require
-from shared.http.calls import KEYED_PROBLEMS, AnyRequest, call_for
+from shared.http.calls import KEYED_PROBLEMS, AnyRequest, call_for, idempotency_key
 from shared.http.cursors import PageCursor, PageLimit, read_cursor, written_cursor
 from shared.objects.address import Address
 from shared.objects.host import Host
+from shared.objects.once import KeyedRequest
 from shared.outbound.errors import BadTargetError
 from shared.outbound.signing import secret_text
 from shared.storage.interface import StoreFullError
@@ -89,10 +91,16 @@ def webhook_routes(form: type[Subscription], *, read: str, admin: str) -> list[H
             durable=True,
             **manages,
         )(rotate_secret),
-        post(f"{_WEBHOOK}/test", problems=KEYED_PROBLEMS, **sends)(test_webhook),
+        post(f"{_WEBHOOK}/test", problems=KEYED_PROBLEMS, repeatable=True, **sends)(test_webhook),
         get(f"{_WEBHOOK}/deliveries", **reads)(list_deliveries),
         get(_DELIVERY, of_object=True, **reads)(get_delivery),
-        post(f"{_DELIVERY}/redeliver", problems=(*KEYED_PROBLEMS, ConflictError), of_object=True, **sends)(redeliver),
+        post(
+            f"{_DELIVERY}/redeliver",
+            problems=(*KEYED_PROBLEMS, ConflictError),
+            of_object=True,
+            repeatable=True,
+            **sends,
+        )(redeliver),
     ]
 
 
@@ -143,9 +151,10 @@ async def rotate_secret(
 async def test_webhook(credential: Caller, webhooks: TheWebhooks, name: FromPath[str], request: AnyRequest) -> Sending:
     """Send a message of the type `webhook.test`, whatever it wants to be told. It is delivered as any other."""
     webhooks.book.get(credential.tenant, _named(name))
-    now_ms = webhooks.host.store_clock.now_ms()
+    now_ms, key = webhooks.host.store_clock.now_ms(), idempotency_key(request)
+    made = secrets.token_hex(16) if key is None else blake2b(key.encode(), digest_size=16).hexdigest()
     body = msgspec.json.encode(Notice(type=TEST, timestamp=rfc3339(now_ms), data={}))
-    told = Told(id=f"msg_{secrets.token_hex(16)}", event=TEST, body=body, at_ms=now_ms)
+    told = Told(id=f"msg_{made}", event=TEST, body=body, at_ms=now_ms)
     await webhooks.call(request, delivery_address(credential.tenant, name, told.id), Delivery.tell, told)
     return Sending(id=told.id)
 
@@ -188,7 +197,10 @@ async def redeliver(
     credential: Caller, webhooks: TheWebhooks, name: FromPath[str], message_id: FromPath[str], request: AnyRequest
 ) -> Sending:
     """Send a message again that was taken or given up, with the same id."""
-    await webhooks.call(request, _delivery(credential, name, message_id), Delivery.tell_again)
+    key = idempotency_key(request)
+    once = None if key is None else KeyedRequest(key, Delivery.tell_again, ())
+    delivery = _delivery(credential, name, message_id)
+    await call_for(request, webhooks.host, delivery, Delivery.tell_again, once=once)
     return Sending(id=message_id)
 
 

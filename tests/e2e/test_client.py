@@ -281,7 +281,8 @@ def test_webhooks_are_told(service: Launched) -> None:
             assert "webhook.test" == json.loads(told.body)["type"]
             assert (await webhooks.get("office")).disabled_because
             assert (await webhooks.put("office", url)).enabled
-            await webhooks.redeliver("office", message)
+            for _ in range(2):
+                await webhooks.redeliver("office", message, idempotency_key="one")
             await until(lambda: webhooks.delivery("office", message), lambda one: one.status == "delivered")
             assert ["office"] == [one.name for one in await webhooks.list()]
             for _ in range(2):
@@ -295,12 +296,11 @@ def test_webhooks_are_told(service: Launched) -> None:
 
 
 def test_what_is_asked_once_is_not_asked_again() -> None:
-    """Nobody answers: the call that sends something says so at once."""
+    """Nobody answers: the call that would make another secret says so at once."""
 
     async def scenario() -> None:
         async with Webhooks(f"http://127.0.0.1:{free_ports(1)[0]}", "tnk_x") as webhooks:
-            for call in (webhooks.test("x"), webhooks.redeliver("x", "msg_1"), webhooks.rotate("x")):
-                with pytest.raises(UnreachableError):
-                    await asyncio.wait_for(call, timeout=5)
+            with pytest.raises(UnreachableError):
+                await asyncio.wait_for(webhooks.rotate("x"), timeout=5)
 
     asyncio.run(scenario())

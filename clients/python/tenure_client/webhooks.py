@@ -1,5 +1,6 @@
 """Who is told of runs or of sessions: put a webhook, look at what it was told, send that again."""
 
+import uuid
 from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -67,7 +68,7 @@ class Delivery:
 
 
 class Webhooks(Client):
-    """Calls a workflow service or a session manager. Calls are made again while it is away, but for those that send."""
+    """Calls a workflow service or a session manager. Calls are made again while it is away, `rotate` alone is not."""
 
     async def put(
         self, name: str, url: str, *, events: Sequence[str] = (), enabled: bool = True, description: str = ""
@@ -98,9 +99,10 @@ class Webhooks(Client):
         body = given(keep_previous_s=keep_previous_s)
         return _secret(await self._transport.call("POST", f"{_path(name)}/rotate", body, patience_s=0))
 
-    async def test(self, name: str) -> str:
-        """Send it a message of the type `webhook.test`; the id of that. Asked once."""
-        return str((await self._transport.call("POST", f"{_path(name)}/test", patience_s=0))["id"])
+    async def test(self, name: str, *, idempotency_key: str | None = None) -> str:
+        """Send it a message of the type `webhook.test`; the id of that."""
+        headers = {"idempotency-key": idempotency_key or str(uuid.uuid4())}
+        return str((await self._transport.call("POST", f"{_path(name)}/test", headers=headers))["id"])
 
     async def deliveries(
         self, name: str, *, status: DeliveryStatus | None = None, cursor: str | None = None, limit: int = PAGE
@@ -128,9 +130,10 @@ class Webhooks(Client):
             shown=shown,
         )
 
-    async def redeliver(self, name: str, message_id: str) -> None:
-        """Send a message again that was taken or given up, with the id that it has. Asked once."""
-        await self._transport.call("POST", f"{_message(name, message_id)}/redeliver", patience_s=0)
+    async def redeliver(self, name: str, message_id: str, *, idempotency_key: str | None = None) -> None:
+        """Send a message again that was taken or given up, with the id that it has."""
+        headers = {"idempotency-key": idempotency_key or str(uuid.uuid4())}
+        await self._transport.call("POST", f"{_message(name, message_id)}/redeliver", headers=headers)
 
 
 def _path(name: str) -> str:
