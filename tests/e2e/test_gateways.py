@@ -50,26 +50,53 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 class Kind(NamedTuple):
     """A gateway: its files, the first of which it is started with, its command, and its answers where nobody can say.
 
-    `away`: whoami cannot be asked; `late`: it does not answer.
+    `away`: whoami cannot be asked; `late`: it does not answer. `demand`: what its example has, and has where a level of
+    authentication is wanted.
     """
 
     files: tuple[str, ...]
     command: Callable[[Path], list[str]]
     away: int
     late: int
+    demand: tuple[str, str]
 
 
 KINDS = {
-    "nginx": Kind(("nginx.conf",), lambda folder: ["-p", str(folder), "-c", "nginx.conf"], 500, 500),
-    "caddy": Kind(("Caddyfile",), lambda folder: ["run", "--config", str(folder / "Caddyfile")], 502, 504),
-    "traefik": Kind(("traefik.yaml", "traefik-routes.yaml"), lambda _: ["--configFile=traefik.yaml"], 502, 504),
+    "nginx": Kind(
+        ("nginx.conf",),
+        lambda folder: ["-p", str(folder), "-c", "nginx.conf"],
+        away=500,
+        late=500,
+        demand=('X-Require-Acr ""', 'X-Require-Acr "aal2 aal3"'),
+    ),
+    "caddy": Kind(
+        ("Caddyfile",),
+        lambda folder: ["run", "--config", str(folder / "Caddyfile")],
+        away=502,
+        late=504,
+        demand=("# header_up X-Require-Acr", "header_up X-Require-Acr"),
+    ),
+    "traefik": Kind(
+        ("traefik.yaml", "traefik-routes.yaml"),
+        lambda _: ["--configFile=traefik.yaml"],
+        away=502,
+        late=504,
+        demand=('X-Require-Acr: ""', 'X-Require-Acr: "aal2 aal3"'),
+    ),
     "envoy": Kind(
         ("envoy.yaml",),
         lambda _: ["-c", "envoy.yaml", "--use-dynamic-base-id", "--concurrency", "1", "-l", "warn"],
-        503,
-        503,
+        away=503,
+        late=503,
+        demand=("# authorization_request:", "authorization_request:"),
     ),
-    "haproxy": Kind(("haproxy.cfg", "whoami.lua"), lambda _: ["-f", "haproxy.cfg"], 503, 503),
+    "haproxy": Kind(
+        ("haproxy.cfg", "whoami.lua"),
+        lambda _: ["-f", "haproxy.cfg"],
+        away=503,
+        late=503,
+        demand=("REQUIRE_ACR = nil", 'REQUIRE_ACR = "aal2 aal3"'),
+    ),
 }
 
 
@@ -185,13 +212,13 @@ def started(
     app_port: int,
     folder: Path,
     *,
-    patience: Callable[[str], str] = str,
+    edit: Callable[[str], str] = str,
 ) -> Iterator[Gateway]:
-    """A gateway with the configuration of the example, but for the ports, and for what `patience` makes of it."""
+    """A gateway with the configuration of the example, but for the ports, and for what `edit` makes of it."""
     program, kind = require_program(name), KINDS[name]
     port, own = free_ports(2)
     for file in kind.files:
-        text = patience((EXAMPLES / file).read_text())
+        text = edit((EXAMPLES / file).read_text())
         for old, new in (("7103", sessions), ("8000", app_port), ("8080", port), ("8079", own)):
             text = text.replace(f"127.0.0.1:{old}", f"127.0.0.1:{new}").replace(f"value: {old}", f"value: {new}")
         (folder / file).write_text(text)
@@ -319,7 +346,7 @@ def test_s29_nobody_is_let_in_who_is_judged_too_late(
 
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,  # The kernel takes the connections; nobody reads them.
-        started(name, service, silent.getsockname()[1], app_port, tmp_path, patience=patience) as gateway,
+        started(name, service, silent.getsockname()[1], app_port, tmp_path, edit=patience) as gateway,
     ):
         began = time.monotonic()
         answer = gateway.ask(token=gateway.signed_in()["token"])
@@ -327,6 +354,24 @@ def test_s29_nobody_is_let_in_who_is_judged_too_late(
     assert 1 == len(named), named
     assert (gateway.kind.late, None) == (answer.status, answer.seen)
     assert 1 <= took_s < 6, took_s  # HAProxy asks four times.
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_s29_a_gateway_may_demand_a_level(name: str, service: Limiter, app_port: int, tmp_path: Path) -> None:
+    """S-29: with the line that the example has for it; what the client demands of itself is not heard."""
+    old, new = KINDS[name].demand
+    found: list[int] = []
+
+    def demanding(text: str) -> str:
+        found.append(text.count(old))
+        return text.replace(old, new)
+
+    with started(name, service, service.port, app_port, tmp_path, edit=demanding) as gateway:
+        low, high = (gateway.signed_in("dora", acr=acr)["token"] for acr in ("aal1", "aal3"))
+        refused, let_in = gateway.ask(token=low, **{"X-Require-Acr": "aal1"}), gateway.ask(token=high)
+    assert 1 == sum(found)
+    assert (401, None, 200) == (refused.status, refused.seen, let_in.status)
+    assert 'acr_values="aal2 aal3"' in refused.fields["www-authenticate"]
 
 
 def test_s29_a_websocket_is_judged_before_it_is_opened(gateway: Gateway) -> None:

@@ -3,6 +3,7 @@
 
 local WHOAMI = "http://127.0.0.1:7103/v1/whoami"
 local WAIT_MS = 6000 -- Whoami takes 5 s at most. HAProxy asks three times more; from 2.8 on, `httpclient.retries 0` spares that.
+local REQUIRE_ACR = nil -- Or "aal2 aal3", where being signed in is not enough.
 local TOLD = {"principal", "id", "tenant", "acr", "amr", "roles", "auth-time", "expires", "actor"}
 local PASSED = {"content-type", "www-authenticate", "cache-control"}
 
@@ -22,6 +23,7 @@ core.register_action("whoami", {"http-req"}, function(txn)
     local values = lines(sent, name)
     if #values > 0 then asked[name] = values end
   end
+  if REQUIRE_ACR then asked["x-require-acr"] = {REQUIRE_ACR} end
   local answer = core.httpclient():get{url = WHOAMI, headers = asked, timeout = WAIT_MS}
   if answer and answer.status == 200 then
     for _, name in ipairs(TOLD) do
