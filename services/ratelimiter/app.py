@@ -89,7 +89,7 @@ def build_app(node: Node) -> tuple[Guard, ASGIApp]:
         bare=(PREFIX,),
         table=table,
         sockets=socket_door(node, keys, table, origins=node.settings.socket_origins),
-        prompt=lane.prompt,
+        prompts=(lane.prompt, objects.prompt),
         observe=node.metrics.http_request,
     )
     admin = create_admin_app(

@@ -156,7 +156,7 @@ class Service:
                 find=[room_sockets(node.host)],
                 find_stream=feed_sockets(front),
             ),
-            prompt=lane.prompt,
+            prompts=(lane.prompt, objects.prompt),
             observe=node.metrics.http_request,
         )
         admin = create_admin_app(

@@ -169,6 +169,7 @@ class Service:
             body_bytes=REQUEST_BYTES_MAX,
             yaml=(DEFINITIONS,),
             table=table,
+            prompts=(lane.prompt,),
             sockets=socket_door(node, keys, table, origins=node.settings.socket_origins),
             observe=node.metrics.http_request,
         )

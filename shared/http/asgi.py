@@ -1,6 +1,6 @@
 """The types of ASGI 3.0, for code that answers without a framework."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any, NamedTuple, TypeAlias
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -11,12 +11,17 @@ ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 Answer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes]
 """Status, header fields, body."""
+Coming: TypeAlias = Coroutine[Any, Any, Answer]
+"""One that has to be waited for."""
 
 
 class Prompt(NamedTuple):
-    """Where an application can answer without waiting: a server that asks there first spares a task a request."""
+    """Where an application can answer outside ASGI: at once, without a task, or in one, without what ASGI needs."""
 
     paths: tuple[str, ...]
     """What the paths begin with."""
-    answer: Callable[[Scope, bytes], Answer | None]
-    """(scope, body) of a request that is here whole, to its answer; None: ask the application, nothing has happened."""
+    answer: Callable[[Scope, bytes], Answer | Coming | None]
+    """(scope, body) of a request that is here whole, to its answer, which names the length of its body.
+
+    A coroutine is run to its end. None: ask the application; nothing has happened.
+    """

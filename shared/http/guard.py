@@ -20,14 +20,14 @@ Sources: RFC 9112 (framing, Host), RFC 9110 (methods, status codes), OWASP ASVS 
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import NoReturn
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from shared.bounds import BODY_BYTES_MAX, BODY_DEADLINE_MS, HEADER_BYTES_MAX, HEADER_FIELDS_MAX, QUERY_FIELDS_MAX
 from shared.errors import InvalidInputError, TenureError
 from shared.http.arrival import Arrival, put_arrival, response_headers
-from shared.http.asgi import Answer, ASGIApp, Message, Prompt, Receive, Scope, Send
+from shared.http.asgi import Answer, ASGIApp, Coming, Message, Prompt, Receive, Scope, Send
 from shared.http.body import BodyReader, ClientGoneError, check_media_type, declared_size, replay
 from shared.http.errors import HeadersTooLargeError
 from shared.http.faults import report_fault
@@ -58,8 +58,8 @@ class Guard:
 
     `body_bytes` is the ordinary cap, `body_bytes_max` names the paths that have another one. `bare` are the prefixes
     of paths that gateways call, `yaml` those of paths that take YAML too. `sockets` answers WebSockets; without it
-    there are none. `prompt` is what the application can answer at once. `observe` is told of refusals; what the guard
-    lets through is counted by those who answer it.
+    there are none. `prompts` are what the application can answer outside ASGI. `observe` is told of refusals; what
+    the guard lets through is counted by those who answer it.
     """
 
     __slots__ = (
@@ -68,7 +68,7 @@ class Guard:
         "_body_bytes",
         "_body_bytes_max",
         "_observe",
-        "_prompt",
+        "_prompts",
         "_reader",
         "_sockets",
         "_stopwatch",
@@ -87,7 +87,7 @@ class Guard:
         yaml: tuple[str, ...] = (),
         table: ProblemTable = CORE_TABLE,
         sockets: ASGIApp | None = None,
-        prompt: Prompt | None = None,
+        prompts: Sequence[Prompt] = (),
         observe: Observe | None = None,
         stopwatch: Callable[[], float] = time.perf_counter,
         body_deadline_ms: int = BODY_DEADLINE_MS,
@@ -99,9 +99,9 @@ class Guard:
         self._body_bytes_max = dict(body_bytes_max or {})
         self._table = table
         self._sockets = sockets
-        self._prompt = prompt
-        self.prompt = None if prompt is None else Prompt(prompt.paths, self.answer_now)
-        """For the server: what `answer_now` may answer."""
+        self._prompts = tuple(prompts)
+        self.prompt = Prompt(tuple(path for prompt in prompts for path in prompt.paths), self._answer_prompt)
+        """For the server: the prompts, behind what is looked at here."""
         self._observe = observe
         self._stopwatch = stopwatch
         self._reader = BodyReader(body_deadline_ms)
@@ -135,15 +135,13 @@ class Guard:
             report_fault(error, arrival, method=scope["method"], route=UNROUTED)
             await self._refuse(scope, send, error, arrival)
 
-    def answer_now(self, scope: Scope, body: bytes) -> Answer | None:
-        """The answer of `prompt` to a request in order that is here whole; None: nothing has happened, call."""
-        assert self._prompt is not None
+    def _answer_prompt(self, scope: Scope, body: bytes) -> Answer | Coming | None:
         if scope["method"] == "HEAD":
             return None
-        headers = scope["headers"]
+        path, headers = scope["path"], scope["headers"]
         arrival = Arrival(dict(headers), self._stopwatch())
         try:
-            if scope["path"].startswith(self._bare):
+            if path.startswith(self._bare):
                 _check_bare(headers, arrival.fields)
             elif b"transfer-encoding" in arrival.fields:
                 return None
@@ -153,10 +151,24 @@ class Guard:
             return None
         put_arrival(scope, arrival)
         try:
-            return self._prompt.answer(scope, body)
-        except Exception as error:  # As below.
-            report_fault(error, arrival, method=scope["method"], route=UNROUTED)
-            return self._refusal(scope, error, arrival)
+            for prompt in self._prompts:
+                if path.startswith(prompt.paths):
+                    answer = prompt.answer(scope, body)
+                    return self._awaited(scope, arrival, answer) if isinstance(answer, Coroutine) else answer
+        except Exception as error:
+            return self._failed(scope, error, arrival)
+        return None
+
+    async def _awaited(self, scope: Scope, arrival: Arrival, coming: Coming) -> Answer:
+        try:
+            return await coming
+        except Exception as error:
+            return self._failed(scope, error, arrival)
+
+    def _failed(self, scope: Scope, error: Exception, arrival: Arrival) -> Answer:
+        """A fault of what stands behind, not of the request."""
+        report_fault(error, arrival, method=scope["method"], route=UNROUTED)
+        return self._refusal(scope, error, arrival)
 
     def _admit(self, scope: Scope, headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes]) -> int | None:
         """Check the header of an API request; the cap of its body, None where there can be none."""

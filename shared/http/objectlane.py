@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from shared.errors import TenureError
 from shared.http.answers import DURABLE, OF_OBJECT, telling_fields
 from shared.http.arrival import Arrival, arrival_of, response_headers
-from shared.http.asgi import ASGIApp, Receive, Scope, Send
+from shared.http.asgi import Answer, ASGIApp, Coming, Prompt, Receive, Scope, Send
 from shared.http.auth import KeyRing, bearer_secret
 from shared.http.faults import report_fault
 from shared.http.names import sent_path
@@ -56,16 +56,25 @@ class ObjectLane:
         self._observe = observe
         self._durability = durability
         self._stopwatch = stopwatch
+        self.prompt = Prompt((OBJECTS,), self._coming)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a call of an object, or hand the request on."""
-        if scope["type"] == "http" and scope["path"].startswith(OBJECTS):
-            arrival = arrival_of(scope)
-            found = self._read(scope, arrival)
-            if found is not None:
-                await self._answer(arrival, *found, send)
-                return
-        await self._app(scope, receive, send)
+        coming = self._coming(scope) if scope["type"] == "http" else None
+        if coming is None:
+            await self._app(scope, receive, send)
+            return
+        status, headers, body = await coming
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def _coming(self, scope: Scope, _: bytes = b"") -> Coming | None:
+        """The answer to a call of an object, if it can be read; the guard has read the body."""
+        if not scope["path"].startswith(OBJECTS):
+            return None
+        arrival = arrival_of(scope)
+        found = self._read(scope, arrival)
+        return None if found is None else self._answer(arrival, *found)
 
     def _read(self, scope: Scope, arrival: Arrival) -> tuple[ObjectMethod, ObjectCall] | None:
         """What is asked for; None: that is for the routes to say."""
@@ -91,7 +100,7 @@ class ObjectLane:
         parent = arrival.fields.get(b"traceparent")
         return parent is None or may_be_sampled(parent)
 
-    async def _answer(self, arrival: Arrival, method: ObjectMethod, call: ObjectCall, send: Send) -> None:
+    async def _answer(self, arrival: Arrival, method: ObjectMethod, call: ObjectCall) -> Answer:
         try:
             body = await method.run(arrival, call)
         except Exception as exc:  # Whatever it is, the caller hears of it.
@@ -107,6 +116,5 @@ class ObjectLane:
         options = {DURABLE: method.writes, OF_OBJECT: True}
         headers += telling_fields(options, arrival, seconds=seconds, durability=self._durability)
         headers += response_headers(arrival)
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
         self._observe("POST", method.route, status, self._stopwatch() - arrival.started_s, None)
+        return status, headers, body

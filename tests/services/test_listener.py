@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 import pytest
 
 from shared import bounds
-from shared.http.asgi import Answer, Prompt, Receive, Scope, Send
+from shared.http.asgi import Answer, Coming, Prompt, Receive, Scope, Send
 from shared.http.guard import Guard
 from shared.runtime.listener import Listener
 from tests.support.edge import Wire
@@ -27,9 +27,11 @@ class Echo:
         self.cancelled = False
         self.prompt = Prompt(("/now/",), self.answer_now)
 
-    def answer_now(self, scope: Scope, body: bytes) -> Answer | None:
+    def answer_now(self, scope: Scope, body: bytes) -> Answer | Coming | None:
         """An answer, unless the path says otherwise."""
         path = scope["path"]
+        if path.startswith("/now/soon"):
+            return self._soon(scope, body)
         if path.endswith("/fault"):
             raise ValueError("secret=hunter2")
         if path.endswith("/leave"):
@@ -37,6 +39,19 @@ class Echo:
         if path.endswith("/split"):
             return 200, [(b"content-length", b"0"), (b"x-a", b"1\r\nx-b: 2")], b""
         return _told("now", scope, body)
+
+    async def _soon(self, scope: Scope, body: bytes) -> Answer:
+        self.begun.set()
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+        if scope["path"].endswith("fault"):
+            raise ValueError("secret=hunter2")
+        if scope["path"].endswith("split"):
+            return 200, [(b"content-length", b"0"), (b"x-a", b"1\r\nx-b: 2")], b""
+        return _told("soon", scope, body)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The same, later; `/wait` until the gate is open."""
@@ -80,7 +95,7 @@ async def served(
 ) -> AsyncIterator[Wire]:
     """The application on a port of this machine."""
     (port,) = free_ports(1)
-    app = Guard(echo, prompt=echo.prompt) if guarded else echo
+    app = Guard(echo, prompts=[echo.prompt]) if guarded else echo
     async with Listener(
         app,
         host="127.0.0.1",
@@ -131,6 +146,43 @@ def test_answers_come_in_the_order_of_their_requests() -> None:
         told = [part.rpartition(b"\r\n\r\n")[2] for part in (await asking).split(b";")[:-1]]
         ways = [b"now GET /now/a", b"later GET /later/wait", b"later GET /now/b", b"later GET /later/wait"]
         assert [*ways, b"later GET /now/c", b"later GET /later/last"] == [part.strip() for part in told]
+
+    listening(scenario)
+
+
+def test_an_answer_that_has_to_wait_keeps_its_place() -> None:
+    """Outside ASGI too: what was sent behind it waits for it, and goes on."""
+
+    async def scenario(wire: Wire, echo: Echo) -> None:
+        soon = b"POST /now/soon HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody"
+        asking = asyncio.create_task(wire.until_closed(GET % b"a" + soon + GET % b"b" + soon + LAST))
+        await echo.begun.wait()
+        echo.gate.set()
+        told = [part.rpartition(b"\r\n\r\n")[2].split()[0] for part in (await asking).split(b";")[:-1]]
+        assert [b"now", b"soon", b"later", b"later", b"later"] == told, "ASGI has those that waited"
+        reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+        for _turn in range(3):  # One after the other, on one connection.
+            writer.write(soon)
+            assert (await reader.readuntil(b";")).endswith(b"soon POST /now/soon  body;")
+        writer.close()
+
+    listening(scenario)
+
+
+def test_a_client_that_leaves_while_its_answer_is_waited_for_hurts_nobody() -> None:
+    """The answer is made, and told to nobody; what is no request behind it ends the connection behind it."""
+
+    async def scenario(wire: Wire, echo: Echo) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+        writer.write(GET % b"soon")
+        await echo.begun.wait()
+        writer.close()
+        await writer.wait_closed()
+        asking = asyncio.create_task(wire.until_closed(GET % b"soon" + b"no http\r\n\r\n"))
+        await asyncio.sleep(0.05)
+        echo.gate.set()
+        answers = await asking
+        assert (1, True) == (answers.count(b"HTTP/1.1 "), answers.endswith(b"soon GET /now/soon  ;"))
 
     listening(scenario)
 
@@ -202,11 +254,16 @@ def test_what_the_guard_refuses_is_not_answered_at_once() -> None:
 def test_a_fault_of_an_answer_is_a_500_that_says_nothing() -> None:
     """As by way of ASGI; a header field that would make two is not sent."""
 
-    async def scenario(wire: Wire, _: Echo) -> None:
+    async def scenario(wire: Wire, echo: Echo) -> None:
         answer = await wire.until_closed(GET % b"fault" + LAST)
         assert (True, False) == (answer.startswith(b"HTTP/1.1 500 "), b"hunter2" in answer)
         assert answer.count(b"HTTP/1.1 ") == 2, "the connection goes on"
         split = await wire.until_closed(GET % b"split")
+        assert (True, False) == (split.startswith(b"HTTP/1.1 500 "), b"x-b" in split)
+        echo.gate.set()
+        soon = await wire.until_closed(GET % b"soon-fault" + LAST)
+        assert (True, False) == (soon.startswith(b"HTTP/1.1 500 "), b"hunter2" in soon)
+        split = await wire.until_closed(GET % b"soon-split")
         assert (True, False) == (split.startswith(b"HTTP/1.1 500 "), b"x-b" in split)
 
     listening(scenario, guarded=True)
@@ -351,15 +408,16 @@ def test_the_end_answers_what_is_under_way_and_takes_nothing_new() -> None:
     asyncio.run(run())
 
 
-def test_the_end_does_not_wait_for_ever() -> None:
+@pytest.mark.parametrize("path", [b"/later/wait", b"/now/soon"])
+def test_the_end_does_not_wait_for_ever(path: bytes) -> None:
     """Past the drain, who still waits for an answer gets none."""
 
     async def run() -> None:
         echo = Echo()
         async with served(echo, drain_ms=100) as wire:
-            asking = asyncio.create_task(wire.until_closed(b"GET /later/wait HTTP/1.1\r\nHost: h\r\n\r\n"))
+            asking = asyncio.create_task(wire.until_closed(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path))
             await echo.begun.wait()
-        assert b"later" not in await asking
+        assert b"HTTP" not in await asking
         assert echo.cancelled
 
     asyncio.run(run())

@@ -1,7 +1,7 @@
 """The whole limiter in virtual time over the store in memory, and a way to ask it through real ASGI."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple, TypeVar, cast
 from urllib.parse import quote
@@ -147,6 +147,8 @@ class Service:
         prompt = self.app.prompt if app is None else None
         if prompt is not None and path.startswith(prompt.paths):
             answer = prompt.answer(dict(scope), raw)
+            if isinstance(answer, Coroutine):
+                answer = await answer
             if answer is not None:
                 return Answer(*answer)
         return await _run(app or self.app, scope, raw, gone or asyncio.Event())
