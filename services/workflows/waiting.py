@@ -113,7 +113,7 @@ def check_answer(draft: Draft, scope: Scope, event: Completed) -> None:
 
     Raises:
         NotWaitingError: it is not waited for any more.
-        WrongAnswerError: it is none of the outcomes, or not as the schema says.
+        WrongAnswerError: it is none of the outcomes, or not as the schema says; or has no name, and a later step asks.
         SameUserError: the same person answered a step that somebody else has to answer.
     """
     wait, activity = draft.step_of(scope).kind, activity_of(scope)
@@ -129,5 +129,13 @@ def check_answer(draft: Draft, scope: Scope, event: Completed) -> None:
         path = f"{scope.path}/{other}" if scope.path else other
         if not event.by or draft.answered_by.get(path) == event.by:
             raise SameUserError(other)
+    if not event.by and _is_looked_at(draft, scope):
+        raise WrongAnswerError("An answer needs a name here: a later step is not for whoever gives it", "/by")
     if event.by:
         draft.answered_by[activity.path] = event.by
+
+
+def _is_looked_at(draft: Draft, scope: Scope) -> bool:
+    """Whether another step of the block may not be answered by whoever answers this one."""
+    name, kinds = activity_of(scope).step, (step.kind for step in draft.block_of(scope).steps.values())
+    return any(isinstance(kind, Wait) and name in kind.others for kind in kinds)

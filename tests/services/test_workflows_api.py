@@ -241,12 +241,14 @@ def test_a_wait_is_claimed_and_assigned() -> None:
 
 
 def test_the_same_person_cannot_answer_what_another_has_to() -> None:
-    """403, and so is somebody without a name."""
+    """403, and so is somebody without a name; nor is the first answer taken from somebody without one, who may be anybody."""
     text = "workflow: four\nstart: a\nsteps: { a: { wait: {}, next: b }, b: { wait: { forbid_same_user_as: [a] }, end: true } }"
 
     async def scenario(service: Workflows) -> None:
         await service.put(text, name="four")
         run_id = await service.started("four")
+        nameless = await service.tell(run_id, "steps/a/complete", {})
+        assert ((422, "wait.answer"), "/by") == (code(nameless), nameless.json()["where"])
         await service.tell(run_id, "steps/a/complete", {"by": "ann"})
         for body in ({"by": "ann"}, {}):
             assert (403, "wait.same_user") == code(await service.tell(run_id, "steps/b/complete", body))
