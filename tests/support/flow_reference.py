@@ -126,6 +126,11 @@ class Reference:
             self.mailbox.clear()
         self._go_to(step)
 
+    def migrate(self, step: str) -> None:
+        """Go on there in another version, which is the same."""
+        self._main.close()
+        self._go_to(step)
+
     def signal(self, name: str, value: Any, ttl_ms: int) -> None:
         """The wait that was entered first takes it; else it is kept."""
         paths = [path for path, (_, wanted) in self.waiting.items() if wanted == name]

@@ -6,6 +6,7 @@ What the second interpreter (tests/support/flow_reference.py) does not take, the
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -37,8 +38,8 @@ from services.workflows.events import (
 from services.workflows.problems import Problems
 from services.workflows.program import Child
 from services.workflows.reading import Source
-from services.workflows.refusals import ClaimedError
-from services.workflows.state import Activity, Run, Undo, waiting_signals
+from services.workflows.refusals import ClaimedError, RunClosedError
+from services.workflows.state import ROOT, Activity, Run, Undo, waiting_signals
 from shared.errors import TenureError
 from tests.support.environment import PROVE
 from tests.support.flow import START_MS, Flow
@@ -227,6 +228,21 @@ class Model(RuleBasedStateMachine):
         step = data.draw(st.sampled_from(sorted(self.flow.program.root.steps)))
         self.flow.send(Reset(step=step, keep_signals=keep))
         self.reference.reset(step, keep_signals=keep)
+
+    @rule(data=st.data(), mapped=st.booleans())
+    def migrate(self, data: st.DataObject, *, mapped: bool) -> None:
+        """The run goes on with another version that says the same: as it has begun, or at a step that its own is mapped to."""
+        program = msgspec.structs.replace(self.flow.program, version=self.flow.program.version + 1)
+        root, steps = self.flow.run.scopes[ROOT], sorted(program.root.steps)
+        at = root.ready or (root.activity.step if root.activity is not None else "")
+        target = data.draw(st.sampled_from(steps)) if mapped and at else None
+        if self.flow.run.phase != "open":
+            with pytest.raises(RunClosedError):
+                self.flow.migrate(program)
+            return
+        self.flow.migrate(program, {at: target} if target is not None else {})
+        if target is not None:
+            self.reference.migrate(target)
 
     @rule(data=st.data(), verb=st.sampled_from(sorted(VERBS)))
     def misfit(self, data: st.DataObject, verb: str) -> None:
