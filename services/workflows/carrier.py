@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from services.workflows.bounds import ERRANDS_AT_ONCE, ERRANDS_STOP_MS
 from services.workflows.errands import Errand, Recall
 from services.workflows.events import AnyEvent
-from services.workflows.intents import Intent
+from services.workflows.intents import Call, Intent
 from services.workflows.run import WorkflowRun
 from shared.errors import TenureError
 from shared.objects.address import Address
@@ -112,9 +112,11 @@ class Carrier:
         outcome: ErrandOutcome = "ok"
         began_ms = host.store_clock.monotonic_ms()
         try:
-            async with self._slots.setdefault(run.tenant, asyncio.Semaphore(ERRANDS_AT_ONCE)):
-                for errand in errands:
-                    event = await self._senders[type(errand.intent)](host, run, errand.intent)
+            slots = self._slots.setdefault(run.tenant, asyncio.Semaphore(ERRANDS_AT_ONCE))
+            waits = slots.locked()
+            async with slots:
+                for errand in await self._still(host, run, errands) if waits else errands:
+                    event = await self._sent(host, run, errand.intent)
                     await host.call(run, WorkflowRun.settle, errand.number, event)
         except asyncio.CancelledError:
             outcome = "delayed"
@@ -130,6 +132,18 @@ class Carrier:
             host.metrics.workflow_errand(type(errands[0].intent).__name__, outcome, seconds)
             if 0 in self._lines.pop(line):
                 self.wake(host, run)
+
+    async def _still(self, host: Host, run: Address, errands: Sequence[Errand]) -> list[Errand]:
+        """Those that are still to be carried out, after others of the tenant were."""
+        kept: list[Errand] = await host.call(run, WorkflowRun.errands)
+        numbers = {errand.number for errand in kept}
+        return [errand for errand in errands if errand.number in numbers]
+
+    async def _sent(self, host: Host, run: Address, intent: Intent) -> AnyEvent | None:
+        """What came of it; nothing where its attempt is over, because the node was away: its run knows."""
+        if isinstance(intent, Call) and intent.due_ms is not None and intent.due_ms <= host.store_clock.now_ms():
+            return None
+        return await self._senders[type(intent)](host, run, intent)
 
     async def _recall(self, host: Host, run: Address, recall: Recall) -> None:
         recall_of = self._recalls.get(type(recall.call))

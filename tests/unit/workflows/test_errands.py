@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from services.workflows.events import AnyEvent, Cancelled, Completed, Signalled, Terminated
+from services.workflows.events import AnyEvent, Cancelled, Completed, Paused, Resumed, Signalled, Terminated
 from services.workflows.forgetting import FORGET
 from services.workflows.liveness import incidents, stuck
 from services.workflows.refusals import NotWaitingError, RunClosedError, RunExistsError
@@ -356,3 +356,46 @@ def test_a_crash_at_any_commit_changes_no_history(answer: str) -> None:
 
     assert len(seen) > 30
     assert dict.fromkeys(seen, seen[0, 0]) == seen
+
+
+TAKE = "{ type: shelf, id: seats, call: take, args: { count: 1 } }"
+
+
+def test_a_call_that_is_not_wanted_any_more_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It had to wait for others of its tenant, and its run has given it up meanwhile."""
+    monkeypatch.setattr("services.workflows.carrier.ERRANDS_AT_ONCE", 1)
+    slow = "workflow: w\nstart: a\nsteps: { a: { object: { type: sloth, id: s, call: think }, end: true } }"
+    timed = f"workflow: w\nstart: a\nsteps: {{ a: {{ object: {TAKE}, timeout: 5s, retry: [], end: true }} }}"
+
+    async def scenario(kit: Kit) -> None:
+        await kit.at(WorkflowRun, "acme", "t-1").start(begin(slow))
+        await kit.advance(1_000)
+        late, off = kit.at(WorkflowRun, "acme", "t-2"), kit.at(WorkflowRun, "acme", "t-3")
+        await late.start(begin(timed))
+        await off.start(begin(timed.replace("timeout: 5s, ", "")))
+        await off.happen(Cancelled())
+        await kit.advance(40_000)
+        assert ("stalled", "cancelled") == ((await late.look(0)).status, (await off.look(0)).status)
+        assert 10 == await kit.at(Shelf, "acme", "seats").put_back(0)
+
+    run_with_kit(scenario, kinds=Installed(objects=[Sloth]).kinds)
+
+
+def test_a_call_whose_time_is_over_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody could carry it out in time, and the run is paused, so that its time-out waits."""
+    timed = f"workflow: w\nstart: a\nsteps: {{ a: {{ object: {TAKE}, timeout: 5s, retry: [], end: true }} }}"
+    installed = Installed()
+    senders = dict(installed.carrier._senders)
+    monkeypatch.setattr(installed.carrier, "_senders", {})
+
+    async def scenario(kit: Kit) -> None:
+        run = kit.at(WorkflowRun, "acme", "t-1")
+        await run.start(begin(timed))
+        await run.happen(Paused())
+        monkeypatch.setattr(installed.carrier, "_senders", senders)
+        await kit.advance(30_000)
+        assert ([], 10) == (await run.errands(), await kit.at(Shelf, "acme", "seats").put_back(0))
+        await run.happen(Resumed())
+        assert [("a", "stalled")] == [(one.path, one.phase) for one in incidents((await run.look(0)).run)]
+
+    run_with_kit(scenario, kinds=installed.kinds)
