@@ -2,8 +2,9 @@
 
 The machine arms whatever a run waits for, and a test asks so after every event. The auditor is for what nobody thought
 of: an alarm that was cancelled by hand, a queue that was deleted or restored from before, a fault of ours. It asks each
-run, which sets its alarms anew where they are not as its state says, and offers a task again that the run waits for and
-its queue does not have; each such run is counted and logged, since there should be none.
+run, which sets its alarms anew where they are not as its state says, and has it send again what it waits for and nobody
+has: a task that its queue has lost, a child that is gone or whose end was not heard of. Each such run is counted and
+logged, since there should be none.
 """
 
 import asyncio
@@ -11,15 +12,15 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from services.workflows.bounds import AUDIT_PAUSE_MS, AUDIT_RUNS
-from services.workflows.desk import is_in_queue, offer_task
+from services.workflows.desk import is_in_queue
 from services.workflows.draft import outstanding
 from services.workflows.errands import Errand
-from services.workflows.intents import SendTask
+from services.workflows.intents import SendTask, Sent, StartChild
 from services.workflows.operation import RUNNING, Operation
 from services.workflows.run import WorkflowRun
 from services.workflows.schedule import LISTED, Schedule
 from services.workflows.standing import BY_STATUS, ENDED, STATUSES, Look, Status
-from shared.errors import TenureError
+from shared.errors import NotFoundError, TenureError
 from shared.objects.address import Address
 from shared.objects.config import Documents
 from shared.objects.host import Host
@@ -76,30 +77,40 @@ class Auditor:
         found: list[str] = []
         try:
             found += await self._host.call(address, kind.audit)
-            for task in await self._lost_tasks(address) if kind is WorkflowRun else ():
-                await offer_task(self._host, address, task)
-                found.append(f"the task of {task.path} was not in its queue {task.queue}")
+            if kind is WorkflowRun and (lost := await self._lost(address)):
+                again = await self._host.call(address, WorkflowRun.send_again, tuple(sent.serial for sent, _ in lost))
+                found += [why for sent, why in lost if sent.serial in again]
         except TenureError:
-            pass  # It, or a queue, is away, or was forgotten since; the next round asks again.
+            pass  # It, a queue or a child is away, or was forgotten since; the next round asks again.
         if found:
             self._host.metrics.workflow_repaired()
             _log.error(logs.RUN_REPAIRED, run=str(address), found="; ".join(found))
 
-    async def _lost_tasks(self, run: Address) -> list[SendTask]:
-        """The tasks that the run waits for and has offered, but that its queues do not have."""
-        tasks = await self._tasks_of(run)
-        errands: list[Errand] = await self._host.call(run, WorkflowRun.errands) if tasks else []
-        offering = {errand.intent.serial for errand in errands}
-        lost = [task for task in tasks if task.serial not in offering and not await is_in_queue(self._host, run, task)]
-        wanted = {task.serial for task in await self._tasks_of(run)} if lost else set()
-        return [task for task in lost if task.serial in wanted]  # Others were answered while their queues were asked.
-
-    async def _tasks_of(self, run: Address) -> list[SendTask]:
-        """What the run waits for from workers, and what has time left."""
+    async def _lost(self, run: Address) -> list[tuple[Sent, str]]:
+        """What the run waits for and has sent, but nobody has; and where it was missed."""
         look: Look = await self._host.call(run, WorkflowRun.look, 0)
-        tasks = [sent for sent in outstanding(look.run) if isinstance(sent, SendTask)]
-        now_ms = self._host.store_clock.now_ms()
-        return [task for task in tasks if task.due_ms is None or task.due_ms > now_ms]
+        waits = [sent for sent in outstanding(look.run) if isinstance(sent, SendTask | StartChild)]
+        errands: list[Errand] = await self._host.call(run, WorkflowRun.errands) if waits else []
+        sending, now_ms = {errand.intent.serial for errand in errands}, self._host.store_clock.now_ms()
+        lost: list[tuple[Sent, str]] = []
+        for sent in waits:
+            if sent.serial in sending or (sent.due_ms is not None and sent.due_ms <= now_ms):
+                continue
+            if isinstance(sent, StartChild):
+                if not await self._is_child_there(run, sent):
+                    lost.append((sent, f"the child of {sent.path}, {sent.id}, was gone or had not told its end"))
+            elif not await is_in_queue(self._host, run, sent):
+                lost.append((sent, f"the task of {sent.path} was not in its queue {sent.queue}"))
+        return lost
+
+    async def _is_child_there(self, run: Address, call: StartChild) -> bool:
+        """Whether the child is open, or is about to tell how it has ended."""
+        child = Address(WorkflowRun.kind, run.tenant, call.id)
+        try:
+            look: Look = await self._host.call(child, WorkflowRun.look, 0)
+        except NotFoundError:
+            return False
+        return look.run.phase != "ended" or bool(await self._host.call(child, WorkflowRun.errands))
 
     def _all_places(self) -> Iterator[_Place]:
         for tenant in [document.name for document in self._tenants.list_all("tenant")]:

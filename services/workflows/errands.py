@@ -135,6 +135,13 @@ class Errands:
             self._put(_ToReport(to=parent))
         return bool(self._storage.get(_MADE, int, default=0) > made)
 
+    def send_again(self, run: Run, serials: Container[int]) -> tuple[int, ...]:
+        """Send once more what the run waits for of these, as far as it does; their serials."""
+        again = tuple(sent.serial for sent in outstanding(run) if sent.serial in serials)
+        for serial in again:
+            self._put(_ToSend(serial=serial))
+        return again
+
     def report(self, parent: Parent) -> None:
         """The run has ended: tell another than it was told."""
         self._put(_ToReport(to=parent))

@@ -105,6 +105,8 @@ class WorkflowRun(RunTurns):
         run, parent = self._run, beginning.parent
         if run is not None and parent is not None:
             if parent == self._records.parent:
+                if run.phase == "ended":
+                    self._report(run, parent)
                 return False
             if parent.tries_again(self._records.parent):
                 self._try_again(run, parent, beginning)
@@ -285,9 +287,19 @@ class WorkflowRun(RunTurns):
         if self._errands.any() and self.alarms.due_ms(ERRANDS) is None:
             found.append("errands are open, and nobody will carry them out")
         if found:
-            self._arm(run, self.clock.now_ms())
-            self._wake()
+            self._set_going(run)
         return tuple(found)
+
+    def send_again(self, serials: tuple[int, ...]) -> tuple[int, ...]:
+        """Send once more what nobody has of what the run waits for; of these, what it waits for still.
+
+        Raises:
+            NotFoundError: there is no such run.
+        """
+        run, _ = self._known()
+        again = self._errands.send_again(run, serials)
+        self._set_going(run)
+        return again
 
     @readonly
     def look(self, until_ms: int, since: int = -1) -> Look | Park:

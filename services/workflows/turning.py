@@ -84,13 +84,20 @@ class RunTurns(DurableObject):
         """The child of a step, for another attempt of it: its result, where it has succeeded; else it begins anew."""
         if run.phase != "ended":
             raise UnavailableError(f"The run {run.id!r} of the attempt before has not ended.")
-        now_ms = self.clock.now_ms()
         if run.ending is None or run.ending.status != "succeeded":
-            self._begin(program_of(beginning.text, beginning.version), beginning, now_ms)
+            self._begin(program_of(beginning.text, beginning.version), beginning, self.clock.now_ms())
             return
         self._records.report_to(parent)
+        self._report(run, parent)
+
+    def _report(self, run: Run, parent: Parent) -> None:
+        """Tell how the run has ended, to whoever may not have heard of it."""
         self._errands.report(parent)
-        self._arm(run, now_ms)
+        self._set_going(run)
+
+    def _set_going(self, run: Run) -> None:
+        """Set its alarms as its state says, and have its errands carried out."""
+        self._arm(run, self.clock.now_ms())
         self._wake()
 
     def _advance(self, event: AnyEvent, now_ms: int) -> Run:

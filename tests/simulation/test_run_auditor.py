@@ -7,7 +7,7 @@ import pytest
 
 from services.workflows.auditor import Auditor
 from services.workflows.bounds import QUEUE_TASKS_MAX
-from services.workflows.events import Paused, Terminated
+from services.workflows.events import Completed, Paused, Terminated
 from services.workflows.operation import GO_ON, Operation
 from services.workflows.operation_schemas import ChangeRuns
 from services.workflows.run import WorkflowRun
@@ -16,6 +16,7 @@ from shared.objects.config import Documents
 from shared.objects.handler import DurableObject
 from shared.objects.operations import cancel_alarm
 from shared.testing.kit import Kit, run_with_kit
+from tests.support.carried import Installed
 from tests.support.runs import begin
 from tests.support.schedules import Scheduled, with_schedule
 from tests.support.tasks import QUEUE, answered, offered, polled, queue_of, simulated, started
@@ -120,6 +121,44 @@ def test_a_task_that_its_queue_has_lost_is_offered_again(capsys: pytest.CaptureF
 
     simulated(scenario)
     assert "the task of look was not in its queue kyc" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_child_that_is_lost_is_started_again_or_tells_its_end(
+    capsys: pytest.CaptureFixture[str], *, ended: bool
+) -> None:
+    """The store has lost it, or that its end was to be told: its parent hears of it all the same, once."""
+
+    async def scenario(kit: Kit) -> None:
+        parent, child = kit.at(WorkflowRun, "acme", "p"), kit.at(WorkflowRun, "acme", "p/a:1")
+        await parent.start(begin("workflow: p\nstart: a\nsteps: { a: { child: { workflow: c }, end: true } }"))
+        await kit.advance(1_000)
+        auditor = auditor_of(kit, "acme")
+        await round_of(kit, auditor)
+        assert 0.0 == repaired(kit), "a child that is open is there"
+        if ended:
+            await kit.node.call(Address("run", "acme", "p/a:1"), end_unheard)
+        else:
+            await kit.node.call(Address("run", "acme", "p/a:1"), forget)
+        await kit.evict(child)
+        await round_of(kit, auditor)
+        await kit.advance(1_000)
+        if not ended:
+            await child.happen(Completed(path="t", result=7))
+            await kit.advance(1_000)
+        look = await parent.look(0)
+        assert ("succeeded", 1.0) == (look.status, repaired(kit))
+
+    child = "workflow: c\nstart: t\nsteps: { t: { wait: {}, end: true } }"
+    run_with_kit(scenario, kinds=Installed({"c": child}).kinds)
+    assert "the child of a, p/a:1, was gone or had not told its end" in capsys.readouterr().out
+
+
+def end_unheard(run: WorkflowRun) -> None:
+    """End the run, and lose that its end is to be told."""
+    run.happen(Completed(path="t", result=7))
+    for errand in run.errands():
+        run.settle(errand.number, None)
 
 
 def test_tasks_that_wait_or_are_with_workers_are_not_offered_again() -> None:
