@@ -241,8 +241,9 @@ class Reference:
             visits[name] = visits.get(name, 0) + 1
             at = f"{path}/{name}" if path else name
             keyed = f"{key}/{name}:{visits[name]}" if key else f"{name}:{visits[name]}"
-            name, value = yield from self._step(block.steps[name], at, keyed, value, above, visits)
-            if not path:
+            step = block.steps[name]
+            name, value = yield from self._step(step, at, keyed, value, above, visits)
+            if not path and not isinstance(step.kind, Succeed):  # Whose output is of the run, and no step's input.
                 self._value = value
         return value
 

@@ -5,6 +5,7 @@ What the second interpreter (tests/support/flow_reference.py) does not take, the
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -285,7 +286,7 @@ class Model(RuleBasedStateMachine):
         if reference.status == "undoing":
             assert (undoing.key, undoing.path, undoing.phase) == (run.undo[0].key, run.undo[0].path, run.undo[0].phase)
         if reference.status in {"succeeded", "failed"}:
-            assert (reference.output, reference.error) == (self.flow.output, self.flow.error)
+            assert (reference.output, reference.error) == (_without_causes(self.flow.output), self.flow.error)
         assert [one.name for one in reference.signals()] == [one.name for one in waiting_signals(run, self.flow.now_ms)]
         assert reference.claims == _claims(run)
         assert reference.reminded == sum(line.startswith("reminder.sent ") for line in self.flow.history)
@@ -342,6 +343,15 @@ class Model(RuleBasedStateMachine):
         with pytest.raises(TenureError):
             self.flow.send(event)
         assert before == self.flow.run
+
+
+def _without_causes(output: Any) -> Any:
+    """The same, without the sentences that say of an error that was caught how late it was, or which name it was of."""
+    if isinstance(output, list):
+        return [_without_causes(item) for item in output]
+    if isinstance(output, dict):
+        return {name: "" if name == "Cause" else _without_causes(value) for name, value in output.items()}
+    return output
 
 
 def _view(run: Run) -> dict[str, tuple[str, str, int]]:
