@@ -21,6 +21,7 @@ def add_operation_commands(commands: Any) -> None:
     begin.add_argument("--attr", metavar="NAME=VALUE", help="runs that have this attribute")
     begin.add_argument("--step", metavar="NAME", help="open runs at this step of --definition")
     begin.add_argument("--due-before", metavar="MOMENT", help="open runs with something due then: Unix ms or RFC 3339")
+    begin.add_argument("--all", action="store_true", help="every run of the tenant")
     begin.add_argument("--limit", type=int, metavar="N", help="runs at most")
     begin.add_argument("--after", metavar="CURSOR", help="where an operation before this one ended")
     begin.add_argument("--reason", help="for cancel and terminate")

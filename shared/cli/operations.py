@@ -8,6 +8,7 @@ from typing import Any
 
 from shared.cli.client import Client, name_and_value, segment, value_of
 from shared.cli.operator import moment, printable, read_moment, table
+from shared.errors import InvalidInputError
 
 _INDEX = 1  # Of the service's port behind that of the first.
 _FAILED = 1
@@ -80,7 +81,10 @@ def _filter(arguments: argparse.Namespace) -> dict[str, Any]:
         "step": arguments.step,
         "due_before": read_moment(arguments.due_before),
     }
-    return {name: value for name, value in found.items() if value is not None}
+    meant = {name: value for name, value in found.items() if value is not None}
+    if not meant and not arguments.all:
+        raise InvalidInputError("Say which runs are meant: --run, --definition and so on, or --all")
+    return meant
 
 
 def _what(operation: Any) -> str:

@@ -147,6 +147,8 @@ def test_many_runs_are_changed_by_an_operation(service: Limiter) -> None:
     rows = said(service, "operations", "list").splitlines()
     assert [operation, "cancel", "done", "1", "0"] == rows[1].split()[:5]
     assert "There may be more: --after " in typed(service, "operations", "list", "--limit", "1").stderr
+    every = said(service, "operations", "begin", "retry", "--all", "--dry-run", "--wait").splitlines()[1]
+    assert every.startswith("0 would be changed, ")
 
 
 def test_a_webhook_is_shown_with_what_it_was_told(service: Limiter) -> None:
@@ -200,8 +202,9 @@ def test_a_webhook_is_shown_with_what_it_was_told(service: Limiter) -> None:
         (("workflows", "start", "nap", "--attr", "region"), 2, "--attr is a name and a value, as region=eu"),
         (("workflows", "migrate", "ghost", "2", "--map", "a"), 2, "--map is a name and a value"),
         (("workflows", "migrate", "ghost", "2"), 1, "There is no such run. (404 not_found)"),
-        (("operations", "begin", "pause", "--to", "{"), 2, "--to is JSON, or @ and a file of it"),
-        (("operations", "begin", "migrate"), 2, "(400 invalid_input)"),
+        (("operations", "begin", "pause", "--all", "--to", "{"), 2, "--to is JSON, or @ and a file of it"),
+        (("operations", "begin", "migrate", "--all"), 2, "(400 invalid_input)"),
+        (("operations", "begin", "purge"), 2, "Say which runs are meant: --run, --definition and so on, or --all"),
         (("operations", "show", "ghost"), 1, "There is no such operation. (404 not_found)"),
         (("webhooks", "show", "ghost"), 1, "(404 not_found)"),
         (("webhooks", "message", "ghost", "x"), 2, "(400 invalid_input)"),
