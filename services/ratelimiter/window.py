@@ -42,8 +42,9 @@ _COMPACT_AT = 8  # Dead items at the front before the array is moved up: 64 byte
 _COMPACT_SHARE = 32  # ... and a 32nd of a longer one, which is moved that much more seldom.
 
 _EDGE_SHIFT = 24  # A bucket is one number: its hits, and above them its edge in ticks behind the base.
-_HITS_MAX = 2**_EDGE_SHIFT - 1  # More hits of one tick are several runs of it.
+_HITS_MAX = 2**_EDGE_SHIFT - 1  # More hits of one tick are several runs of it, in the store too.
 _EDGE_MAX = 2**8 - 1
+_FEW = 12  # Of fewer buckets the stored form is made one by one, of more byte by byte.
 _EDGE_STEP = 64  # Bases are a multiple of so many ticks: subjects have them in common, and 62 ticks fit behind any.
 
 _FORMAT = 1
@@ -66,7 +67,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def stored_bytes_max(self, runs: int = 0) -> int:
         """Bytes that a window of this rule takes at most once it is encoded, if it holds `runs` runs at the moment."""
         run = 16 if self.wide else 8
-        runs_max = max(self.limit, runs) if self.log else self.window_ms // self.tick_ms + 4
+        buckets = self.window_ms // self.tick_ms + 4 + self.limit // _HITS_MAX
+        runs_max = max(self.limit, runs) if self.log else max(buckets, runs)
         return _HEADER.size + runs_max * run
 
 
@@ -180,18 +182,18 @@ class Window(_Numbers):
 
     def stored_bytes_max(self, rule: Rule) -> int:
         """Bytes that this window takes at most once it is encoded, if it goes on under `rule`."""
-        return rule.stored_bytes_max(len(self.pairs()[1]) // 2)
+        return rule.stored_bytes_max(len(self.runs()))
 
-    def pairs(self) -> tuple[int, "array[int]"]:
-        """A base, and edges behind it that count, each with its hits."""
-        return self.base_ms, self[self.head :] if self.head else self
+    def pairs(self) -> tuple[int, bytes]:
+        """A base, and edges behind it that count, each with its hits; little-endian."""
+        return self.base_ms, _little(self[self.head :] if self.head else self).tobytes()
 
     def encode(self) -> bytes:
         """The stored form: a header with the rule, then the pairs; little-endian."""
         rule, (base_ms, pairs) = self.rule, self.pairs()
-        count = len(pairs) // 2
+        count = len(pairs) // (16 if rule.wide else 8)
         header = _HEADER.pack(_FORMAT, rule.log, rule.limit, rule.window_ms, rule.tick_ms, base_ms, count)
-        return header + _little(pairs).tobytes()
+        return header + pairs
 
     @classmethod
     def decode(cls, stored: bytes) -> "Window":
@@ -306,21 +308,33 @@ class Buckets(Window):
         base_ms, tick_ms = self.base_ms, self.rule.tick_ms
         return [(base_ms + (run >> _EDGE_SHIFT) * tick_ms, run & _HITS_MAX) for run in self[self.head :]]
 
-    def pairs(self) -> tuple[int, "array[int]"]:
-        """A base, and edges behind it that count, each with its hits."""
-        pairs = array("Q" if self.rule.wide else "I")
-        base_ms = self.oldest_ms() if self.used else 0
-        for edge_ms, hits in self.runs():
-            if pairs and pairs[-2] == edge_ms - base_ms:
-                pairs[-1] += hits
-            else:
-                pairs.extend((edge_ms - base_ms, hits))
-        return base_ms, pairs
+    def pairs(self) -> tuple[int, bytes]:
+        """A base, and edges behind it that count, each with its hits; little-endian."""
+        tick_ms = self.rule.tick_ms
+        if len(self) - self.head < _FEW or tick_ms * _EDGE_MAX > _NARROW_MAX:
+            base_ms = self.oldest_ms() if self.used else 0
+            numbers = [number for edge_ms, hits in self.runs() for number in (edge_ms - base_ms, hits)]
+            return base_ms, _little(array("Q" if self.rule.wide else "I", numbers)).tobytes()
+        packed = _little(self[self.head :]).tobytes()
+        pairs, edges = bytearray(2 * len(packed)), packed[3::4]
+        for at, table in enumerate(_edge_tables(tick_ms)):
+            pairs[at::8] = edges.translate(table)
+        for at in range(3):
+            pairs[4 + at :: 8] = packed[at::4]
+        return self.base_ms, bytes(pairs)
 
     def fill(self, base_ms: int, pairs: "array[int]") -> None:
         """Take in what `pairs` said, which is all there is; an edge within a tick is the end of that."""
-        for edge, hits in zip(pairs[::2], pairs[1::2], strict=True):
-            self.take(base_ms + edge - 1, hits)
+        tick_ms, hits = self.rule.tick_ms, pairs[1::2]
+        if max(hits, default=0) > _HITS_MAX:
+            for edge, cost in zip(pairs[::2], hits, strict=True):
+                self.take(base_ms + edge - 1, cost)
+        elif hits:
+            before, within_ms = divmod(base_ms - 1, tick_ms)
+            ticks = [(edge + within_ms) // tick_ms + 1 for edge in pairs[::2]]
+            step = self._base_behind(before + ticks[0], before + ticks[-1]) - before
+            self.extend([(tick - step) << _EDGE_SHIFT | cost for tick, cost in zip(ticks, hits, strict=True)])
+            self.used = sum(hits)
 
     def _expire(self, cut: int) -> None:
         if self[-1] >> _EDGE_SHIFT <= cut:
@@ -343,13 +357,29 @@ class Buckets(Window):
         self.head = 0
         before, tick = self.base_ms // tick_ms, now_ms // tick_ms + 1
         oldest = before + (self[0] >> _EDGE_SHIFT) if self else tick
-        base = oldest // _EDGE_STEP * _EDGE_STEP
-        if tick - base > _EDGE_MAX:
-            raise ValueError(f"hits of {tick - oldest} ticks cannot all count")
+        base = self._base_behind(oldest, tick)
         for run in range(len(self)):
             self[run] -= (base - before) << _EDGE_SHIFT
-        self.base_ms = _base_of(base // _EDGE_STEP, _EDGE_STEP * tick_ms)
         return tick - base
+
+    def _base_behind(self, oldest: int, newest: int) -> int:
+        """Set the base for edges at these ticks, and return it in ticks.
+
+        Raises:
+            ValueError: they lie further apart than any window is long.
+        """
+        base = oldest // _EDGE_STEP * _EDGE_STEP
+        if newest - base > _EDGE_MAX:
+            raise ValueError(f"hits of {newest - oldest} ticks cannot all count")
+        self.base_ms = _base_of(base // _EDGE_STEP, _EDGE_STEP * self.rule.tick_ms)
+        return base
+
+
+@lru_cache(maxsize=64)
+def _edge_tables(tick_ms: int) -> tuple[bytes, ...]:
+    """The four bytes of each edge in milliseconds, by the edge in ticks."""
+    edges = _little(array("I", range(0, (_EDGE_MAX + 1) * tick_ms, tick_ms))).tobytes()
+    return tuple(edges[at::4] for at in range(4))
 
 
 @lru_cache(maxsize=64)
