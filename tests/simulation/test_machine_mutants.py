@@ -12,7 +12,6 @@ from services.workflows import (
     closing,
     controls,
     machine,
-    settling,
     state,
     stepping,
     timing,
@@ -44,7 +43,6 @@ class Broken(NamedTuple):
 
 
 MUTANTS = (
-    Broken("late_release_counts", answering.release, Text("event.lease == activity_of(scope).lease", "True")),
     Broken("silent_for_ever", answering.beat, Text("_expect_heartbeat(draft, scope)", "pass")),
     Broken("no_202_is_asked_for", answering.accept, Text("isinstance(sent, SendHttp) and sent.callback", "True")),
     Broken("claim_outlives_its_wait", waiting.show_again, Text(', claimed_by=""', "")),
@@ -58,12 +56,10 @@ MUTANTS = (
     Broken("deadline_that_only_fails", timing._pass_deadline, Text("or deadline.next is None", "or True")),
     Broken("visited_once_too_little", stepping.enter, Text("visit > step.visits_max", "visit >= step.visits_max")),
     Broken("accepted_never_happened", closing.note_unsure, Text('{"called", "accepted"}', '{"called"}')),
-    Broken("undoing_never_gives_up", undoing.undo_failed, Text("undo.retried | {", "undo.retried or {} and {")),
     Broken("undoing_never_times_out", undoing._send, Text('draft.arm(due_ms, "timeout", serial)', "pass")),
     Broken("undoing_though_paused", undoing.undo_next, Text("if not draft.paused:", "if True:")),
     Broken("signals_outlive_a_reset", controls.reset, Text("if event.keep_signals else []", "")),
     Broken("pivot_outlives_a_reset", controls.reset, Text("None, False", "None, draft.past_pivot")),
-    Broken("percent_of_nothing", settling.bears_another, Text("items * kind.tolerate_percent // 100", "0")),
     Broken("no_pause", machine._has_room, Text("not draft.paused and", "")),
 )
 
