@@ -36,6 +36,7 @@ from shared.http.faults import report_fault
 from shared.http.methods import allow_of, options_routes
 from shared.http.observe import UNROUTED, Observe, method_label
 from shared.http.openapi import ClosedStructs, complete, encode_document
+from shared.http.parameters import check_parameters, learn_parameters
 from shared.http.problem import ProblemTable, Rows
 from shared.http.tracing import traced
 from shared.telemetry.traces import Tracer
@@ -75,6 +76,7 @@ def create_app(
                 **(dependencies or {}),
             },
             guards=[Authenticate(keys)],
+            before_request=check_parameters,
             middleware=[traced(tracer)] if tracer is not None and tracer.enabled else [],
             exception_handlers={Exception: _answer_with(table)},
             before_send=[_finish_with(observe, stopwatch, durability)],
@@ -93,6 +95,7 @@ def create_app(
         return complete(described.openapi_schema.to_schema(), described, table)
 
     app = build(None)
+    learn_parameters(app)
     app.state[_DOCUMENT] = document
     return app
 

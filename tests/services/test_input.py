@@ -220,3 +220,38 @@ class _Inner(msgspec.Struct):
 class _Choice(msgspec.Struct):
     inner: list[_Inner] = []
     maybe: Literal["a", "b"] | None = None
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "detail", "where"),
+    [
+        ("DELETE", "/v1/policies/api?dry_run=true", "There are no parameters here", "query.dry_run"),
+        ("GET", "/v1/policies?lmit=1", "There are no parameters here", "query.lmit"),
+        ("GET", "/v1/policies?", None, None),
+        ("DELETE", "/v1/subjects/a?polcy=api", "There is no such parameter; here are policy", "query.polcy"),
+        (
+            "DELETE",
+            "/v1/subjects/a?policy=api&dry_run=",
+            "There is no such parameter; here are policy",
+            "query.dry_run",
+        ),
+        ("OPTIONS", "/v1/policies/api?dry_run=true", None, None),
+    ],
+)
+def test_a_parameter_that_a_route_does_not_know_is_refused(
+    method: str, path: str, detail: str | None, where: str | None
+) -> None:
+    """Read over, it would do more than was asked for; nothing has happened."""
+
+    async def scenario(service: Service) -> None:
+        await service.put_policy("api", ("burst", 10, 60_000))
+        await service.check("a")
+        answer = await service.ask(method, path)
+        if detail is None:
+            assert answer.status < 300
+        else:
+            told = answer.json()
+            assert (400, detail, where) == (answer.status, told["detail"], told["where"])
+        assert 8 == (await service.check("a"))["limits"][0]["remaining"]
+
+    with_service(scenario)

@@ -158,3 +158,14 @@ def test_what_no_index_serves_is_refused(asked: dict[str, Any], where: str) -> N
         assert (400, True) == (searched.status, searched.json()["where"].endswith(where)), searched
 
     served(scenario)
+
+
+def test_a_filter_that_is_none_is_refused_in_a_query() -> None:
+    """The filters that there are are told, attributes among them."""
+
+    async def scenario(service: Workflows) -> None:
+        listed = await service.ask("GET", "/v1/runs", query="attrs.n=1")
+        told = listed.json()
+        assert (400, "query.attrs.n", True) == (listed.status, told["where"], told["detail"].endswith(", attr.NAME"))
+
+    served(scenario)

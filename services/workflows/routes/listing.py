@@ -37,7 +37,7 @@ InOrder = Annotated[
 ]
 
 
-@get("/v1/runs", guards=[require(READ)], problems=(DeadlineExceededError,), tags=["runs"])
+@get("/v1/runs", guards=[require(READ)], problems=(DeadlineExceededError,), query_prefix="attr.", tags=["runs"])
 async def get_runs(
     *,
     credential: Caller,
