@@ -20,7 +20,7 @@ Sources: RFC 9112 (framing, Host), RFC 9110 (methods, status codes), OWASP ASVS 
 """
 
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -154,7 +154,9 @@ class Guard:
             for prompt in self._prompts:
                 if path.startswith(prompt.paths):
                     answer = prompt.answer(scope, body)
-                    return self._awaited(scope, arrival, answer) if isinstance(answer, Coroutine) else answer
+                    if answer is None or isinstance(answer, tuple):
+                        return answer
+                    return self._awaited(scope, arrival, answer)
         except Exception as error:
             return self._failed(scope, error, arrival)
         return None
