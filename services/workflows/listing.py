@@ -29,6 +29,7 @@ from services.workflows.standing import (
     attribute_index,
 )
 from services.workflows.views import incident_views, summary_of, summary_view
+from shared.bounds import INDEX_VALUE_BYTES_MAX
 from shared.errors import InvalidInputError, NotFoundError
 from shared.http.cursors import read_cursor, written_cursor
 from shared.objects.host import Host
@@ -55,7 +56,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         """What a filter says; `at` is where it stands.
 
         Raises:
-            InvalidInputError: no index serves this, or the attribute has a name that none can have.
+            InvalidInputError: no index serves this, or it is what no run can have: a name of an attribute, or a length.
         """
         order: Sort = sort or ("-created" if wanted.due_before is None else "due")
         if wanted.attribute is not None and not is_attribute_name(wanted.attribute[0]):
@@ -69,7 +70,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidInputError("A version is one of a definition, which is not named", f"{at}.version")
         if wanted.due_before is not None and order != "due":
             raise InvalidInputError("What is due is found in the order in which it is due", "sort")
-        return cls(
+        asked = cls(
             status=wanted.status,
             definition=wanted.definition,
             version=wanted.version,
@@ -78,6 +79,9 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
             due_before=wanted.due_before,
             sort=order,
         )
+        if len(asked.index()[1].encode()) > INDEX_VALUE_BYTES_MAX:
+            raise InvalidInputError("No run has anything so long", f"{at}.{_longest(wanted)}")
+        return asked
 
     def index(self) -> tuple[str, str]:
         """The index that serves it, and the value there."""
@@ -104,6 +108,13 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     def ends_before(self, row: Found) -> bool:
         """Whether neither this row nor any behind it is asked for."""
         return self.due_before is not None and row.sort_ms >= self.due_before
+
+
+def _longest(wanted: RunFilter) -> str:
+    """What of a filter is too long for any index."""
+    if wanted.attribute is not None:
+        return f"{_ATTRIBUTE}{wanted.attribute[0]}"
+    return "definition" if wanted.step is None else "step"
 
 
 def attribute_in(query: Iterable[tuple[str, str]]) -> tuple[str, str] | None:

@@ -52,9 +52,19 @@ def move(draft: Draft, new: Program, step_map: Mapping[str, str]) -> None:
 
 
 def _check_map(step_map: Mapping[str, str], old: Program, new: Program) -> None:
-    for name, target in step_map.items():
+    for name in step_map:
         if name not in old.root.steps:
             raise UnmappableStepError(name, f"version {old.version} has no such step")
+    check_targets(step_map, new)
+
+
+def check_targets(step_map: Mapping[str, str], new: Program) -> None:
+    """Refuse a map that leads to a step that is not there.
+
+    Raises:
+        UnmappableStepError: it does.
+    """
+    for target in step_map.values():
         if target not in new.root.steps:
             raise UnmappableStepError(target, f"version {new.version} has no such step")
 

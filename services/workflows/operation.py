@@ -43,7 +43,7 @@ GO_ON = "go_on"
 LISTED, RUNNING = "listed", "running"
 """The indexes of all operations, newest first, and of those that have not ended."""
 _ORDER, _KEPT, _STANDING = "order", "kept", "standing"
-_STOPPED = "operation.stopped"
+_STOPPED, _MAY_BE_CHANGED = "operation.stopped", "It was at hand, and nobody has heard its answer: it may be changed."
 _DETAIL_MAX = 500
 
 
@@ -111,13 +111,16 @@ class Operation(DurableObject):
     def stop(self) -> OperationLook:
         """End it where it is. What is changed stays so. To stop what has ended changes nothing.
 
+        Each run that is at hand is told, however many errors are: of it alone nobody knows whether it is changed.
+
         Raises:
             NotFoundError: there is no such operation.
         """
         standing = self.look().standing
         if standing.status == "running":
-            left = [RunNotChanged(id=one, code=_STOPPED, detail=standing.waits_for) for one in standing.at_hand]
-            self._settle(msgspec.structs.replace(_with_refused(standing, left), status="stopped"))
+            left = tuple(RunNotChanged(id=one, code=_STOPPED, detail=_MAY_BE_CHANGED) for one in standing.at_hand)
+            refused, errors = standing.refused + len(left), standing.errors + left
+            self._settle(msgspec.structs.replace(standing, status="stopped", refused=refused, errors=errors))
         return self.look()
 
     @readonly

@@ -26,7 +26,7 @@ class ChangeRuns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     op: Op
     filter: RunFilter | None = None
     ids: Annotated[list[RunId], Meta(max_length=OPERATION_IDS_MAX)] | None = None
-    """Instead of a filter."""
+    """Instead of a filter; each once."""
     limit: Annotated[int, Meta(ge=1, le=OPERATION_RUNS_MAX)] = OPERATION_RUNS_MAX
     """So many runs at most."""
     cursor: str | None = None
@@ -36,6 +36,7 @@ class ChangeRuns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     dry_run: bool = False
     """Change nothing, and only count what would be."""
     reason: Reason = ""
+    """Of `cancel` and `terminate`."""
 
 
 class OperationView(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,9 +50,9 @@ class OperationView(msgspec.Struct, frozen=True, kw_only=True):
     changed: int
     """Runs that were changed, or would be."""
     refused: int
-    """Runs that it does not fit."""
+    """Runs that it does not fit, and where it was stopped, runs of which it is not known whether they are changed."""
     errors: list[RunNotChanged]
-    """Of the first that it did not fit."""
+    """Of the first 20 that it did not fit; and each of which it is not known (`operation.stopped`)."""
     waits_for: str
     """What holds it up at the moment, and will pass by itself; empty where nothing does."""
     started_ms: int

@@ -20,8 +20,8 @@ def begin(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     client = _client(arguments, environ)
     given = {
         "op": arguments.op,
-        "ids": arguments.run or None,
-        "filter": None if arguments.run else _filter(arguments),
+        "ids": arguments.run,
+        "filter": _filter(arguments),
         "limit": arguments.limit,
         "cursor": arguments.after,
         "dry_run": arguments.dry_run,
@@ -72,7 +72,8 @@ def _client(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Client
     return Client(arguments, environ, index=_INDEX)
 
 
-def _filter(arguments: argparse.Namespace) -> dict[str, Any]:
+def _filter(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """What runs are meant; None where they are named."""
     found = {
         "definition": arguments.definition,
         "version": arguments.version,
@@ -82,9 +83,9 @@ def _filter(arguments: argparse.Namespace) -> dict[str, Any]:
         "due_before": read_moment(arguments.due_before),
     }
     meant = {name: value for name, value in found.items() if value is not None}
-    if not meant and not arguments.all:
-        raise InvalidInputError("Say which runs are meant: --run, --definition and so on, or --all")
-    return meant
+    if sum(map(bool, (meant, arguments.run, arguments.all))) != 1:
+        raise InvalidInputError("Say which runs are meant: some of --run, or --definition and so on, or --all")
+    return None if arguments.run else meant
 
 
 def _what(operation: Any) -> str:

@@ -126,6 +126,11 @@ def test_many_runs_are_migrated_as_an_operation() -> None:
         ({"op": "pause", "filter": {}, "to": {"definition": "refund", "version": 1}}, 400, "$.to"),
         ({"op": "migrate", "filter": {}, "to": {"definition": "refund"}}, 400, "$.to"),
         ({"op": "migrate", "filter": {}, "to": {"definition": "refund", "version": 9}}, 404, None),
+        (
+            {"op": "migrate", "filter": {}, "to": {"definition": "refund", "version": 1, "step_map": {"a": "ghost"}}},
+            422,
+            None,
+        ),
     ],
 )
 def test_an_operation_that_migrates_to_nowhere_is_refused(body: dict[str, Any], status: int, where: str | None) -> None:
@@ -134,5 +139,23 @@ def test_an_operation_that_migrates_to_nowhere_is_refused(body: dict[str, Any], 
     async def scenario(service: Workflows) -> None:
         answer = await service.ask("POST", "/v1/bulk", body)
         assert (status, where) == (answer.status, answer.json().get("where"))
+
+    served(scenario)
+
+
+def test_a_repeat_is_answered_though_the_version_was_deleted_since() -> None:
+    """With the operation that keeps it; another request is refused."""
+
+    async def scenario(service: Workflows) -> None:
+        run_id = await both(service)
+        body = {"op": "migrate", "ids": [run_id], "to": {"definition": "refund", "version": 2}}
+        first = await service.ask("POST", "/v1/bulk", body, headers=[("idempotency-key", "k")])
+        assert 204 == (await service.ask("DELETE", "/v1/definitions/refund/versions/2")).status
+        await service.settle()
+        again = await service.ask("POST", "/v1/bulk", body, headers=[("idempotency-key", "k")])
+        assert (202, first.json()["id"], 1) == (again.status, again.json()["id"], again.json()["changed"])
+        other = await service.ask("POST", "/v1/bulk", {**body, "dry_run": True}, headers=[("idempotency-key", "k")])
+        assert (422, "idempotency_key_reused") == code(other)
+        assert (404, "definition.unknown") == code(await service.ask("POST", "/v1/bulk", body))
 
     served(scenario)

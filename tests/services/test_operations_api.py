@@ -228,6 +228,25 @@ def test_an_operation_can_be_stopped() -> None:
     served(scenario)
 
 
+def test_each_run_of_which_nothing_is_known_at_the_stop_is_told() -> None:
+    """Behind the first errors, and however many: whoever goes on behind them would never come to them."""
+
+    async def scenario(service: Workflows) -> None:
+        ids = await started(service, 25)
+        for one in ids:
+            await quarantine(service, one)
+        ghosts = [f"ghost-{number}" for number in range(22)]
+        first = await begun(service, {"op": "pause", "ids": ghosts + ids})
+        await service.pass_time(15_000)
+        told = (await service.ask("POST", f"/v1/operations/{first['id']}/stop")).json()
+        assert ("stopped", 0, 47) == (told["status"], told["changed"], told["refused"])
+        assert ghosts[:20] + ids == [one["id"] for one in told["errors"]]
+        assert {"operation.stopped"} == {one["code"] for one in told["errors"][20:]}
+        assert "may be changed" in told["errors"][-1]["detail"]
+
+    served(scenario)
+
+
 def test_so_many_operations_are_under_way_at_once() -> None:
     """One more is refused, with when to ask again; a repeat of one that has begun is not."""
 
@@ -256,6 +275,9 @@ def test_so_many_operations_are_under_way_at_once() -> None:
         ({"op": "pause", "filter": {}, "cursor": "no"}, "query.cursor"),
         ({"op": "pause", "filter": {"attribute": ["a/b", "x"]}}, "$.filter.attr.a/b"),
         ({"op": "pause", "filter": {"step": "pay"}}, "$.filter.step"),
+        ({"op": "pause", "filter": {"definition": "refund", "step": 300 * "é"}}, "$.filter.step"),
+        ({"op": "pause", "filter": {"attribute": ["region", 513 * "x"]}}, "$.filter.attr.region"),
+        ({"op": "pause", "ids": ["a", "b", "c", "b"]}, "$.ids[3]"),
     ],
 )
 def test_an_operation_that_cannot_be_is_refused(body: dict[str, Any], where: str) -> None:

@@ -169,3 +169,21 @@ def test_a_filter_that_is_none_is_refused_in_a_query() -> None:
         assert (400, "query.attrs.n", True) == (listed.status, told["where"], told["detail"].endswith(", attr.NAME"))
 
     served(scenario)
+
+
+@pytest.mark.parametrize(
+    ("query", "where"),
+    [
+        (f"attr.n={513 * 'x'}", "query.attr.n"),
+        (f"definition=nap&step={510 * 'x'}", "query.step"),
+        (f"definition={513 * 'x'}", "query.definition"),
+    ],
+)
+def test_what_is_longer_than_any_run_has_it_is_refused(query: str, where: str) -> None:
+    """With its place."""
+
+    async def scenario(service: Workflows) -> None:
+        answer = await service.ask("GET", "/v1/runs", query=query)
+        assert (400, where) == (answer.status, answer.json()["where"])
+
+    served(scenario)

@@ -2,17 +2,26 @@
 
 import re
 import secrets
+from collections.abc import Sequence
 
 from litestar import Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
+from services.workflows.beginning import program_of
 from services.workflows.book import DefinitionBook, UnknownDefinitionError
 from services.workflows.bounds import OPERATIONS_OPEN_MAX
 from services.workflows.listing import Asked
+from services.workflows.migrating import check_targets
 from services.workflows.operation import LISTED, RUNNING, Operation, OperationLook, next_cursor
-from services.workflows.operation_schemas import ChangeRuns, OperationList, OperationView
-from services.workflows.refusals import RunExistsError, TooManyOperationsError, WrongAnswerError
+from services.workflows.operation_schemas import ChangeRuns, MigrateTo, OperationList, OperationView
+from services.workflows.records import Kept
+from services.workflows.refusals import (
+    RunExistsError,
+    TooManyOperationsError,
+    UnmappableStepError,
+    WrongAnswerError,
+)
 from services.workflows.routes.access import ADMIN, READ, SIGNAL_PROBLEMS, WRITE, TheRuns, kept_of, made_of_key
 from services.workflows.run import WorkflowRun
 from services.workflows.schemas import RunsChanged, SignalRuns
@@ -32,7 +41,7 @@ _ID = re.compile(r"[0-9a-f]{32}")
     "/v1/bulk",
     status_code=202,
     guards=[require(ADMIN)],
-    problems=(*KEYED_PROBLEMS, TooLargeError, TooManyOperationsError, UnknownDefinitionError),
+    problems=(*KEYED_PROBLEMS, TooLargeError, TooManyOperationsError, UnknownDefinitionError, UnmappableStepError),
     response_description="It has begun, or had before under the same `Idempotency-Key`.",
     durable=True,
     of_object=True,
@@ -50,7 +59,12 @@ async def change_many(
     _check(data, credential.tenant)
     operation = Address(Operation.kind, credential.tenant, _id_of(request, credential.tenant))
     open_now = await runs.host.listings.count(Operation, credential.tenant, RUNNING, "")
-    kept = None if data.to is None else kept_of(book, credential.tenant, data.to.definition, data.to.version)
+    try:
+        kept = None if data.to is None else _target(book, credential.tenant, data.to)
+    except UnknownDefinitionError:
+        if await runs.call(request, operation, Operation.look_if_there) is None:
+            raise
+        kept = None  # It has begun before the version was deleted, and keeps it.
     look = await runs.call(request, operation, Operation.begin, data, open_now < OPERATIONS_OPEN_MAX, kept)
     return Response(_view(operation, look), headers={"location": f"/v1/operations/{operation.name}"})
 
@@ -134,6 +148,30 @@ def _check(order: ChangeRuns, tenant: str) -> None:
         read_cursor(order.cursor, WorkflowRun.kind, tenant)
     elif order.cursor is not None:
         raise InvalidInputError("Runs that are named are in no pages", "$.cursor")
+    elif (again := _named_again(order.ids or ())) is not None:
+        raise InvalidInputError("This run is named before", f"$.ids[{again}]")
+
+
+def _target(book: DefinitionBook, tenant: str, to: MigrateTo) -> Kept:
+    """What runs are migrated to.
+
+    Raises:
+        UnknownDefinitionError: there is no such version.
+        UnmappableStepError: the map leads to a step that it does not have.
+    """
+    kept = kept_of(book, tenant, to.definition, to.version)
+    check_targets(to.step_map, program_of(kept.text, kept.version))
+    return kept
+
+
+def _named_again(ids: Sequence[str]) -> int | None:
+    """The first place of one that stands before it, too; None where there is none."""
+    seen: set[str] = set()
+    for at, one in enumerate(ids):
+        if one in seen:
+            return at
+        seen.add(one)
+    return None
 
 
 def _id_of(request: AnyRequest, tenant: str) -> str:
