@@ -142,7 +142,7 @@ SOCKET_TAGS_MAX = 10
 SOCKET_TAG_BYTES_MAX = 256
 SOCKETS_PER_OBJECT_MAX = 1_000
 SOCKETS_PER_TENANT_MAX = 10_000
-SOCKETS_MAX = 12_000  # Of one node: 157 KiB each, measured (`benchmarks/sockets.py`), so 1.9 GiB.
+SOCKETS_MAX = 12_000  # Of one node: 27 KiB each, measured (`benchmarks/sockets.py`), so 320 MiB.
 SOCKET_IDLE_MS = 90_000  # Three times what proxies allow at the least; a client says `ping` within it.
 SOCKET_SWEEP_MS = 500  # How often idle ones, and those whose credential has ended, are looked for.
 SOCKET_RETRY_MS = 10_000  # How long a frame waits for an owner, before it is refused.
@@ -209,7 +209,7 @@ assert BODY_BYTES_MAX <= DOCUMENT_BYTES_MAX  # Whatever document a request bring
 assert BODY_DEADLINE_MS < HANDLER_DEADLINE_MS
 assert HEADER_FIELDS_MAX < HEADER_FIELDS_READ
 assert HEADER_BYTES_MAX + TARGET_BYTES_MAX < HEADER_BYTES_READ
-CONNECTIONS_MAX = 16_384  # Of one listener, sockets among them; each holds a file and, at rest, some 12 KiB.
+CONNECTIONS_MAX = 16_384  # Of one listener, sockets among them; each holds a file and, at rest, some 8 KiB.
 assert BODY_DEADLINE_MS <= HEADER_DEADLINE_MS  # Idle connections are no abuse; gateways keep theirs for reuse.
 
 # Calls to addresses outside, which tenants choose. What is large or slow belongs into a worker.

@@ -35,7 +35,7 @@ from shared.cache import Cache
 from shared.clock import Clock
 from shared.errors import TenureError
 from shared.http.arrival import SECURITY_HEADERS, arrival_of
-from shared.http.asgi import Answer, ASGIApp, Prompt, Receive, Scope, Send
+from shared.http.asgi import Answer, ASGIApp, Coming, Prompt, Receive, Scope, Send
 from shared.http.auth import bearer_secret
 from shared.http.problem import TYPE_PREFIX, ProblemTable, problem_response
 from shared.objects.host import Host, NotNow
@@ -98,20 +98,22 @@ class WhoamiLane:
         self._tokens: Cache[bytes, _Known] = Cache(clock, entries_max=KNOWN_TOKENS_MAX, ttl_ms=KNOWN_TOKENS_MS)
         self._stopwatch = stopwatch
         self._counted = {status: count("GET", PATH, status) for status in (200, 401, 503, 504)}
-        self.prompt = Prompt((PATH,), self.answer_now)
+        self.prompt = Prompt((PATH,), self._answer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or hand the request on."""
-        if scope["type"] != "http" or not _is_whoami(scope["path"]):
+        answer = self._answer(scope) if scope["type"] == "http" else None
+        if answer is None:
             await self._app(scope, receive, send)
             return
-        status, headers, body = self._counts(scope, await self._answer(scope))
+        status, headers, body = answer if isinstance(answer, tuple) else await answer
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    def answer_now(self, scope: Scope, _: bytes = b"") -> Answer | None:
-        """What a gateway is told, if that can be said without waiting."""
-        if not _is_whoami(scope["path"]):
+    def _answer(self, scope: Scope, _: bytes = b"") -> Answer | Coming | None:
+        """What a gateway is told, at once where that can be; None: it asks for something else."""
+        path = scope["path"]
+        if not path.startswith(PATH) or path[len(PATH) :][:1] not in ("", "/"):
             return None
         try:
             known = self._known(scope)
@@ -119,26 +121,32 @@ class WhoamiLane:
                 return self._counts(scope, NOBODY)
             rules = self._desk.rules(known.located.tenant)
             verdict = self._now(known, rules)
-            if verdict is None or known.has_news(verdict):
-                return None
+            if verdict is None:
+                return self._wait(scope, known, rules.policy)
+            if isinstance(verdict, Presence) and verdict.standing.succeeds(known.located.token.generation):
+                known.noting = True
+                return self._note(scope, known, verdict, rules.policy)
             return self._counts(scope, self._told(scope, known, verdict, rules.policy))
         except TenureError as exc:
             return self._counts(scope, self._refused(exc))
 
-    async def _answer(self, scope: Scope) -> Answer:
+    async def _wait(self, scope: Scope, known: "_Known", policy: Policy) -> Answer:
+        """The answer where the principal has to be waited for."""
         try:
-            known = self._known(scope)
-            if known is None:
-                return NOBODY
-            rules = self._desk.rules(known.located.tenant)
-            verdict = self._now(known, rules)
-            if verdict is None:
-                verdict = await self._desk.stand(known.located, Within(self._host, DEADLINE_MS))
-            elif isinstance(verdict, Presence) and known.has_news(verdict):
-                await self._desk.note(known.located, verdict)
-            return self._told(scope, known, verdict, rules.policy)
+            verdict = await self._desk.stand(known.located, Within(self._host, DEADLINE_MS))
+            return self._counts(scope, self._told(scope, known, verdict, policy))
         except TenureError as exc:
-            return self._refused(exc)
+            return self._counts(scope, self._refused(exc))
+
+    async def _note(self, scope: Scope, known: "_Known", presence: Presence, policy: Policy) -> Answer:
+        """The answer to the first use of a successor, which is stored before anybody is let in by it."""
+        try:
+            await self._desk.note(known.located, presence)
+            return self._counts(scope, self._told(scope, known, presence, policy))
+        except TenureError as exc:
+            return self._counts(scope, self._refused(exc))
+        finally:
+            known.noting = False
 
     def _known(self, scope: Scope) -> "_Known | None":
         """The token of the request; None: nobody may be let in by it."""
@@ -153,12 +161,15 @@ class WhoamiLane:
         if located is None:
             return None
         known = _Known(located, self._desk.verifier(located))
+        known.noting = bool(other)
         if not other:
             self._tokens.put(text, known)
         return known
 
     def _now(self, known: "_Known", rules: Rules) -> Presence | Denied | None:
         """The verdict, if it can be had without waiting."""
+        if known.noting:
+            return None
         located = known.located
         reply = self._host.read_now(
             located.address, Principal.stand, located.session_id, located.token.generation, known.verifier, rules
@@ -189,25 +200,19 @@ class WhoamiLane:
         return status, [*headers, *SECURITY_HEADERS], body
 
 
-def _is_whoami(path: str) -> bool:
-    return path.startswith(PATH) and path[len(PATH) :][:1] in ("", "/")
-
-
 class _Known:
     """A token that has been checked, and the last answer to it, which holds as long as what it was made of."""
 
-    __slots__ = ("_answer", "_policy", "_presence", "located", "verifier")
+    __slots__ = ("_answer", "_policy", "_presence", "located", "noting", "verifier")
 
     def __init__(self, located: Located, verifier: bytes) -> None:
         self.located = located
         self.verifier = verifier
+        self.noting = False
+        """Its first use is about to be stored: who comes with it meanwhile waits behind that."""
         self._answer: Answer = NOBODY
         self._presence: Presence | None = None
         self._policy: Policy | None = None
-
-    def has_news(self, verdict: Presence | Denied) -> bool:
-        """Whether this is the first use of a successor, which is to be stored."""
-        return isinstance(verdict, Presence) and verdict.standing.succeeds(self.located.token.generation)
 
     def accepted(self, presence: Presence, policy: Policy) -> Answer:
         """Yes, and who it is."""

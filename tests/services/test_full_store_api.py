@@ -38,6 +38,8 @@ def test_checks_on_a_full_store_go_on_for_a_second_and_then_by_policy(on_error: 
         assert (status, True if on_error == "open" else None) == (late.status, late.json().get("degraded"))
         assert 204 == (await service.ask("DELETE", "/v1/subjects/user")).status
         service.store.full = False
+        await service.node.shared_documents.poll()  # Five seconds are over.
+        await service.node.documents.poll()
         await asyncio.sleep(1)
         assert 49 == (await service.check("user"))["limits"][0]["remaining"]
 

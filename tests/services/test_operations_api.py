@@ -155,6 +155,7 @@ def test_a_repeated_request_is_answered_with_its_operation() -> None:
     served(scenario)
 
 
+@pytest.mark.slow
 def test_operations_are_listed_and_kept_for_a_week() -> None:
     """The newest first; then whoever asks is told that there is none."""
 

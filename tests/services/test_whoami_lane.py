@@ -1,5 +1,6 @@
 """Whoami both ways: what is answered at once is what ASGI would have answered, and what is kept of a token ages with it."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -7,6 +8,7 @@ import pytest
 
 from services.sessions import whoami
 from shared.storage.records import TenantRecord
+from shared.testing.store import MemoryStore
 from tests.support.limiter_app import Answer
 from tests.support.sessions_app import Sessions, with_sessions
 
@@ -104,5 +106,38 @@ def test_few_tokens_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "user-0" == (await both(service, None, headers=cookies)).field("x-session-principal")
         await service.ask("PUT", "/v1/tenant/policy", {"cookie_domain": "example.org"})
         assert "user-1" == (await both(service, None, headers=cookies)).field("x-session-principal")
+
+    with_sessions(scenario)
+
+
+def test_who_comes_with_a_successor_at_the_same_time_waits_until_its_first_use_is_stored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a crash could bring back the token before it, after somebody was let in by this one."""
+    commit = MemoryStore.commit
+    stored = asyncio.Event()
+
+    async def slow(store: MemoryStore, *args: Any, **named: Any) -> Any:
+        await asyncio.sleep(1)
+        answer = await commit(store, *args, **named)
+        stored.set()
+        return answer
+
+    async def scenario(service: Sessions) -> None:
+        token = (await service.signed_in())["token"]
+        rotated = (await service.ask("POST", "/v1/session/rotate", key=token)).json()["token"]
+        assert 200 == await service.status(token), "within the grace of the rotation"
+        monkeypatch.setattr(MemoryStore, "commit", slow)
+        bearer = (b"authorization", b"Bearer " + rotated.encode())
+        cookies = (b"cookie", f"__Host-sid={rotated}; __Secure-sid={rotated}".encode())
+
+        async def let_in(coming: Any) -> tuple[int, bool]:
+            return (await coming)[0], stored.is_set()
+
+        asked = [  # As by requests that came in one read: nothing else runs between them.
+            service.app.prompt.answer(service.scope("GET", "/v1/whoami", [(b"host", b"h"), field]), b"")
+            for field in (bearer, bearer, cookies, bearer)
+        ]
+        assert [(200, True)] * 4 == list(await asyncio.gather(*map(let_in, asked)))
 
     with_sessions(scenario)

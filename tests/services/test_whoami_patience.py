@@ -33,7 +33,7 @@ def test_a_gateway_waits_no_longer_than_its_own_patience(monkeypatch: pytest.Mon
         began_s = loop.time()
         answer = await service.whoami(token)
         assert (504, "deadline_exceeded") == _code(answer)
-        assert 5.0 <= loop.time() - began_s < 5.1
+        assert 4.99 < loop.time() - began_s < 5.1  # As floats have it.
         lines = (await service.ask("GET", "/metrics", app=service.admin)).body.decode().splitlines()
         assert any('"/v1/whoami"' in line and '"504"' in line for line in lines)
 
@@ -64,7 +64,7 @@ def test_a_successor_that_is_used_first_takes_no_longer(load_s: int, monkeypatch
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         assert (504, "deadline_exceeded") == _code(await service.whoami(rotated))
-        assert 5.0 <= loop.time() - began_s < 5.1
+        assert 4.99 < loop.time() - began_s < 5.1  # As floats have it.
 
     with_sessions(scenario)
 

@@ -41,6 +41,7 @@ def _small_flights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounds, "FLIGHT_OBJECTS_MAX", FLIGHT)
 
 
+@pytest.mark.slow
 def test_checkpoints_have_their_second_under_a_load_that_fills_every_flight() -> None:
     """Sixteen flights full of them, which change at one moment, and go on changing."""
 
@@ -63,6 +64,7 @@ def test_checkpoints_have_their_second_under_a_load_that_fills_every_flight() ->
     run_virtual(main)
 
 
+@pytest.mark.slow
 def test_what_became_of_messages_is_stored_under_a_load_that_fills_every_flight() -> None:
     """They leave the outbox within a second, and make room for others."""
 
