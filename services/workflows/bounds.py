@@ -84,6 +84,8 @@ assert OPERATION_CALL_MS * 2 < HANDLER_DEADLINE_MS
 
 # One run.
 RUN_BYTES_MAX = 320 * 1024  # All that it keeps. Any turn may change all of it, and writes it whole in one commit.
+RUN_BYTES_FULL = 296 * 1024  # From here on its steps stall; what is left is for that, for its end, and for undoing it.
+assert PAYLOAD_BYTES_MAX < RUN_BYTES_FULL < RUN_BYTES_MAX
 PIECE_BYTES = 64 * 1024  # It is written in pieces; those that are as they were are not written again.
 HISTORY_DATA_BYTES_MAX = 256  # Told with one thing that happened; the whole of it is in the run, or went to a caller.
 HISTORY_ENTRY_BYTES = 64 * 1024  # Of one journal entry, which holds what happened in one turn.

@@ -86,6 +86,10 @@ class Close(msgspec.Struct, frozen=True, kw_only=True):
 Todo: TypeAlias = Enter | Settle | Fault | Close
 
 
+FULL = "The run is full"
+"""Why a step stalls that would make the run too large; short, for many can at once."""
+
+
 class Thrift(IntEnum):
     """What is left out because the run would become too large: each where the one before it was not enough."""
 
@@ -93,7 +97,9 @@ class Thrift(IntEnum):
     RESULTS = 1
     """Results, and what errors tell beside their names."""
     STEPS = 2
-    """To begin a step, too."""
+    """To begin a step, and to remind of one, too."""
+    BLOCKS = 3
+    """And all that is below the step of the run itself: that one stalls in their stead."""
 
 
 class Draft:

@@ -10,12 +10,12 @@ import msgspec
 
 from services.workflows.closing import drop, drop_below, fail_run, note_unsure
 from services.workflows.compiling import UNSURE
-from services.workflows.draft import Draft, Fault, activity_of, is_effect
+from services.workflows.draft import Draft, Fault, Thrift, activity_of, is_effect
 from services.workflows.handling import matches
 from services.workflows.program import Catcher
 from services.workflows.retrying import delay_ms, retrier_for
 from services.workflows.settling import bears_another, go_on, join
-from services.workflows.state import Failure, Scope
+from services.workflows.state import ROOT, Failure, Scope
 from services.workflows.values import StepError, Values, error_seen, with_error
 
 
@@ -25,6 +25,9 @@ def fail_step(draft: Draft, todo: Fault) -> None:
     if scope is None or scope.activity is None:
         return
     todo = _named(todo, scope)
+    if draft.thrift >= Thrift.BLOCKS:
+        stall(draft, _give_up_attempt(draft, draft.scopes[ROOT], todo), todo.failure)
+        return
     scope = _give_up_attempt(draft, scope, todo)
     if _retry(draft, scope, todo) or _catch(draft, scope, todo.failure):
         return

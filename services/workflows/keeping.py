@@ -11,7 +11,7 @@ import msgspec
 from services.workflows.bounds import HISTORY_DATA_BYTES_MAX, HISTORY_ENTRY_BYTES, HISTORY_TURN_BYTES_MAX, PIECE_BYTES
 from services.workflows.intents import Intent, Record
 from services.workflows.program import Json
-from services.workflows.state import Run, decode
+from services.workflows.state import Run, decode, encode
 from shared.objects.errors import TooLargeError
 from shared.objects.journal import Journal, JournalEntry
 from shared.objects.state import ObjectState
@@ -58,7 +58,7 @@ def store(storage: ObjectState, run: Run) -> None:
     Raises:
         TooLargeError: the turn writes too much.
     """
-    stored = msgspec.msgpack.encode(run)
+    stored = encode(run)
     pieces = [stored[begin : begin + PIECE_BYTES] for begin in range(0, len(stored), PIECE_BYTES)]
     before = len(list(storage.list(_PIECE)))
     for number, piece in enumerate(pieces):

@@ -27,7 +27,13 @@ from services.workflows.answering import (
     release,
     signal,
 )
-from services.workflows.bounds import PAYLOAD_BYTES_MAX, STEPS_PER_TURN_MAX, TURN_EXPRESSIONS_MS
+from services.workflows.bounds import (
+    PAYLOAD_BYTES_MAX,
+    RUN_BYTES_FULL,
+    RUN_BYTES_MAX,
+    STEPS_PER_TURN_MAX,
+    TURN_EXPRESSIONS_MS,
+)
 from services.workflows.controls import cancel, pause, reset, resume, retry, skip, terminate
 from services.workflows.draft import Close, Draft, Enter, Fault, Settle, Surroundings, Thrift, Todo
 from services.workflows.events import (
@@ -151,9 +157,9 @@ def start(
     if (due_ms := deadline_of(draft, root, deadline_ms)) is not None:
         draft.arm(due_ms, "deadline", 0)
     _work(draft)
-    run, effects = draft.outcome()
-    encode(run)
-    return run, effects
+    after, effects = draft.outcome()
+    _check_size(run, after)
+    return after, effects
 
 
 def advance(program: Program, run: Run, event: AnyEvent, around: Surroundings) -> Transition:
@@ -172,9 +178,9 @@ def advance(program: Program, run: Run, event: AnyEvent, around: Surroundings) -
     for value in _brought(event):
         check_payload(value)
     transition = _applied(program, run, event, around, Thrift.NONE)
-    for thrift in (Thrift.RESULTS, Thrift.STEPS):
+    for thrift in (Thrift.RESULTS, Thrift.STEPS, Thrift.BLOCKS):
         try:
-            encode(transition[0])
+            _check_size(run, transition[0], RUN_BYTES_MAX if thrift is Thrift.BLOCKS else RUN_BYTES_FULL)
         except RunTooLargeError:
             if isinstance(event, _FROM_OUTSIDE):
                 raise
@@ -197,8 +203,19 @@ def migrate(old: Program, new: Program, run: Run, step_map: Mapping[str, str], a
     move(draft, new, step_map)
     _work(draft)
     after, effects = draft.outcome()
-    encode(after)
+    _check_size(run, after)
     return after, effects
+
+
+def _check_size(before: Run, after: Run, bytes_max: int = RUN_BYTES_FULL) -> None:
+    """Look whether the run may become so large: within the bound, or no larger than it is.
+
+    Raises:
+        RunTooLargeError: it may not.
+    """
+    size = len(encode(after))
+    if size > bytes_max and size > len(encode(before)):
+        raise RunTooLargeError(size)
 
 
 def _applied(program: Program, run: Run, event: AnyEvent, around: Surroundings, thrift: Thrift) -> Transition:

@@ -1,6 +1,6 @@
 """Why an event is not applied. The run is as it was, and the caller is told a stable code."""
 
-from services.workflows.bounds import OPERATION_AGAIN_MS, OPERATIONS_OPEN_MAX, PAYLOAD_BYTES_MAX, RUN_BYTES_MAX
+from services.workflows.bounds import OPERATION_AGAIN_MS, OPERATIONS_OPEN_MAX, PAYLOAD_BYTES_MAX, RUN_BYTES_FULL
 from shared.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError, RefusedError, TenureError
 
 
@@ -120,7 +120,7 @@ class RunTooLargeError(TenureError):
     code = "run.too_large"
 
     def __init__(self, size: int) -> None:
-        super().__init__(f"A run keeps at most {RUN_BYTES_MAX} bytes; with this it would be {size}.")
+        super().__init__(f"A run takes in at most {RUN_BYTES_FULL} bytes; with this it would be {size}.")
 
 
 class TooManyOperationsError(RefusedError):

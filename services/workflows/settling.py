@@ -1,7 +1,7 @@
 """Ends steps and blocks that went well: variables, where to go on, and joins."""
 
 from services.workflows.closing import drop_below, succeed_run
-from services.workflows.draft import Close, Draft, Enter, Fault, Settle, Thrift, activity_of
+from services.workflows.draft import FULL, Close, Draft, Enter, Fault, Settle, Thrift, activity_of
 from services.workflows.program import Json, Map, Parallel, Step
 from services.workflows.state import Scope
 from services.workflows.stepping import begin_items
@@ -19,7 +19,7 @@ def settle(draft: Draft, todo: Settle) -> None:
     if scope is None or scope.activity is None:
         return
     if draft.thrift >= Thrift.RESULTS:
-        raise StepError("payload.too_large", "The run would keep more than it may with this result")
+        raise StepError("payload.too_large", FULL)
     check_size(todo.result)
     activity, step = scope.activity, draft.step_of(scope)
     draft.settle_serial(activity.serial, "done")

@@ -8,17 +8,16 @@ from typing import Literal
 
 import msgspec
 
-from services.workflows.bounds import ENDED_KEPT_MS, RUN_BYTES_MAX
+from services.workflows.bounds import ENDED_KEPT_MS
 from services.workflows.intents import Sent
 from services.workflows.program import Json, Retrier
-from services.workflows.refusals import RunTooLargeError
 
 ROOT = ""
 FORMAT = 1
 Phase = Literal["called", "accepted", "waiting", "sleeping", "backing_off", "joining", "stalled"]
 
 
-class Failure(msgspec.Struct, frozen=True, kw_only=True):
+class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What went wrong, and in which step."""
 
     error: str
@@ -173,15 +172,8 @@ def waiting_signals(run: Run, now_ms: int) -> list[Signal]:
 
 
 def encode(run: Run) -> bytes:
-    """The stored form.
-
-    Raises:
-        RunTooLargeError: it is larger than what a run may keep.
-    """
-    stored = msgspec.msgpack.encode(run)
-    if len(stored) > RUN_BYTES_MAX:
-        raise RunTooLargeError(len(stored))
-    return stored
+    """The stored form; services/workflows/machine.py sees to it that it is not too large."""
+    return msgspec.msgpack.encode(run)
 
 
 def decode(stored: bytes) -> Run:

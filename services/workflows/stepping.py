@@ -6,7 +6,7 @@ import msgspec
 
 from services.workflows.bounds import ENTRIES_MAX, MAP_ITEMS_MAX
 from services.workflows.calling import call_of, child_of
-from services.workflows.draft import Close, Draft, Enter, Fault, Settle, Thrift, activity_of
+from services.workflows.draft import FULL, Close, Draft, Enter, Fault, Settle, Thrift, activity_of
 from services.workflows.intents import Call, SendTask
 from services.workflows.program import (
     Child,
@@ -69,7 +69,7 @@ def begin(draft: Draft, scope: Scope) -> None:
         StepError: a value cannot be had.
     """
     if draft.thrift >= Thrift.STEPS:
-        raise StepError("payload.too_large", "The run would keep more than it may with this step")
+        raise StepError("payload.too_large", FULL)
     step = draft.step_of(scope)
     kind = step.kind
     if isinstance(kind, Task | Http | ObjectCall | Child):

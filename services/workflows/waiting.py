@@ -4,7 +4,7 @@ import msgspec
 
 from services.workflows.bounds import REMINDERS_KEPT
 from services.workflows.calling import call_of
-from services.workflows.draft import Draft, Settle, activity_of
+from services.workflows.draft import FULL, Draft, Settle, Thrift, activity_of
 from services.workflows.events import Completed
 from services.workflows.fitting import mismatches
 from services.workflows.intents import AskFor
@@ -64,6 +64,8 @@ def remind(draft: Draft, scope: Scope, timer: Timer) -> None:
     path, serial = activity_of(scope).path, draft.next_serial()
     key = f"{activity_of(scope).key}!remind:{timer.nth}"
     try:
+        if draft.thrift >= Thrift.STEPS:
+            raise StepError("payload.too_large", FULL)
         call = call_of(wait.remind.http, Values(draft, scope), path=f"{path}!remind", key=key, serial=serial)
     except StepError as error:
         draft.record("reminder.failed", path, {"error": error.failure.error, "cause": error.failure.cause})

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from shared.objects.handler import DurableObject, public
 from tests.support.carried import Shelf
 from tests.support.workflows_app import Workflows, code, with_workflows
 
@@ -20,6 +21,33 @@ BEHIND = {
         "hold": {"wait": {"title": "Go on"}, "end": True},
     },
 }
+
+LOOP = """
+workflow: loop
+start: a
+steps:
+  a:
+    task: nobody
+    input: 1
+    timeout: 1s
+    retry: []
+    compensate: { object: { type: ledger, id: l, call: take_back, args: { text: "{% $input %}" } } }
+    catch: [ { errors: [timeout], next: a } ]
+    end: true
+"""
+
+
+class Ledger(DurableObject):
+    """It knows what was taken back."""
+
+    kind = "ledger"
+
+    @public
+    def take_back(self, text: str) -> int:
+        """Take back one entry; how many that makes."""
+        count: int = self.storage.get(text[:1], int, default=0) + 1
+        self.storage.put(text[:1], count)
+        return count
 
 
 def with_incident(scenario: Any) -> None:
@@ -96,6 +124,35 @@ def test_a_compensation_that_has_stalled_is_an_incident_too() -> None:
         assert "cancelled" == (await service.run(run_id))["status"]
 
     with_incident(scenario)
+
+
+def test_a_run_that_is_full_is_an_incident_and_can_be_ended() -> None:
+    """A loop fills it with what is to be undone; it is cancelled, and then all of that is undone, or terminated."""
+
+    async def scenario(service: Workflows) -> None:
+        assert 201 == (await service.put(LOOP, name="loop")).status
+        cancelled, terminated = [await service.started("loop", letter * 8_000) for letter in "xy"]
+        await service.pass_time(100_000)
+        found = (await service.ask("GET", "/v1/incidents")).json()["incidents"]
+        assert {cancelled, terminated} == {one["run"] for one in found}
+        assert {"payload.too_large"} == {one["error"]["error"] for one in found}
+        assert 200 == (await resolve(service, found[0]["id"], {"action": "retry"})).status
+        assert 2 == len((await service.ask("GET", "/v1/incidents")).json()["incidents"])
+
+        lines = (await service.ask("GET", f"/v1/runs/{cancelled}/history", query="limit=1000")).json()["lines"]
+        timed_out = [one["event"] for one in lines].count("step.caught")
+        assert timed_out > 20
+        for run_id, how in ((cancelled, "cancel"), (terminated, "terminate")):
+            assert (await service.tell(run_id, how)).status in {200, 202}
+        await service.pass_time(20_000)
+        assert "cancelled" == (await service.run(cancelled))["status"]
+        assert "terminated" == (await service.run(terminated))["status"]
+        for letter, before in (("x", timed_out), ("y", 0)):
+            answer = await service.ask("POST", "/v1/objects/ledger/l/take_back", {"text": letter})
+            assert before + 1 == answer.json(), answer
+        assert [] == (await service.ask("GET", "/v1/incidents")).json()["incidents"]
+
+    with_workflows(scenario, objects=[Ledger])
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ After every event the run is stored and loaded again, as after a crash, and aske
 
 from typing import Any, TypeVar
 
+from services.workflows.bounds import RUN_BYTES_MAX
 from services.workflows.definition import define, read_yaml
 from services.workflows.draft import Surroundings, outstanding
 from services.workflows.events import AnyEvent, Completed, Failed, TimerDue
@@ -123,6 +124,7 @@ class Flow:
 
     def _take(self, run: Run, effects: tuple[Intent, ...]) -> None:
         stored = encode(run)
+        assert len(stored) <= RUN_BYTES_MAX
         self.run = decode(stored)
         assert stored == encode(self.run), "a run is loaded as it was stored"
         assert () == stuck(self.run), self.run

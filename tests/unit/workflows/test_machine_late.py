@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
-from services.workflows.bounds import MAILBOX_SIGNALS_MAX, PAYLOAD_BYTES_MAX, RUN_BYTES_MAX
+from services.workflows.bounds import MAILBOX_SIGNALS_MAX, PAYLOAD_BYTES_MAX, RUN_BYTES_FULL, RUN_BYTES_MAX
 from services.workflows.draft import Surroundings
 from services.workflows.events import (
+    Cancelled,
     Completed,
     Failed,
     Heartbeat,
@@ -16,6 +18,7 @@ from services.workflows.events import (
     Resumed,
     Retried,
     Signalled,
+    Skipped,
     Terminated,
     TimerDue,
 )
@@ -150,3 +153,72 @@ def test_a_worker_has_to_live_also_in_an_attempt_that_is_made_by_hand() -> None:
     run.send(Leased(path="a", worker="w", lease=1))
 
     assert [("a", "timeout.heartbeat")] == run.pass_ms(MINUTE_MS).incidents
+
+
+UNDONE = "retry: [], timeout: 1s, compensate: { task: u, input: '{% $input %}' }, catch: [ { errors: [timeout]"
+
+
+def filled(record_bytes: int) -> Flow:
+    """A run whose loop is to be undone, until there is no room for more."""
+    steps = f"a: {{ task: q, input: 1, {UNDONE}, next: a }} ], next: b }}\nb: {{ task: q, input: 1, end: true }}"
+    return flow(steps, "x" * record_bytes).pass_ms(3_000_000)
+
+
+@pytest.mark.parametrize("record_bytes", [1_000, 4_001, 40_000])
+def test_a_run_that_is_full_of_what_is_to_be_undone_can_be_helped(record_bytes: int) -> None:
+    """Its step stalls, however often it is tried; and it is undone, though an undoing fails, with its last step first."""
+    run = filled(record_bytes)
+    assert [("a", "payload.too_large")] == run.incidents
+    assert [("a", "payload.too_large")] == run.send(Retried(path="a")).incidents
+    assert [("a", "payload.too_large")] == run.send(Reset(step="a")).incidents
+    run.send(Paused()).send(Resumed())
+    count = len(run.run.undo)
+    assert RUN_BYTES_FULL < len(encode(run.run)) + 2 * record_bytes
+    assert "undoing" == run.send(Cancelled()).status
+
+    ((path, _),) = run.fail("a!undo", cause=LARGE, data=LARGE, retry=False).incidents
+    run.send(Retried(path=path))
+    for left in range(count, 0, -1):
+        assert left == len(run.run.undo)
+        run.complete("a!undo")
+    assert "cancelled" == run.status
+
+
+def test_a_run_that_is_full_can_be_terminated() -> None:
+    """Then nothing is kept to be undone."""
+    run = filled(4_000).send(Terminated())
+
+    assert ("terminated", ()) == (run.status, run.run.undo)
+
+
+def test_a_run_that_is_full_goes_past_its_pivot() -> None:
+    """Whoever takes the stalled step as done is refused where it would need room, and not where it makes some."""
+    run = filled(4_000)
+    with pytest.raises(RunTooLargeError):
+        run.send(Skipped(path="a"))
+    past = "b: { task: q, pivot: true, retry: [ { errors: ['*'], attempts: unlimited } ], end: true }"
+    other = flow(f"a: {{ task: q, {UNDONE}, next: b }} ], next: b }}\n{past}").program
+    run.migrate(msgspec.structs.replace(other, version=2)).send(Skipped(path="a"))
+
+    assert ("b", ()) == (run.at, run.run.undo)
+
+
+def test_reminders_that_a_run_has_no_room_for_are_left_out() -> None:
+    """The wait goes on all the same."""
+    call = 'http: { POST: "https://x.example/", body: "{% $input %}" }'
+    run = flow(f"a: {{ wait: {{}}, remind: {{ every: 1h, max: 4, do: {{ {call} }} }}, end: true }}", "x" * 70_000)
+    run.pass_ms(20 * HOUR_MS)
+
+    assert (1, 3) == (run.history.count("reminder.sent a"), run.history.count("reminder.failed a"))
+    assert "succeeded" == run.complete("a").status
+
+
+def test_where_not_even_stalling_finds_room_the_step_around_stalls() -> None:
+    """A thousand items wake at once in a run that is nearly full; tried again, the map begins anew."""
+    item = "{ start: t, steps: { t: { sleep: 1h, next: u }, u: { task: q, end: true } } }"
+    run = flow(f"a: {{ map: {{ items: '{{% [1..1000] %}}' }}, each: {item}, end: true }}", "x" * 16_000)
+    run.pass_ms(HOUR_MS + MINUTE_MS)
+
+    assert ([("a", "payload.too_large")], 1) == (run.incidents, len(run.run.scopes))
+    assert 1 < len(run.send(Retried(path="a")).run.scopes)
+    assert "terminated" == run.send(Terminated()).status
