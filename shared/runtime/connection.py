@@ -6,6 +6,7 @@ What of a request is taken here, and what goes on, is told at the head of `share
 import asyncio
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any, NoReturn, cast
@@ -13,6 +14,7 @@ from urllib.parse import unquote
 
 import httptools
 from uvicorn import Config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -20,6 +22,7 @@ from shared import bounds
 from shared.http.asgi import Answer, Coming, Prompt
 
 _LINGER_S = 2
+_SLICE = 8 * 1024  # Of what came in one read: so much is parsed before one looks whether requests wait.
 _ANSWERS_A_READ = 64  # Of requests sent one behind another; the others wait for each other, and let other clients in.
 
 
@@ -75,6 +78,19 @@ class _Outgoing:
         self._connection.end()
 
 
+class _Flow(FlowControl):
+    """As the base's, but nothing is read while requests wait for the answer to one before them."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: deque[Any]) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        """Read on, unless somebody waits."""
+        if not self._waiting:
+            super().resume_reading()
+
+
 class _RefusedError(Exception):
     """Ends the parsing of a request that is too much; the parser tells it as an error of its own."""
 
@@ -91,9 +107,13 @@ class Connection(HttpToolsProtocol):
         self._held: bytes | None = None
         """The body so far of a request that may be answered at once; None: there is no such request."""
         self._answers_left = 0
-        self._deaf = False
-        self._in_head = False
-        self._head_bytes = 0
+        self._rest = b""
+        """What was read and is parsed once no request waits."""
+        self._running: RequestResponseCycle | None = None
+        self._deaf = self._lingers = False
+        self._in_head = self._unfinished = self._moved = False
+        self._quiet_bytes = 0
+        """Read since the parser has last told of a part of a request."""
         self._refusal = 400
         self.silent_since = self.loop.time()
         """Since when no header has come, with nothing under way; infinite while a request is."""
@@ -103,10 +123,19 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # As in the base.
         """There is a client; one too many is turned away."""
         super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
         self._outgoing = _Outgoing(self, transport)
         if len(self.connections) > bounds.CONNECTIONS_MAX:
             transport.abort()
         self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has left: who makes its answer hears of it, whatever was sent behind that request."""
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+        self._forget_waiting()
+        if self._running is not None and not self._running.response_complete:
+            self._give_up(self._running)
 
     def data_received(self, data: bytes) -> None:
         """Read on, and answer what can be answered."""
@@ -114,34 +143,61 @@ class Connection(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         self._answers_left = _ANSWERS_A_READ
-        headers = self.headers
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            if self._should_upgrade():
-                self.handle_websocket_upgrade()
-        except httptools.HttpParserError:
-            self._refuse(self._refusal)
+        if self._rest or len(data) > _SLICE:
+            self._rest += data
+            self._read_rest()
         else:
-            if self._held is not None:
-                self._hand_over()
-            elif self._in_head and self.headers is headers:
-                self._head_bytes += len(data)
-                if self._head_bytes > bounds.HEADER_BYTES_READ:
-                    self._refuse(431)
+            self._feed(data)
+        if self._held is not None:
+            self._hand_over()
 
     def on_response_complete(self) -> None:
         """An answer by way of ASGI has left."""
         super().on_response_complete()
+        if self._rest and not self.pipeline:
+            self._answers_left = _ANSWERS_A_READ
+            self._read_rest()
+            if self._held is not None:
+                self._hand_over()
         if self._under_way is None:
             self.silent_since = self.loop.time()
+
+    def _read_rest(self) -> None:
+        """Until requests wait for each other, and while there is a client."""
+        while self._rest and not self.pipeline and not self._deaf and not self.transport.is_closing():
+            part, self._rest = self._rest[:_SLICE], self._rest[_SLICE:]
+            self._feed(part)
+
+    def _feed(self, data: bytes) -> None:
+        self._moved = False
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._upgrade()
+        except httptools.HttpParserError:
+            self._refuse(self._refusal)
+        else:
+            if self._unfinished and not self._moved:
+                self._quiet_bytes += len(data)
+                if self._quiet_bytes > bounds.HEADER_BYTES_READ:
+                    self._refuse(431)
+
+    def _upgrade(self) -> None:
+        self._rest = b""  # No client may send before it has the answer.
+        if not self._should_upgrade():
+            return
+        if self._under_way is not None:
+            self._refuse(400)  # Its answer would come before that of another.
+        else:
+            self.handle_websocket_upgrade()
 
     # Of a request, called by the parser.
 
     def on_message_begin(self) -> None:
         """A request line begins."""
         super().on_message_begin()
-        self._in_head, self._head_bytes = True, 0
+        self._in_head = self._unfinished = self._moved = True
+        self._quiet_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         """A part of the target."""
@@ -150,7 +206,9 @@ class Connection(HttpToolsProtocol):
             self._stop(414)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A field."""
+        """A field; those behind a body are read over (RFC 9110 6.5.1: they must not pass for fields of the header)."""
+        if not self._in_head:
+            return
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
@@ -161,6 +219,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The header is here: hold the request back if it may be answered at once, or begin with it."""
         self._in_head = False
+        self._quiet_bytes = 0
         self.silent_since = math.inf
         if self.parser.get_http_version() not in ("1.1", "1.0"):
             self._stop(400)
@@ -175,6 +234,7 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
+        self._moved, self._quiet_bytes = True, 0
         if self._held is None:
             super().on_body(body)
         else:
@@ -182,6 +242,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is here whole."""
+        self._unfinished = False
         if self._held is None or self._answer is None:
             super().on_message_complete()
             return
@@ -198,6 +259,11 @@ class Connection(HttpToolsProtocol):
             self.silent_since = self.loop.time()
         else:
             self._wait_for(answer)
+
+    @property
+    def write_paused(self) -> bool:
+        """Whether the client has left so much unread that nothing more is written."""
+        return self.flow.write_paused
 
     @property
     def _under_way(self) -> RequestResponseCycle | None:
@@ -235,6 +301,10 @@ class Connection(HttpToolsProtocol):
         if not self.parser.should_upgrade() or not self._should_upgrade():
             self.cycle.transport = cast("asyncio.Transport", self._outgoing)
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
     def _hand_over(self) -> None:
         """As `_begin`, of one that was held back."""
         body, self._held = self._held, None
@@ -245,6 +315,7 @@ class Connection(HttpToolsProtocol):
     def _wait_for(self, coming: Coming) -> None:
         cycle = _Coming()
         self.cycle = cast("RequestResponseCycle", cycle)
+        self._running = self.cycle
         task = self.loop.create_task(self._write_later(cycle, coming))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
@@ -260,7 +331,7 @@ class Connection(HttpToolsProtocol):
             self._refuse(self._refusal)
             return
         if not cycle.keep_alive:
-            self.transport.close()
+            self.end()
         self.on_response_complete()
 
     def _write(self, answer: Answer) -> None:
@@ -279,31 +350,47 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, status: int) -> None:
         """Answer with the bare status and end the connection, behind the answers to what was whole before."""
-        self._held = None
-        under_way = self._under_way
-        if under_way is not None and not under_way.more_body:
-            under_way.keep_alive = False
-            self.flow.pause_reading()
+        self._held, self._rest = None, b""
+        last = self._under_way
+        if last is not None and last.more_body and self.pipeline:  # It has not begun, and never will.
+            self.pipeline.popleft()
+            last = self.pipeline[0][0] if self.pipeline else cast("RequestResponseCycle", self._running)
+            self.cycle = last
+        if last is not None and not last.more_body:
+            last.keep_alive = False
+            self._deaf = True
             return
-        if under_way is None or not under_way.response_started:
+        if last is None or not last.response_started:
             self.transport.write(
                 b"%bdate: %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
                 % (STATUS_LINE[status], self._state.date())
             )
+        if last is not None:
+            self._give_up(last)
         self._linger()
 
     def end(self) -> None:
-        """Close the connection, once the client can have read its answer."""
-        if self.cycle.more_body:
+        """Close the connection, once the client can have read its answer; nothing behind it is begun."""
+        if self._deaf or self.cycle.more_body or self.pipeline:
             self._linger()
         else:
             self.transport.close()
 
     def _linger(self) -> None:
         """Send nothing more and let the rest come: to close over unread bytes takes the answer back (RFC 9112 9.6)."""
-        if self._deaf or self.transport.is_closing():
+        if self._lingers or self.transport.is_closing():
             return
-        self._deaf = True
+        self._deaf = self._lingers = True
+        self._forget_waiting()
         self.flow.resume_reading()
         self.transport.write_eof()
         self.loop.call_later(_LINGER_S, self.transport.close)
+
+    def _forget_waiting(self) -> None:
+        self.pipeline.clear()
+        self._rest = b""
+
+    def _give_up(self, cycle: RequestResponseCycle) -> None:
+        """Who makes the answer is told that nobody hears it."""
+        cycle.disconnected = True
+        cycle.message_event.set()

@@ -8,7 +8,8 @@ answered yet, one that asks for an end of the connection, an upgrade, and whatev
 `docs/adr/0011-answers-inside-the-protocol.md` says what that is worth.
 
 A connection on which no whole header has come for `HEADER_DEADLINE_MS` ends: at its beginning, in the middle of a
-header, or after an answer. What is no HTTP, or too much of it, gets a bare status and the end of its connection.
+header, or after an answer. So does one whose client takes nothing of what waits to be sent for half of that. What is
+no HTTP, or too much of it, gets a bare status and the end of its connection.
 
 Sources: RFC 9112; llhttp (what the parser refuses); uvicorn 0.54 (`HttpToolsProtocol`).
 """
@@ -24,6 +25,7 @@ from uvicorn import Config
 from shared import bounds
 from shared.http.asgi import ASGIApp, Prompt
 from shared.runtime.connection import Connection, State
+from shared.runtime.upgraded import Upgraded
 
 
 class Listener:
@@ -49,7 +51,7 @@ class Listener:
             app,
             loop="none",
             http=Connection,
-            ws="websockets-sansio" if sockets else "none",
+            ws=Upgraded if sockets else "none",
             ws_max_size=bounds.SOCKET_MESSAGE_BYTES_MAX,
             ws_ping_interval=None,
             ws_per_message_deflate=False,
@@ -62,6 +64,8 @@ class Listener:
             timeout_keep_alive=math.ceil(self._deadline_s),
         )
         self._config.load()
+        self._unread: dict[Connection | Upgraded, int] = {}
+        """How many bytes each that reads too slowly had left to read at the last look."""
         self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
@@ -104,5 +108,21 @@ class Listener:
         for connection in list(self._state.connections):
             if isinstance(connection, Connection) and connection.silent_since <= silent_since:
                 connection.transport.close()
+        self._cut_off_stalled()
         if self._state.connections:
             self.watch()
+
+    def _cut_off_stalled(self) -> None:
+        """Abort where nothing was read since the last look: to close would wait for the client."""
+        unread = {}
+        for connection in list(self._state.connections):
+            if not isinstance(connection, Connection | Upgraded):
+                continue
+            left = connection.transport.get_write_buffer_size()
+            if not left or not (connection.write_paused or connection.transport.is_closing()):
+                continue
+            if self._unread.get(connection) == left:
+                connection.transport.abort()
+            else:
+                unread[connection] = left
+        self._unread = unread

@@ -1,110 +1,13 @@
 """The listener itself: what is answered within the read, what goes by way of ASGI, in which order, and how both end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 
 import pytest
 
 from shared import bounds
-from shared.http.asgi import Answer, Coming, Prompt, Receive, Scope, Send
-from shared.http.guard import Guard
-from shared.runtime.listener import Listener
+from tests.support.echo import GET, LAST, Echo, listening, served
 from tests.support.edge import Wire
-from tests.support.launching import free_ports
-
-GET = b"GET /now/%b HTTP/1.1\r\nHost: h\r\n\r\n"
-LAST = b"GET /later/last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
-
-
-class Echo:
-    """An application that answers below `/now/` at once and everything by ASGI, and says which way it went."""
-
-    def __init__(self) -> None:
-        self.gate = asyncio.Event()
-        self.begun = asyncio.Event()
-        self.cancelled = False
-        self.prompt = Prompt(("/now/",), self.answer_now)
-
-    def answer_now(self, scope: Scope, body: bytes) -> Answer | Coming | None:
-        """An answer, unless the path says otherwise."""
-        path = scope["path"]
-        if path.startswith("/now/soon"):
-            return self._soon(scope, body)
-        if path.endswith("/fault"):
-            raise ValueError("secret=hunter2")
-        if path.endswith("/leave"):
-            return None
-        if path.endswith("/split"):
-            return 200, [(b"content-length", b"0"), (b"x-a", b"1\r\nx-b: 2")], b""
-        return _told("now", scope, body)
-
-    async def _soon(self, scope: Scope, body: bytes) -> Answer:
-        self.begun.set()
-        try:
-            await self.gate.wait()
-        except asyncio.CancelledError:
-            self.cancelled = True
-            raise
-        if scope["path"].endswith("fault"):
-            raise ValueError("secret=hunter2")
-        if scope["path"].endswith("split"):
-            return 200, [(b"content-length", b"0"), (b"x-a", b"1\r\nx-b: 2")], b""
-        return _told("soon", scope, body)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The same, later; `/wait` until the gate is open."""
-        body, more = b"", True
-        while more:
-            message = await receive()
-            body, more = body + message.get("body", b""), message.get("more_body", False)
-        self.begun.set()
-        try:
-            if scope["path"].endswith("/wait"):
-                await self.gate.wait()
-        except asyncio.CancelledError:
-            self.cancelled = True
-            raise
-        status, headers, content = _told("later", scope, body)
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": content})
-
-
-def _told(way: str, scope: Scope, body: bytes) -> Answer:
-    text = f"{way} {scope['method']} {scope['path']} {scope['query_string'].decode()} {body.decode()};".encode()
-    return 200, [(b"content-length", b"%d" % len(text))], text
-
-
-def listening(
-    scenario: Callable[[Wire, Echo], Awaitable[None]], *, guarded: bool = False, header_deadline_ms: int = 30_000
-) -> None:
-    """Run a scenario against the application on a port."""
-
-    async def run() -> None:
-        echo = Echo()
-        async with served(echo, guarded=guarded, header_deadline_ms=header_deadline_ms) as wire:
-            await scenario(wire, echo)
-
-    asyncio.run(run())
-
-
-@asynccontextmanager
-async def served(
-    echo: Echo, *, guarded: bool = False, header_deadline_ms: int = 30_000, drain_ms: int = 5_000
-) -> AsyncIterator[Wire]:
-    """The application on a port of this machine."""
-    (port,) = free_ports(1)
-    app = Guard(echo, prompts=[echo.prompt]) if guarded else echo
-    async with Listener(
-        app,
-        host="127.0.0.1",
-        port=port,
-        prompt=app.prompt,
-        header_deadline_ms=header_deadline_ms,
-        drain_ms=drain_ms,
-    ):
-        yield Wire(port)
 
 
 @pytest.mark.parametrize(
