@@ -7,10 +7,11 @@ calls encodes a name whole, as `ann%2Fwork`.
 from urllib.parse import quote
 
 from shared.http.asgi import ASGIApp, Receive, Scope, Send
-from shared.http.names import check_name, decoded_segment, sent_path
+from shared.http.names import check_name, decoded_segment, sent_path, undivided_path
 
 PRINCIPALS = "/v1/principals/"
 ROOMS = "/v1/rooms/"
+WEBHOOKS = "/v1/webhooks/"
 _NAMED = (PRINCIPALS, ROOMS)
 _MARK = "~"
 _NAME = 3  # Of "", v1, principals, <principal>
@@ -25,6 +26,8 @@ def with_names(app: ASGIApp) -> ASGIApp:
             if len(segments) > _NAME:
                 segments[_NAME] = _MARK.encode() + segments[_NAME].replace(b".", b"%2E")
             scope = {**scope, "path": b"/".join(segments).decode("latin-1")}
+        elif scope["type"] == "http" and scope["path"].startswith(WEBHOOKS):
+            scope = {**scope, "path": undivided_path(scope)}  # Their names have no slash, and are refused with one.
         await app(scope, receive, send)
 
     return named

@@ -7,11 +7,12 @@ is asked. Who calls encodes a name whole, as `one%2Ftwo`.
 from urllib.parse import quote
 
 from shared.http.asgi import ASGIApp, Receive, Scope, Send
-from shared.http.names import check_name, decoded_segment, sent_path
+from shared.http.names import check_name, decoded_segment, sent_path, undivided_path
 
 RUNS = "/v1/runs/"
 QUEUES = "/v1/queues/"
 SCHEDULES = "/v1/schedules/"
+WEBHOOKS = "/v1/webhooks/"
 _ITSELF = {("GET", b"count"), ("HEAD", b"count"), ("OPTIONS", b"count"), ("POST", b"search")}
 """What stands at the place of a name and is none. Nobody posts to a run itself, so one may be called `search`."""
 _MARK = "~"
@@ -25,6 +26,8 @@ def with_names(app: ASGIApp) -> ASGIApp:
     async def named(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith((RUNS, QUEUES, SCHEDULES)):
             scope = {**scope, "path": _marked(scope["method"], sent_path(scope))}
+        elif scope["type"] == "http" and scope["path"].startswith(WEBHOOKS):
+            scope = {**scope, "path": undivided_path(scope)}  # Their names have no slash, and are refused with one.
         await app(scope, receive, send)
 
     return named

@@ -33,7 +33,7 @@ from services.workflows.problems import DefinitionError
 from services.workflows.refusals import PayloadTooLargeError, RunExistsError, RunTooLargeError
 from services.workflows.run import WorkflowRun
 from services.workflows.scheduling import Backfill, Due, Firing, Outcome, Overlap, Plan, Standing, decide, due_next
-from services.workflows.timetable import next_ms, stretch, written
+from services.workflows.timetable import check_comes, next_ms, stretch, written
 from shared.errors import ConflictError, InvalidInputError, NotFoundError, TenureError
 from shared.objects.errors import UnavailableError
 from shared.objects.handler import Alarm, DurableObject, readonly
@@ -94,8 +94,11 @@ class Schedule(DurableObject):
 
         Raises:
             TooLargeError: the input is too large.
+            InvalidInputError: the timetable is new, and all its times are past.
         """
         now_ms, before = self.clock.now_ms(), self._standing()
+        if before is None or plan.timetable != self._plan().timetable:
+            check_comes(plan.timetable, now_ms)
         if before is None:
             standing = Standing(cursor_ms=now_ms, created_ms=now_ms, changed_ms=now_ms, paused=bool(paused))
             self.index.set(LISTED, "", now_ms)

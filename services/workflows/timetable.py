@@ -102,6 +102,17 @@ def check_timetable(timetable: Timetable) -> None:
         raise InvalidInputError("This never comes", f"$.timetable.{kind}")
 
 
+def check_comes(timetable: Timetable, after_ms: int) -> None:
+    """Say nothing where a nominal time comes later than that moment.
+
+    Raises:
+        InvalidInputError: none does, with the place of why.
+    """
+    if next_ms(timetable, after_ms) is None:
+        (first, *_) = (name for name in ("at", "end_ms", "every_s", "cron", "calendar") if getattr(timetable, name))
+        raise InvalidInputError("This never comes: its last time is past", f"$.timetable.{first}")
+
+
 def next_ms(timetable: Timetable, after_ms: int) -> int | None:
     """The first nominal time later than that moment, Unix ms; None: there is none."""
     after_ms = max(after_ms, timetable.start_ms - 1, 0 if timetable.start_ms else -1)

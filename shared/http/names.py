@@ -22,6 +22,13 @@ def sent_path(scope: Any) -> bytes:
     return raw.partition(b"?")[0]
 
 
+def undivided_path(scope: Any) -> str:
+    """The path for a router to see; as it was sent, where decoding would make more segments of it than there are."""
+    sent = sent_path(scope)
+    path: str = scope["path"]
+    return path if sent.count(b"/") == path.count("/") else sent.decode("latin-1")
+
+
 def decoded_segment(segment: bytes) -> str:
     """What one segment of a path says.
 

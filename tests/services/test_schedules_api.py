@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from services.workflows.bounds import PREVIEW_TIMES_MAX
+from services.workflows.timetable import local
 from tests.support.limiter_app import Answer
 from tests.support.workflows_app import Workflows, code, with_workflows
 
@@ -142,6 +143,8 @@ BAD_PLANS: list[tuple[dict[str, Any], int, str, str | None]] = [
     ({"timetable": {}}, 400, "invalid_input", "$.timetable"),
     ({"timetable": {"cron": "* * * * *", "every_s": 5}}, 400, "invalid_input", "$.timetable"),
     ({"timetable": {"cron": "61 * * * *"}}, 400, "invalid_input", "$.timetable.cron"),
+    ({"timetable": {"at": "2020-01-01T00:00:00Z"}}, 400, "invalid_input", "$.timetable.at"),
+    ({"timetable": {"cron": "* * * * *", "end_ms": 1}}, 400, "invalid_input", "$.timetable.end_ms"),
     ({"timetable": {"every_s": 5, "timezone": "Mars/Base"}}, 400, "invalid_input", "$.timetable.timezone"),
     ({"overlap": "queue"}, 400, "invalid_input", "$.overlap"),
     ({"catch_up_s": -1}, 400, "invalid_input", "$.catch_up_s"),
@@ -163,6 +166,22 @@ def test_a_schedule_that_could_start_nothing_is_refused(
         assert (status, named) == code(answer), answer
         assert where is None or answer.json()["where"].startswith(where)
         assert 404 == (await ask(service, "GET")).status
+
+    scheduling(scenario)
+
+
+def test_a_schedule_whose_only_time_is_past_may_be_changed_but_for_its_time() -> None:
+    """Whoever puts what is there once more, or with another input, is not refused for that it has fired."""
+
+    async def scenario(service: Workflows) -> None:
+        once = {"timetable": {"at": local(service.host.store_clock.now_ms() + 10_000, "UTC")}}
+        await put(service, **once)
+        await service.pass_time(20_000)
+        view = await put(service, **once, input={"n": 2})
+        assert ({"started": 1}, [], {"n": 2}) == (view["counts"], view["next"], view["input"])
+        answer = await ask(service, "PUT", body=EVERY_MINUTE | {"timetable": {"at": "2020-01-01T00:00:00"}})
+        assert (400, "$.timetable.at") == (answer.status, answer.json()["where"])
+        assert view == (await ask(service, "GET")).json()
 
     scheduling(scenario)
 

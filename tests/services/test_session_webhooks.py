@@ -157,6 +157,8 @@ def test_whatever_happens_to_a_session_can_be_subscribed_to() -> None:
         assert ((400, "invalid_input"), "$.events[0]") == (code(answer), answer.json()["where"])
         reader = await service.add_key("acme", "sessions:read")
         assert 200 == (await service.ask("GET", "/v1/webhooks/shop", key=reader)).status
+        slashed = await service.ask("PUT", "/v1/webhooks/a/b", HOOK, raw_path=b"/v1/webhooks/a%2Fb")
+        assert (400, "path.name") == (slashed.status, slashed.json()["where"])
         assert 403 == (await service.ask("GET", "/v1/webhooks/shop/secret", key=reader)).status
 
     with_sessions(scenario, calls=Receivers(TAKEN))

@@ -5,6 +5,7 @@ import json
 from base64 import b64decode
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from standardwebhooks import Webhook
@@ -280,6 +281,9 @@ def test_many_stalls_at_once_do_not_stop_a_run() -> None:
 
 BAD: list[tuple[str, str, Any, tuple[int, str], str | None]] = [
     ("PUT", "/v1/webhooks/a.b", HOOK, (400, "invalid_input"), "path.name"),
+    ("PUT", "/v1/webhooks/a%2Fb", HOOK, (400, "invalid_input"), "path.name"),
+    ("POST", "/v1/webhooks/%2f/test", None, (400, "invalid_input"), "path.name"),
+    ("GET", "/v1/webhooks/a/b", None, (404, "not_found"), None),
     ("PUT", "/v1/webhooks/" + "n" * 65, HOOK, (400, "invalid_input"), "path.name"),
     ("PUT", "/v1/webhooks/a", {"url": "ftp://shop.example"}, (400, "http.bad_request"), "$.url"),
     ("PUT", "/v1/webhooks/a", {"url": "https://user:pass@shop.example"}, (400, "http.bad_request"), "$.url"),
@@ -305,7 +309,7 @@ def test_what_cannot_be_is_refused(
 
     async def scenario(service: Workflows) -> None:
         await hook(service)
-        answer = await service.ask(method, path, body)
+        answer = await service.ask(method, unquote(path), body, raw_path=path.encode())
         assert (refused, where) == (code(answer), answer.json().get("where")), answer
         listed = (await service.ask("GET", "/v1/webhooks")).json()["webhooks"]
         assert ["shop"] == [one["name"] for one in listed]
