@@ -7,7 +7,8 @@ Guarantees:
 - What does not fit one run is counted, told of the first, and hinders no other. What passes by itself is tried again,
   and only what does not pass for minutes counts as refused.
 - It ends: at its limit at the latest. Until then it has an alarm, set in the commit that says how far it is.
-- A run that begins after it is not changed where runs are found newest first, and each is found once. In the order in
+- A run that begins after it is not changed where runs are found newest first, unless it takes the id of one that is at
+  hand, and each is found once. In the order in
   which runs are due, one that comes to be due later may be found again.
 """
 
@@ -45,6 +46,8 @@ LISTED, RUNNING = "listed", "running"
 _ORDER, _KEPT, _STANDING = "order", "kept", "standing"
 _STOPPED, _MAY_BE_CHANGED = "operation.stopped", "It was at hand, and nobody has heard its answer: it may be changed."
 _DETAIL_MAX = 500
+_KEY = "§operation "
+"""Before the key under which it asks a run. Keys of requests are ASCII, so no request has it before."""
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -214,7 +217,7 @@ class Operation(DurableObject):
         """Change one run, once, or have it say whether it would be changed; None where it was, or would be."""
         run = Address(WorkflowRun.kind, self.address.tenant, run_id)
         method = WorkflowRun.rehearse if dry else WorkflowRun.change
-        once = None if dry else KeyedRequest(f"operation {self.address.name}", method, (change,))
+        once = None if dry else KeyedRequest(f"{_KEY}{self.address.name}", method, (change,))
         try:
             await self._activation.host.call(run, method, change, once=once, deadline_ms=OPERATION_CALL_MS)
         except TenureError as error:

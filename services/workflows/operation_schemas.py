@@ -48,7 +48,7 @@ class OperationView(msgspec.Struct, frozen=True, kw_only=True):
     status: Progress
     """`done`: it has come to the end of its runs, or to its limit; `stopped`: somebody has stopped it before."""
     changed: int
-    """Runs that were changed, or would be."""
+    """Runs that were changed, or would be; one that is so already, such as one paused twice, is among them."""
     refused: int
     """Runs that it does not fit, and where it was stopped, runs of which it is not known whether they are changed."""
     errors: list[RunNotChanged]

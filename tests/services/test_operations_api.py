@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from services.workflows.bounds import OPERATIONS_OPEN_MAX
+from services.workflows.routes.access import made_of_key
 from shared.objects.address import Address, shard_of
 from shared.objects.quarantine import TERMS
 from tests.support.workflows_app import ORDER, Workflows, code, served
@@ -244,6 +245,25 @@ def test_each_run_of_which_nothing_is_known_at_the_stop_is_told() -> None:
         assert ghosts[:20] + ids == [one["id"] for one in told["errors"]]
         assert {"operation.stopped"} == {one["code"] for one in told["errors"][20:]}
         assert "may be changed" in told["errors"][-1]["detail"]
+
+    served(scenario)
+
+
+def test_a_request_cannot_take_the_key_of_an_operation() -> None:
+    """Whoever knows the id of an operation, or foresees it, keeps no run from it by a request under its key."""
+
+    async def scenario(service: Workflows) -> None:
+        (run_id,) = await started(service, 1)
+        operation = made_of_key("acme", "k")
+        answers = [
+            await service.tell(run_id, "pause", headers=[("idempotency-key", f"{mark}operation {operation}")])
+            for mark in ("", "§")
+        ]
+        assert [200, 400] == [answer.status for answer in answers]
+        told = await begun(service, {"op": "cancel", "ids": [run_id]}, key="k")
+        await service.settle()
+        told = await look(service, told["id"])
+        assert (operation, 1, 0) == (told["id"], told["changed"], told["refused"])
 
     served(scenario)
 

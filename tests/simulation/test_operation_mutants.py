@@ -34,7 +34,7 @@ MUTANTS = (
         "asked_anew_after_a_crash",
         Operation,
         "_ask",
-        Text('None if dry else KeyedRequest(f"operation {self.address.name}", method, (change,))', "None"),
+        Text('None if dry else KeyedRequest(f"{_KEY}{self.address.name}", method, (change,))', "None"),
         crashing("cancel"),
     ),
     Mutant(
