@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from shared.cli.client import Client, name_and_value, segment, value_of
+from shared.cli.client import ApiError, Client, name_and_value, segment, value_of
 from shared.cli.operator import moment, printable, read_moment, table
 from shared.errors import InvalidInputError
 
@@ -35,7 +35,10 @@ def begin(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         return 0
     while told["status"] == "running":
         time.sleep(_LOOK_S)
-        told = client.ask("GET", f"/v1/operations/{told['id']}")
+        try:
+            told = client.ask("GET", f"/v1/operations/{told['id']}")
+        except ApiError as error:
+            raise ApiError(f"{error} The operation goes on: {told['id']}.") from error
     client.print(told, "\n".join(_lines(told)))
     return 0 if told["status"] == "done" else _FAILED
 

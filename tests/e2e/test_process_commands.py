@@ -191,6 +191,31 @@ def test_a_webhook_is_shown_with_what_it_was_told(service: Limiter) -> None:
     assert "There is none.\n" == said(service, "webhooks", "list", "--service", "sessions")
 
 
+def test_an_operation_is_named_where_its_end_cannot_be_waited_for(service: Limiter) -> None:
+    """The same command again would begin another."""
+
+    class Away(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.answer(202, {"id": 32 * "a", "status": "running"})
+
+        def do_GET(self) -> None:
+            self.answer(503, {"detail": "The store cannot be reached.", "code": "unavailable"})
+
+        def answer(self, status: int, told: dict[str, str]) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(told).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http_server(Away) as port:
+        done = typed(service, "operations", "begin", "purge", "--all", "--wait", "--api", f"http://127.0.0.1:{port}")
+    why = f"The store cannot be reached. (503 unavailable) The operation goes on: {32 * 'a'}."
+    assert (1, f"tenure: {why}\n") == (done.returncode, done.stderr)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
