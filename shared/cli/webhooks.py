@@ -1,4 +1,4 @@
-"""`tenure webhooks list | show | test | deliveries | dead | message | retry`: who is told of what, over the API."""
+"""`tenure webhooks ...`: who is told of what, and what came of it, through a service's own API."""
 
 import argparse
 import base64
@@ -27,6 +27,33 @@ def show(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     client = _client(arguments, environ)
     told = client.ask("GET", _webhook(arguments))
     client.print(told, "\n".join(_lines(told)))
+    return 0
+
+
+def put(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Say who is told of what; where it is new, its secret is printed, this once."""
+    client = _client(arguments, environ)
+    before = {one["name"] for one in client.ask("GET", "/v1/webhooks")["webhooks"]}
+    body = {
+        "url": arguments.url,
+        "events": arguments.event,
+        "enabled": not arguments.disabled,
+        "description": arguments.description,
+    }
+    told = client.ask("PUT", _webhook(arguments), body=body)
+    lines = list(_lines(told))
+    if told["name"] not in before:
+        told["secret"] = client.ask("GET", f"{_webhook(arguments)}/secret")["secret"]
+        lines.append(f"secret: {told['secret']}")
+    client.print(told, "\n".join(lines))
+    return 0
+
+
+def delete(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Tell it nothing more."""
+    client = _client(arguments, environ)
+    told = client.ask("DELETE", _webhook(arguments))
+    client.print(told, "The webhook is deleted.")
     return 0
 
 

@@ -170,6 +170,11 @@ def test_a_run_is_steered(service: Launched) -> None:
             with pytest.raises(ApiError):
                 await workflows.purge((await workflows.start("ask", run_id="open")).id)
             for _ in range(2):
+                assert "d" == await workflows.restart("c", new_id="d", version=1, idempotency_key="again")
+            with pytest.raises(ApiError) as taken:
+                await workflows.restart("c", new_id="open")
+            assert (409, "run.exists") == refused(taken)
+            for _ in range(2):
                 await workflows.purge("c")
             with pytest.raises(ApiError) as gone:
                 await workflows.get("c")

@@ -77,6 +77,8 @@ ROWS = {
     "schedules delete": Row(REFUSED, ("none",)),
     "webhooks list": Row(0, ()),
     "webhooks show": Row(REFUSED, ("none",)),
+    "webhooks put": Row(0, ("one", "https://shop.example/hooks")),
+    "webhooks delete": Row(REFUSED, ("none",)),
     "webhooks test": Row(REFUSED, ("none",)),
     "webhooks deliveries": Row(REFUSED, ("none",)),
     "webhooks dead": Row(REFUSED, ("none",)),

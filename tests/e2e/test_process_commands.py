@@ -165,11 +165,11 @@ def test_a_webhook_is_shown_with_what_it_was_told(service: Limiter) -> None:
             pass
 
     with http_server(Receiver) as port:
-        hook = {"url": f"http://127.0.0.1:{port}/hook", "events": ["run.failed"], "description": "to the office"}
-        assert 201 == service.call("PUT", "/v1/webhooks/office", hook)[0]
-        assert ["office", "enabled", "run.failed", hook["url"]] == said(service, "webhooks", "list").splitlines()[
-            1
-        ].split()
+        url = f"http://127.0.0.1:{port}/hook"
+        put = ("webhooks", "put", "office", url, "--event", "run.failed", "--description", "to the office")
+        first = said(service, *put)
+        assert f"secret: {service.call('GET', '/v1/webhooks/office/secret')[2]['secret']}" == first.splitlines()[-1]
+        assert ["office", "enabled", "run.failed", url] == said(service, "webhooks", "list").splitlines()[1].split()
         message = said(service, "webhooks", "test", "office").strip()
         matches(MESSAGE, message)
         eventually(lambda: message in said(service, "webhooks", "dead", "office"), within_s=10)
@@ -180,15 +180,17 @@ def test_a_webhook_is_shown_with_what_it_was_told(service: Limiter) -> None:
         assert "webhook.test" in json.loads(told.partition("body: ")[2].partition("\n")[0])["type"]
         assert "410" == told.splitlines()[-1].split()[1]
         shown = said(service, "webhooks", "show", "office")
-        assert shown.startswith(
-            f"office: disabled, {hook['url']}\nto the office\nevents: run.failed\ndisabled because: "
-        )
-        assert 200 == service.call("PUT", "/v1/webhooks/office", hook)[0]
+        assert shown.startswith(f"office: disabled, {url}\nto the office\nevents: run.failed\ndisabled because: ")
+        assert "secret" not in said(service, *put)
         assert "The message is sent again.\n" == said(service, "webhooks", "retry", "office", message)
         eventually(
             lambda: message in said(service, "webhooks", "deliveries", "office", "--status", "delivered"), within_s=10
         )
-    assert "There is none.\n" == said(service, "webhooks", "list", "--service", "sessions")
+    assert said(service, *put, "--disabled").startswith("office: disabled, ")
+    assert "The webhook is deleted.\n" == said(service, "webhooks", "delete", "office")
+    assert "There is none.\n" == said(service, "webhooks", "list")
+    new = json.loads(said(service, "webhooks", "put", "audit", url, "--service", "sessions", "--json"))
+    assert ("audit", True, "whsec_") == (new["name"], new["enabled"], new["secret"][:6])
 
 
 def test_an_operation_is_named_where_its_end_cannot_be_waited_for(service: Limiter) -> None:
@@ -234,6 +236,8 @@ def test_an_operation_is_named_where_its_end_cannot_be_waited_for(service: Limit
         (("operations", "begin", "purge", "--definition", "refund", "--all"), 2, "Say which runs are meant: some of"),
         (("operations", "show", "ghost"), 1, "There is no such operation. (404 not_found)"),
         (("webhooks", "show", "ghost"), 1, "(404 not_found)"),
+        (("webhooks", "delete", "ghost"), 1, "(404 not_found)"),
+        (("webhooks", "put", "x", "ftp://shop.example"), 2, "(400 http.bad_request)"),
         (("webhooks", "message", "ghost", "x"), 2, "(400 invalid_input)"),
     ],
 )

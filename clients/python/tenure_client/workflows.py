@@ -307,6 +307,23 @@ class Workflows(Client):
         body = {"to_step": step, "keep_signals": keep_signals}
         return await self._change(f"{_path(run_id)}/reset", body, idempotency_key)
 
+    async def restart(
+        self,
+        run_id: str,
+        *,
+        new_id: str | None = None,
+        version: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> str:
+        """Start a new run with the definition, input and attributes of this one, which stays as it is; the id of that.
+
+        Raises:
+            ApiError: `run.exists`: there is a run of the id that it would have.
+        """
+        headers = {"idempotency-key": idempotency_key or str(uuid.uuid4())}
+        body = given(id=new_id, version=version)
+        return str((await self._transport.call("POST", f"{_path(run_id)}/restart", body, headers=headers))["id"])
+
     async def migrate(
         self,
         run_id: str,
