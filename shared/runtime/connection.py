@@ -177,8 +177,8 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(self._refusal)
         else:
-            if self._unfinished and not self._moved:
-                self._quiet_bytes += len(data)
+            if self._unfinished:
+                self._quiet_bytes = 0 if self._moved else self._quiet_bytes + len(data)
                 if self._quiet_bytes > bounds.HEADER_BYTES_READ:
                     self._refuse(431)
 
@@ -197,7 +197,6 @@ class Connection(HttpToolsProtocol):
         """A request line begins."""
         super().on_message_begin()
         self._in_head = self._unfinished = self._moved = True
-        self._quiet_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         """A part of the target."""
@@ -218,8 +217,7 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The header is here: hold the request back if it may be answered at once, or begin with it."""
-        self._in_head = False
-        self._quiet_bytes = 0
+        self._in_head, self._moved = False, True
         self.silent_since = math.inf
         if self.parser.get_http_version() not in ("1.1", "1.0"):
             self._stop(400)
@@ -234,7 +232,7 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
-        self._moved, self._quiet_bytes = True, 0
+        self._moved = True
         if self._held is None:
             super().on_body(body)
         else:

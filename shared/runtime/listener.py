@@ -27,6 +27,8 @@ from shared.http.asgi import ASGIApp, Prompt
 from shared.runtime.connection import Connection, State
 from shared.runtime.upgraded import Upgraded
 
+_FLUSH_LOOKS, _FLUSH_LOOK_S = 200, 0.01  # At the end: 2 s to read what was answered.
+
 
 class Listener:
     """An asynchronous context: listens within it, and at its end lets requests under way be answered."""
@@ -81,7 +83,10 @@ class Listener:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Take no more connections, answer what is under way, give up what takes longer than the drain."""
+        """Take no more connections, answer what is under way, give up what takes longer than the drain.
+
+        Who has an answer still to read has two seconds for that.
+        """
         self._server.close()
         for connection in list(self._state.connections):
             connection.shutdown()
@@ -96,6 +101,12 @@ class Listener:
             connection.transport.close()
         if self._timer is not None:
             self._timer.cancel()
+        for _look in range(_FLUSH_LOOKS):
+            if not any(connection.transport.get_write_buffer_size() for connection in self._state.connections):
+                break
+            await asyncio.sleep(_FLUSH_LOOK_S)
+        for connection in list(self._state.connections):
+            connection.transport.abort()
 
     def watch(self) -> None:
         """There is a connection: look for silent ones until there is none."""

@@ -10,7 +10,7 @@ import pytest
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from shared import bounds
-from tests.support.echo import GET, LAST, Echo, listening
+from tests.support.echo import GET, LAST, Echo, listening, served
 from tests.support.edge import Wire
 
 WAIT = b"GET /later/wait HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -303,3 +303,28 @@ def test_a_socket_whose_client_reads_nothing_is_let_go() -> None:
         await written_until_cut_off(wire.port, UPGRADE + b"\r\n", frame(1, b"a" * 9) * 4_000)
 
     listening(scenario, header_deadline_ms=400, sockets=True)
+
+
+def test_the_end_lets_answers_that_were_made_be_read() -> None:
+    """A client that reads slowly has two seconds more; one that reads nothing has no more than those."""
+
+    async def run() -> None:
+        size = 8_000_000
+        request = b"POST /later/a HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % size + b"a" * size
+        loop = asyncio.get_running_loop()
+        async with served(Echo()) as wire:
+            clients = [await asyncio.open_connection("127.0.0.1", wire.port, limit=1_000) for _ in range(2)]
+            for reader, writer in clients:
+                writer.write(request)
+                await reader.readuntil(b"\r\n\r\n")
+            reading = asyncio.create_task(clients[0][0].read())
+            began_s = loop.time()
+        assert reading.done()
+        assert reading.result().endswith(b"a" * size + b";")
+        assert loop.time() - began_s < 5
+        with suppress(ConnectionError):
+            assert len(await clients[1][0].read()) < size
+        for _reader, writer in clients:
+            writer.close()
+
+    asyncio.run(run())
