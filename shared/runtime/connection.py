@@ -209,7 +209,7 @@ class Connection(HttpToolsProtocol):
         if not self._in_head:
             return
         name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
+        if name == b"expect" and value.lower() == b"100-continue" and self.parser.get_http_version() == "1.1":
             self.expect_100_continue = True
         self.headers.append((name, value))
         if len(self.headers) > bounds.HEADER_FIELDS_READ:

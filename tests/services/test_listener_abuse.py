@@ -122,6 +122,17 @@ def test_fields_behind_a_body_are_none_of_the_header() -> None:
     listening(scenario)
 
 
+def test_who_speaks_http_1_0_gets_one_answer() -> None:
+    """RFC 9110 10.1.1: a client that does not know 100 takes it for the answer."""
+
+    async def scenario(wire: Wire, _: Echo) -> None:
+        request = b"POST /later/a HTTP/1.0\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nab"
+        answers = await wire.until_closed(request)
+        assert (1, True) == (answers.count(b"HTTP/1.1 "), answers.startswith(b"HTTP/1.1 200 "))
+
+    listening(scenario)
+
+
 @pytest.mark.parametrize("sent", [b"a" * 60_000, b"x: y\r\n" * 10_000], ids=["one", "many"])
 def test_fields_behind_a_body_end(sent: bytes) -> None:
     """As those of a header do."""
