@@ -119,7 +119,7 @@ def test_no_command_passes_over_a_misspelt_name(command: tuple[str, ...], tmp_pa
 
 def test_the_launcher_does_not_wait_for_what_it_does_not_use() -> None:
     """`tenure run` imports neither the store's client nor the web framework before it needs them."""
-    program = "import shared.cli.run, sys; print([m for m in ('redis', 'litestar', 'granian') if m in sys.modules])"
+    program = "import shared.cli.run, sys; print([m for m in ('redis', 'litestar', 'uvicorn') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
