@@ -102,6 +102,7 @@ class Host:
         self._draining = False
         self.sockets = Mirror(self)
         self._turns = Turns(self)
+        self.stop_parking = self._turns.parking.stop
         self._loader = Loader(self, store, ownership)
         self.reads = TurnReads(self, store, ownership)
         self.listings = Listings(store, shards=len(ownership.shards))

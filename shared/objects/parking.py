@@ -20,11 +20,14 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 import msgspec
 
 from shared import bounds
+from shared.errors import RefusedError
 from shared.objects.activation import Activation, Call, Mailbox
-from shared.objects.errors import DeadlineExceededError, HandlerError, OverloadedError
+from shared.objects.errors import DeadlineExceededError, HandlerError, OverloadedError, UnavailableError
 
 if TYPE_CHECKING:
     from shared.objects.host import Host
+
+_STOPPING = "The node is stopping"
 
 
 class Park(msgspec.Struct, frozen=True):
@@ -118,9 +121,10 @@ class Parking:
         self._pump = pump
         self._served: dict[Call, Callable[[asyncio.Future[Any]], None]] = {}
         """Callers that are served alone for all who share their key, and what happens if they take nothing."""
+        self._stopping = False
 
-    def hold(self, activation: Activation, call: Call, park: Park) -> DeadlineExceededError | OverloadedError | None:
-        """Hold the caller of a turn that has ended with `park`, or say why not: the moment has come, too many are held.
+    def hold(self, activation: Activation, call: Call, park: Park) -> RefusedError | DeadlineExceededError | None:
+        """Hold the caller of a turn that has ended with `park`, or say why not: it is time, or too many are held.
 
         Raises:
             TypeError: the turn has written something, or answers an alarm.
@@ -130,6 +134,8 @@ class Parking:
         left_ms = park.until_ms - self._clock.lower_ms()
         if left_ms <= 0:
             return DeadlineExceededError(started=False)
+        if self._stopping:
+            return UnavailableError(_STOPPING)
         parked = activation.parked or ParkedCalls()
         if len(parked) >= bounds.PARKED_CALLS_MAX:
             why = f"{bounds.PARKED_CALLS_MAX} callers wait for this object"
@@ -143,6 +149,14 @@ class Parking:
         parked.hold(call, park, timer, again=again)
         call.started = False
         return None
+
+    def stop(self) -> None:
+        """The node is about to stop: hold nobody any more. Who waits is told so, and may ask the next owner at once."""
+        self._stopping = True
+        for activation in list(self._host.residents.by_address.values()):
+            for call in activation.parked.let_go() if activation.parked is not None else ():
+                self._admission.unpark(call)
+                call.fail(UnavailableError(_STOPPING))
 
     def touched(self, activation: Activation, keys: Container[str] | None) -> None:
         """These keys were written (None: all of them): whoever is parked for one of them is served."""

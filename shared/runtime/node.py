@@ -2,7 +2,8 @@
 
 Start order: lock file, store checks, documents, leases, listeners. Stop order, on SIGTERM or Ctrl-C:
 
-  1. not ready (load balancers look elsewhere), new calls still answered until the listener closes
+  1. not ready (load balancers look elsewhere), new calls still answered until the listener closes; none is held until
+     something happens, and those that were held are answered
   2. sockets: what waits is sent, clients are told to connect again (1012), objects hear of it; streams end (5 s)
   3. public listener: no new connections, requests under way are answered
   4. objects: running turns end (5 s), everything is stored
@@ -268,6 +269,7 @@ async def serve(node: Node, public: Guard, admin: ASGIApp) -> None:
             await stop.wait()
         finally:
             node.stopping = True
+            node.host.stop_parking()
             await node.ingress.stop()
 
 

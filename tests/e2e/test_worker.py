@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,6 +50,14 @@ def told(tmp_path: Path) -> Callable[[], list[str]]:
 
     lines.file = file  # type: ignore[attr-defined]  # Kept with what reads it.
     return lines
+
+
+def answers(service: Launched) -> bool:
+    """Whether it is there again."""
+    try:
+        return bool(service.call("GET", "/v1/runs")[0] == 200)
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -156,6 +166,21 @@ def test_a_worker_that_stops_while_it_waits_takes_no_task_with_it(service: Launc
     run = start(service, "waiting", {"s": 0.1})
     with worker(service, told, "second", 600):
         ended(service, run, within_s=10)
+
+
+def test_a_service_that_stops_does_not_wait_for_workers_that_wait(service: Launched) -> None:
+    """A poll is held for up to a minute, but a node that stops holds nobody: it says 503, and ends."""
+    pid = service.run.pid_of("services.workflows")
+    body = {"worker": "ann", "wait_ms": 30_000}
+    with ThreadPoolExecutor(1) as polling:
+        poll = polling.submit(service.call, "POST", "/v1/queues/nobody/poll", body)
+        time.sleep(0.5)  # It is held by then.
+        assert not poll.done()
+        os.kill(pid, signal.SIGTERM)
+        status, fields, problem = poll.result(timeout=5)
+        assert (503, "1", "unavailable") == (status, fields["retry-after"], problem["code"])
+        eventually(lambda: not Path(f"/proc/{pid}").exists(), within_s=4)
+    eventually(lambda: answers(service), within_s=10)
 
 
 @pytest.mark.parametrize("queue", ["waiting", "blocking"])

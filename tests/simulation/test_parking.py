@@ -289,6 +289,26 @@ def test_a_node_that_stops_answers_whom_it_holds() -> None:
     run_virtual(main)
 
 
+def test_a_node_that_is_about_to_stop_holds_nobody() -> None:
+    """Who is held, and who would be, hears so at once; who need not wait is answered as ever. Nothing stays counted."""
+
+    async def main() -> None:
+        async with core(memory(), kinds=[Board]) as a:
+            await a.call(ONE, Board.lay_out, 0)
+            waiting = [read(a), asyncio.create_task(a.call(ONE, Board.take, FOR_LONG_MS))]
+            await asyncio.sleep(1)
+            assert 2 == a.host.admission.parked
+            a.host.stop_parking()
+            for one in (*waiting, read(a)):
+                with pytest.raises(UnavailableError):
+                    await one
+            assert 1 == await a.call(ONE, Board.write, "after")
+            assert (1, "after") == await a.call(ONE, Board.read_after, 0, FOR_LONG_MS)
+            assert 0 == a.host.admission.parked
+
+    run_virtual(main)
+
+
 def test_a_parked_caller_hears_nothing_of_an_object_that_has_expired() -> None:
     """When its time is up, it meets the object as a call of that moment would."""
 
