@@ -1,5 +1,6 @@
 """What the limiter says about input that is wrong: the key, the rule in words, and the place, alike on every route."""
 
+import threading
 from typing import Any, Literal
 
 import msgspec
@@ -253,5 +254,18 @@ def test_a_parameter_that_a_route_does_not_know_is_refused(
             told = answer.json()
             assert (400, detail, where) == (answer.status, told["detail"], told["where"])
         assert 8 == (await service.check("a"))["limits"][0]["remaining"]
+
+    with_service(scenario)
+
+
+def test_a_request_needs_no_thread() -> None:
+    """Litestar runs what is no coroutine function in one, hooks among them: slower by far, and out of order."""
+
+    async def scenario(service: Service) -> None:
+        before = set(threading.enumerate())
+        await service.put_policy("api", ("burst", 10, 60_000))
+        answers = [await service.ask("GET", f"/v1/policies{more}") for more in ("", "?a=1", "/api", "/none")]
+        assert [200, 400, 200, 404] == [answer.status for answer in answers]
+        assert before >= set(threading.enumerate())
 
     with_service(scenario)
