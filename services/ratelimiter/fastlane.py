@@ -20,12 +20,12 @@ from services.ratelimiter.batch import decide_batch
 from services.ratelimiter.book import PolicyBook
 from services.ratelimiter.checking import CHECK, Checker
 from services.ratelimiter.compiled import CompiledPolicy, json_headers
-from services.ratelimiter.gate import PREFIX, Answer, Gate
+from services.ratelimiter.gate import PREFIX, Gate
 from services.ratelimiter.schemas import BatchRequest, CheckRequest
 from services.ratelimiter.subjects import SUBJECTS
 from shared.errors import TenureError
 from shared.http.arrival import SECURITY_HEADERS, Arrival, arrival_of, response_headers
-from shared.http.asgi import ASGIApp, Prompt, Receive, Scope, Send
+from shared.http.asgi import Answer, ASGIApp, Prompt, Receive, Scope, Send, send_answer
 from shared.http.auth import Credential, KeyRing, bearer_secret
 from shared.telemetry.context import may_be_sampled
 from shared.telemetry.series import Histogram
@@ -69,7 +69,6 @@ class FastLane:
         self._asked = {status: count("GET", GATEWAY_ROUTE, status) for status in (200, 403, 429)}
         self._decode = msgspec.json.Decoder(CheckRequest).decode
         self._decode_batch = msgspec.json.Decoder(BatchRequest).decode
-
         self.prompt = Prompt((PATH, PREFIX), self._answer_now)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,8 +81,7 @@ class FastLane:
             elif path.startswith(SUBJECTS):
                 scope = subjects.for_route(scope)
             if answer is not None:
-                await send({"type": "http.response.start", "status": answer[0], "headers": answer[1]})
-                await send({"type": "http.response.body", "body": answer[2]})
+                await send_answer(send, answer)
                 return
         await self._app(scope, receive, send)
 

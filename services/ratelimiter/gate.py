@@ -15,12 +15,13 @@ from collections.abc import Mapping, Sequence
 
 from services.ratelimiter.book import CompiledProfile, PolicyBook
 from services.ratelimiter.checking import CHECK, GATEWAY_DEADLINE_MS, Checker
-from services.ratelimiter.compiled import CompiledPolicy, Decision, Headers
+from services.ratelimiter.compiled import CompiledPolicy, Decision
 from services.ratelimiter.subjects import check_subject
 from shared.bounds import NAME_BYTES_MAX
 from shared.cache import Cache
 from shared.clock import Clock
 from shared.errors import InvalidInputError
+from shared.http.asgi import Answer
 from shared.http.auth import GATEWAY_KEY, Credential, KeyRing
 
 PREFIX = "/check/p/"
@@ -30,7 +31,6 @@ REMEMBERED_MS = 5_000  # No gateway repeats a check later than this.
 REPEATS_MAX = 4
 REMEMBERED_MAX = 65_536  # Checks of 5 s at 13,000/s; about 30 MB when full.
 
-Answer = tuple[int, Headers, bytes]
 Fields = Mapping[bytes, bytes]
 RawHeaders = Sequence[tuple[bytes, bytes]]
 _PASSED: Answer = (200, [(b"content-length", b"0")], b"")

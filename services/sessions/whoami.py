@@ -17,7 +17,7 @@ asked of its principal every time.
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 from urllib.parse import quote
 
@@ -35,7 +35,7 @@ from shared.cache import Cache
 from shared.clock import Clock
 from shared.errors import TenureError
 from shared.http.arrival import SECURITY_HEADERS, arrival_of
-from shared.http.asgi import Answer, ASGIApp, Coming, Prompt, Receive, Scope, Send
+from shared.http.asgi import Answer, ASGIApp, Coming, Prompt, Receive, Scope, Send, send_answer
 from shared.http.auth import bearer_secret
 from shared.http.problem import TYPE_PREFIX, ProblemTable, problem_response
 from shared.objects.host import Host, NotNow
@@ -106,9 +106,7 @@ class WhoamiLane:
         if answer is None:
             await self._app(scope, receive, send)
             return
-        status, headers, body = answer if isinstance(answer, tuple) else await answer
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send_answer(send, answer if isinstance(answer, tuple) else await answer)
 
     def _answer(self, scope: Scope, _: bytes = b"") -> Answer | Coming | None:
         """What a gateway is told, at once where that can be; None: it asks for something else."""
@@ -122,31 +120,34 @@ class WhoamiLane:
             rules = self._desk.rules(known.located.tenant)
             verdict = self._now(known, rules)
             if verdict is None:
-                return self._wait(scope, known, rules.policy)
+                coming = self._desk.stand(known.located, Within(self._host, DEADLINE_MS))
+                return self._later(scope, known, coming, rules.policy)
             if isinstance(verdict, Presence) and verdict.standing.succeeds(known.located.token.generation):
                 known.noting = True
-                return self._note(scope, known, verdict, rules.policy)
+                return self._later(scope, known, self._noted(known, verdict), rules.policy)
             return self._counts(scope, self._told(scope, known, verdict, rules.policy))
         except TenureError as exc:
             return self._counts(scope, self._refused(exc))
 
-    async def _wait(self, scope: Scope, known: "_Known", policy: Policy) -> Answer:
-        """The answer where the principal has to be waited for."""
+    async def _later(
+        self, scope: Scope, known: "_Known", coming: Awaitable[Presence | Denied], policy: Policy
+    ) -> Answer:
         try:
-            verdict = await self._desk.stand(known.located, Within(self._host, DEADLINE_MS))
-            return self._counts(scope, self._told(scope, known, verdict, policy))
+            return self._counts(scope, self._told(scope, known, await coming, policy))
         except TenureError as exc:
             return self._counts(scope, self._refused(exc))
 
-    async def _note(self, scope: Scope, known: "_Known", presence: Presence, policy: Policy) -> Answer:
-        """The answer to the first use of a successor, which is stored before anybody is let in by it."""
+    async def _noted(self, known: "_Known", presence: Presence) -> Presence:
+        """The first use of a successor, once it is stored: nobody is let in by it before.
+
+        Raises:
+            TenureError: as `Desk.note`.
+        """
         try:
             await self._desk.note(known.located, presence)
-            return self._counts(scope, self._told(scope, known, presence, policy))
-        except TenureError as exc:
-            return self._counts(scope, self._refused(exc))
         finally:
             known.noting = False
+        return presence
 
     def _known(self, scope: Scope) -> "_Known | None":
         """The token of the request; None: nobody may be let in by it."""

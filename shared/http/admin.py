@@ -25,12 +25,12 @@ from shared.http.admin_query import (
     read_letter_cursor,
     read_object_cursor,
 )
-from shared.http.asgi import Receive, Scope
+from shared.http.asgi import Answer, Receive, Scope
 from shared.http.auth import bearer_secret
 from shared.http.body import BodyReader, check_media_type, declared_size
 from shared.http.decoding import check_keys, strict_decoder
 from shared.http.errors import AdminOffError, MethodNotAllowedError
-from shared.http.health import Answer, plain
+from shared.http.health import plain
 from shared.http.names import decoded_segment, sent_path
 from shared.objects.address import Address
 from shared.objects.inspection import Inspection, PlacedAlarms

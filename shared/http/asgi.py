@@ -15,6 +15,13 @@ Coming: TypeAlias = Coroutine[Any, Any, Answer]
 """One that has to be waited for."""
 
 
+async def send_answer(send: Send, answer: Answer) -> None:
+    """Send an answer that is there whole."""
+    status, headers, body = answer
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
 class Prompt(NamedTuple):
     """Where an application can answer outside ASGI: at once, without a task, or in one, without what ASGI needs."""
 

@@ -27,7 +27,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 from shared.bounds import BODY_BYTES_MAX, BODY_DEADLINE_MS, HEADER_BYTES_MAX, HEADER_FIELDS_MAX, QUERY_FIELDS_MAX
 from shared.errors import InvalidInputError, TenureError
 from shared.http.arrival import Arrival, put_arrival, response_headers
-from shared.http.asgi import Answer, ASGIApp, Coming, Message, Prompt, Receive, Scope, Send
+from shared.http.asgi import Answer, ASGIApp, Coming, Message, Prompt, Receive, Scope, Send, send_answer
 from shared.http.body import BodyReader, ClientGoneError, check_media_type, declared_size, replay
 from shared.http.errors import HeadersTooLargeError
 from shared.http.faults import report_fault
@@ -194,8 +194,7 @@ class Guard:
         status, headers, body = self._refusal(scope, error, arrival)
         if scope["http_version"] < "2" and not _FRAMING.isdisjoint(arrival.fields):
             headers.append((b"connection", b"close"))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send_answer(send, (status, headers, body))
 
     def _refusal(self, scope: Scope, error: Exception, arrival: Arrival) -> Answer:
         status, headers, body = problem_response(

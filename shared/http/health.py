@@ -18,7 +18,7 @@ import msgspec
 
 from shared.errors import NotFoundError
 from shared.http.arrival import SECURITY_HEADERS, Arrival
-from shared.http.asgi import ASGIApp, Receive, Scope, Send
+from shared.http.asgi import Answer, ASGIApp, Receive, Scope, Send, send_answer
 from shared.http.docs import CONTENT_SECURITY_POLICY, render_docs
 from shared.http.errors import AdminOffError, MethodNotAllowedError
 from shared.http.faults import report_fault
@@ -34,7 +34,6 @@ _LIVE = msgspec.json.encode({"live": True})
 _DOCS_HEADERS = [(name, value) for name, value in SECURITY_HEADERS if name != b"content-security-policy"]
 _DOCS_HEADERS.append((b"content-security-policy", CONTENT_SECURITY_POLICY))
 
-Answer = tuple[int, Headers, bytes]
 Page = Callable[[Scope], Awaitable[Answer]]
 Operator = Callable[[Scope, Receive], Awaitable[Answer]]
 
@@ -81,8 +80,7 @@ def create_admin_app(
     async def admin(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             status, headers, body = await _answer(scope, receive, pages, operator)
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+            await send_answer(send, (status, headers, b"" if scope["method"] == "HEAD" else body))
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": ""})
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from shared.errors import TenureError
 from shared.http.answers import DURABLE, OF_OBJECT, telling_fields
 from shared.http.arrival import Arrival, arrival_of, response_headers
-from shared.http.asgi import Answer, ASGIApp, Coming, Prompt, Receive, Scope, Send
+from shared.http.asgi import Answer, ASGIApp, Coming, Prompt, Receive, Scope, Send, send_answer
 from shared.http.auth import KeyRing, bearer_secret
 from shared.http.faults import report_fault
 from shared.http.names import sent_path
@@ -64,9 +64,7 @@ class ObjectLane:
         if coming is None:
             await self._app(scope, receive, send)
             return
-        status, headers, body = await coming
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send_answer(send, await coming)
 
     def _coming(self, scope: Scope, _: bytes = b"") -> Coming | None:
         """The answer to a call of an object, if it can be read; the guard has read the body."""

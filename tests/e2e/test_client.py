@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
-from http.server import BaseHTTPRequestHandler
 from typing import Any, TypeVar
 
 import pytest
@@ -21,7 +20,7 @@ from tenure_client import (
     Workflows,
 )
 
-from tests.support.http_server import http_server
+from tests.support.http_server import receiver
 from tests.support.launching import free_ports
 from tests.support.service import Limiter as Launched
 from tests.support.service import limiter
@@ -256,16 +255,6 @@ def test_schedules_start_runs(service: Launched) -> None:
 
 def test_webhooks_are_told(service: Launched) -> None:
     """Put, tested, looked at and sent again; the secret is in no repr, and is replaced."""
-    answers = [410, 204]
-
-    class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            self.send_response(answers.pop(0))
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
 
     async def scenario(url: str) -> None:
         async with Webhooks(service.url, service.key) as webhooks:
@@ -296,8 +285,8 @@ def test_webhooks_are_told(service: Launched) -> None:
                 await webhooks.test("office")
             assert 404 == nobody.value.status
 
-    with http_server(Receiver) as port:
-        asyncio.run(scenario(f"http://127.0.0.1:{port}/hook"))
+    with receiver(410, 204) as url:
+        asyncio.run(scenario(url))
 
 
 def test_what_is_asked_once_is_not_asked_again() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import tenure
-from tests.support.http_server import http_server
+from tests.support.http_server import http_server, receiver
 from tests.support.launching import eventually
 from tests.support.service import Limiter, limiter
 
@@ -153,19 +153,7 @@ def test_many_runs_are_changed_by_an_operation(service: Limiter) -> None:
 
 def test_a_webhook_is_shown_with_what_it_was_told(service: Limiter) -> None:
     """A test of it that was refused, among the dead ones; and it is sent again."""
-    answers = [410, 204]
-
-    class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            self.send_response(answers.pop(0))
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http_server(Receiver) as port:
-        url = f"http://127.0.0.1:{port}/hook"
+    with receiver(410, 204) as url:
         put = ("webhooks", "put", "office", url, "--event", "run.failed", "--description", "to the office")
         first = said(service, *put)
         assert f"secret: {service.call('GET', '/v1/webhooks/office/secret')[2]['secret']}" == first.splitlines()[-1]

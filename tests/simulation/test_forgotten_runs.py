@@ -109,9 +109,8 @@ def test_a_run_that_ends_in_the_turn_in_which_it_begins_anew_is_kept_as_long_as_
     run_with_kit(scenario, kinds=[WorkflowRun])
 
 
-@pytest.mark.parametrize("dies", [False, True])
-def test_what_is_to_be_told_of_a_run_outlives_its_purge(monkeypatch: pytest.MonkeyPatch, *, dies: bool) -> None:
-    """Whoever waits for it hears how it has ended, though nothing of it is left, and its node dies."""
+def nobody_hears_of_children(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """No run can be told that its child has ended, until the list is empty."""
     away = [True]
     settle = WorkflowRun.settle
 
@@ -121,6 +120,13 @@ def test_what_is_to_be_told_of_a_run_outlives_its_purge(monkeypatch: pytest.Monk
         settle(run, number, event)
 
     monkeypatch.setattr(WorkflowRun, "settle", once_away)
+    return away
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_what_is_to_be_told_of_a_run_outlives_its_purge(monkeypatch: pytest.MonkeyPatch, *, dies: bool) -> None:
+    """Whoever waits for it hears how it has ended, though nothing of it is left, and its node dies."""
+    away = nobody_hears_of_children(monkeypatch)
 
     async def scenario(kit: Kit) -> None:
         run, parent = kit.at(WorkflowRun, "acme", "p-1/a:1"), kit.at(WorkflowRun, "acme", "p-1")
@@ -142,15 +148,7 @@ def test_what_is_to_be_told_of_a_run_outlives_its_purge(monkeypatch: pytest.Monk
 
 def test_a_run_whose_end_is_not_told_yet_is_kept_until_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waits for it hears how it has ended, however late."""
-    away = [True]
-    settle = WorkflowRun.settle
-
-    def once_away(run: WorkflowRun, number: int, event: Any) -> None:
-        if away and isinstance(event, ChildEnded):
-            raise UnavailableError("It cannot be told now")
-        settle(run, number, event)
-
-    monkeypatch.setattr(WorkflowRun, "settle", once_away)
+    away = nobody_hears_of_children(monkeypatch)
 
     async def scenario(kit: Kit) -> None:
         run, parent = kit.at(WorkflowRun, "acme", "k-1"), kit.at(WorkflowRun, "acme", "p-1")

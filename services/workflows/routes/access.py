@@ -31,7 +31,9 @@ from shared.errors import InvalidInputError, PreconditionFailedError
 from shared.http.arrival import arrival_of
 from shared.http.auth import Caller
 from shared.http.calls import KEYED_PROBLEMS, AnyRequest, call_for, idempotency_key
+from shared.http.cursors import read_cursor, written_cursor
 from shared.objects.address import Address
+from shared.objects.handler import DurableObject
 from shared.objects.host import Host
 from shared.objects.once import KeyedRequest
 
@@ -86,6 +88,31 @@ class Runs:
         left_ms = max(0, until_ms - self.host.store_clock.now_ms())
         patience_ms = left_ms + HANDLER_DEADLINE_MS
         return await call_for(request, self.host, run, method, until_ms, *args, patience_ms=patience_ms)
+
+    async def listed(
+        self,
+        request: AnyRequest,
+        kind: type[DurableObject],
+        look: Callable[..., Any],
+        *,
+        index: str,
+        tenant: str,
+        cursor: str | None,
+        limit: int,
+    ) -> tuple[list[tuple[Address, Any]], str | None]:
+        """A page of the tenant's objects of a kind that `index` has, with how they look, and the cursor of the next.
+
+        One that has gone meanwhile, whose look is None, is left out.
+
+        Raises:
+            TenureError: as `read_cursor`, `Listings.find`, `Host.call`.
+        """
+        page = await self.host.listings.find(
+            kind, tenant, index, "", after=read_cursor(cursor, kind.kind, tenant), limit=limit
+        )
+        looks = [(row.address, await self.call(request, row.address, look)) for row in page.rows]
+        found = [each for each in looks if each[1] is not None]
+        return found, None if page.after is None else written_cursor(page.after)
 
     async def change(self, request: AnyRequest, run: Address, event: AnyEvent) -> RunChanged:
         """Let the event happen, once for each `Idempotency-Key`; with `If-Match`, to the run as it was seen alone.

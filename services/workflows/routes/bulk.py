@@ -29,7 +29,7 @@ from services.workflows.signalling import signal_runs
 from shared.errors import InvalidInputError, NotFoundError
 from shared.http.auth import Caller, require
 from shared.http.calls import KEYED_PROBLEMS, AnyRequest, idempotency_key
-from shared.http.cursors import PageCursor, PageLimit, read_cursor, written_cursor
+from shared.http.cursors import PageCursor, PageLimit, read_cursor
 from shared.objects.address import Address
 from shared.objects.errors import TooLargeError
 
@@ -83,11 +83,9 @@ async def list_operations(
     credential: Caller, runs: TheRuns, request: AnyRequest, cursor: PageCursor = None, limit: PageLimit = 100
 ) -> OperationList:
     """Operations, newest first."""
-    after = read_cursor(cursor, Operation.kind, credential.tenant)
-    page = await runs.host.listings.find(Operation, credential.tenant, LISTED, "", after=after, limit=limit)
-    looks = [(row.address, await runs.call(request, row.address, Operation.look_if_there)) for row in page.rows]
-    found = [_view(address, look) for address, look in looks if look is not None]
-    return OperationList(operations=found, next_cursor=None if page.after is None else written_cursor(page.after))
+    look, tenant = Operation.look_if_there, credential.tenant
+    found, after = await runs.listed(request, Operation, look, index=LISTED, tenant=tenant, cursor=cursor, limit=limit)
+    return OperationList(operations=[_view(*each) for each in found], next_cursor=after)
 
 
 @post(

@@ -37,7 +37,7 @@ from shared.bounds import MOMENT_MS_MAX
 from shared.errors import ConflictError, InvalidInputError
 from shared.http.auth import Caller, require
 from shared.http.calls import KEYED_PROBLEMS, AnyRequest
-from shared.http.cursors import PageCursor, PageLimit, read_cursor, written_cursor
+from shared.http.cursors import PageCursor, PageLimit
 from shared.objects.address import Address
 
 Book = NamedDependency[DefinitionBook]
@@ -90,11 +90,9 @@ async def list_schedules(
     credential: Caller, runs: TheRuns, request: AnyRequest, cursor: PageCursor = None, limit: PageLimit = 100
 ) -> ScheduleList:
     """Schedules, oldest first."""
-    after = read_cursor(cursor, Schedule.kind, credential.tenant)
-    page = await runs.host.listings.find(Schedule, credential.tenant, LISTED, "", after=after, limit=limit)
-    looks = [(row.address, await runs.call(request, row.address, Schedule.look_if_there)) for row in page.rows]
-    found = [_view(address, look) for address, look in looks if look is not None]
-    return ScheduleList(schedules=found, next_cursor=None if page.after is None else written_cursor(page.after))
+    look, tenant = Schedule.look_if_there, credential.tenant
+    found, after = await runs.listed(request, Schedule, look, index=LISTED, tenant=tenant, cursor=cursor, limit=limit)
+    return ScheduleList(schedules=[_view(*each) for each in found], next_cursor=after)
 
 
 @delete(_SCHEDULE, guards=[require(WRITE)], problems=KEYED_PROBLEMS, durable=True, of_object=True, tags=["schedules"])
