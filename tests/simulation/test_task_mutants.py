@@ -8,14 +8,13 @@ from services.workflows.backlog import Backlog
 from services.workflows.desk import Desk
 from services.workflows.queue import TaskQueue
 from services.workflows.run import WorkflowRun
-from shared.errors import TenureError
 from shared.objects.parking import Parking
 from tests.services import test_tasks_api as workers
 from tests.simulation import test_parking as parking
 from tests.simulation import test_task_crashes as crashes
 from tests.simulation import test_task_queue as queue
 from tests.simulation import test_tasks_of_runs as tasks
-from tests.simulation.test_core_mutants import Mutant, Text, changed, nothing
+from tests.simulation.test_core_mutants import Mutant, Text, check_detected, nothing
 
 MUTANTS = (
     Mutant(
@@ -154,8 +153,4 @@ MUTANTS = (
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_the_named_test_detects_the_mutant(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test passes on the queue as it is and fails on the changed one, by an assertion or an error of the core."""
-    change = changed(vars(mutant.owner)[mutant.method], mutant.change)
-    mutant.test()
-    monkeypatch.setattr(mutant.owner, mutant.method, change)
-    with pytest.raises((AssertionError, pytest.fail.Exception, TenureError, TimeoutError, ValueError)):
-        mutant.test()
+    check_detected(mutant, monkeypatch, TimeoutError, ValueError)
